@@ -1,0 +1,177 @@
+//! What was seen during one drill. Plain data: no I/O, no judgement.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::check::Answer;
+use crate::fault::Fault;
+use crate::phase::Phase;
+use crate::plan::Plan;
+use crate::recipe::{Learnt, Output, Question, Step, Survey};
+use crate::scenario::Drill;
+
+/// Bumped when a field changes its meaning or goes away; fields may be added at any time.
+pub const SCHEMA: u32 = 1;
+
+/// One thing that happened. The event log on disk has one on each line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    Asked { drill: Box<Drill>, start: Box<Start> },
+    Learnt(Question, Learnt),
+    Planned(Box<Plan>),
+    Began(Phase),
+    Did { step: Box<Step>, output: Box<Output>, elapsed: Duration },
+    Observed(Vec<Guarantee>),
+    Answered { stop: usize, check: usize, answer: Answer, elapsed: Duration },
+    /// What the server said to `ready:`, the last time that it was asked.
+    Readied(Answer),
+    Ended(PhaseRecord),
+    /// The first error in the server's own log, and where the log lies.
+    Logged(ServerLog),
+    /// Things that we made and could not remove.
+    Left(Vec<String>),
+}
+
+/// When and with what a drill began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Start {
+    pub run: String,
+    pub drill: String,
+    /// Wall clock, UTC: a label. Lengths are measured on the monotonic clock.
+    #[schemars(with = "String")]
+    pub at: jiff::Timestamp,
+    pub pgdrill: String,
+}
+
+/// Everything that was observed during one drill: a fold of its events, so a log that was cut short by SIGKILL still
+/// gives the evidence up to there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Evidence {
+    pub schema: u32,
+    pub start: Option<Start>,
+    /// What was asked for, so that evidence can be judged again without the scenario file.
+    pub asked: Option<Drill>,
+    pub survey: Survey,
+    /// None where the survey already showed that no plan can work.
+    pub plan: Option<Plan>,
+    pub phases: Vec<PhaseRecord>,
+    pub done: Vec<Done>,
+    pub guarantees: Vec<Guarantee>,
+    pub readied: Option<Answer>,
+    /// By stop, then by check, then in the order asked.
+    pub answers: Vec<Vec<Asked>>,
+    pub log: Option<ServerLog>,
+    pub remnants: Vec<String>,
+    /// The phase that was running when the log ended.
+    pub unfinished: Option<Phase>,
+}
+
+/// A step that was taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Done {
+    pub step: Step,
+    pub output: Output,
+    pub elapsed: Duration,
+}
+
+/// The answers that one check got at one stop.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Asked {
+    pub answers: Vec<Answer>,
+    pub elapsed: Duration,
+}
+
+/// One promise about isolation, as it was found and not as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Guarantee {
+    /// `no network`, `no published port`, `capabilities dropped` …
+    pub name: String,
+    pub held: Held,
+    /// What was seen.
+    pub seen: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Held {
+    /// The kernel holds it.
+    Enforced,
+    /// We looked, and would have noticed.
+    Watched,
+    Absent,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerLog {
+    /// The first line of ERROR, FATAL or PANIC severity that no statement's own record explains.
+    pub first_error: Option<String>,
+    /// Where the log was kept, relative to the run's directory.
+    pub path: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PhaseRecord {
+    pub phase: Phase,
+    /// From the start of the drill, on the monotonic clock.
+    pub began: Duration,
+    pub elapsed: Duration,
+    pub outcome: PhaseOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PhaseOutcome {
+    Completed,
+    Failed(Fault),
+    TimedOut { budget: Duration, last_seen: String },
+    Cancelled { last_seen: String },
+}
+
+impl Evidence {
+    pub fn from_events(events: impl IntoIterator<Item = Event>) -> Evidence {
+        let mut evidence = Evidence { schema: SCHEMA, ..Evidence::default() };
+        for event in events {
+            evidence.add(event);
+        }
+        evidence
+    }
+
+    pub fn add(&mut self, event: Event) {
+        match event {
+            Event::Asked { drill, start } => {
+                self.asked = Some(*drill);
+                self.start = Some(*start);
+            }
+            Event::Learnt(question, learnt) => self.survey.0.push((question, learnt)),
+            Event::Planned(plan) => self.plan = Some(*plan),
+            Event::Began(phase) => self.unfinished = Some(phase),
+            Event::Did { step, output, elapsed } => self.done.push(Done { step: *step, output: *output, elapsed }),
+            Event::Observed(guarantees) => self.guarantees = guarantees,
+            Event::Readied(answer) => self.readied = Some(answer),
+            Event::Answered { stop, check, answer, elapsed } => {
+                if self.answers.len() <= stop {
+                    self.answers.resize(stop + 1, Vec::new());
+                }
+                let stop = &mut self.answers[stop];
+                if stop.len() <= check {
+                    stop.resize(check + 1, Asked::default());
+                }
+                stop[check].answers.push(answer);
+                stop[check].elapsed += elapsed;
+            }
+            Event::Ended(record) => {
+                self.unfinished = None;
+                self.phases.push(record);
+            }
+            Event::Logged(log) => self.log = Some(log),
+            Event::Left(remnants) => self.remnants = remnants,
+        }
+    }
+
+    pub fn phase(&self, phase: Phase) -> Option<&PhaseRecord> {
+        self.phases.iter().find(|it| it.phase == phase)
+    }
+}

@@ -1,0 +1,358 @@
+//! The words between those who decide and those who act: what to learn, what to do, what came of it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+use crate::format::{Compression, DumpFacts, Selection};
+use crate::phase::Phase;
+
+/// Something to learn before a plan can be made. Asking creates nothing that will receive data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// Which files match a pattern (or are a path).
+    List { pattern: String },
+    /// What a logical backup is and holds. Reads the header and the table of contents of an archive, and all of a text.
+    Dump {
+        path: String,
+        #[serde(default, skip_serializing_if = "Selection::is_everything")]
+        select: Selection,
+    },
+    /// The text of a small file that the scenario names (SQL to run, a table to compare with).
+    Text { path: String },
+    /// A server of this major version that could run the backup.
+    Server { runtime: RuntimeChoice, major: u32, image: Option<String>, trusted: bool },
+    /// What this machine is: it is what an RTO was measured on.
+    Host,
+}
+
+/// An answer, already decoded by `format`: typed, small, fit to be kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Learnt {
+    Files(Vec<FileSeen>),
+    Dump(Box<DumpFacts>),
+    Text(String),
+    Server(Box<ServerFacts>),
+    /// No runtime here has that major; each reason says which was tried and why not.
+    NoServer { reasons: Vec<Fault> },
+    Host(HostFacts),
+}
+
+/// A backup file or directory as it was seen: what identifies it without reading it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileSeen {
+    pub path: String,
+    pub directory: bool,
+    /// Of a directory: of all files in it.
+    pub bytes: u64,
+    /// Seconds since 1970. Of a directory: of its newest file. A label for people: never a proof of when a dump was made.
+    pub modified: i64,
+    /// Changes when a file is replaced.
+    pub inode: u64,
+    /// Whether any user of the machine may read it (of a directory: everything in it).
+    pub world_readable: bool,
+}
+
+/// Which runtime the scenario asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RuntimeChoice {
+    /// A container where an engine answers and the image can be had, else the programs found on the machine.
+    #[default]
+    Auto,
+    Container,
+    Local,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RuntimeKind {
+    Container,
+    Local,
+    /// Scripted answers, for tests.
+    Fake,
+}
+
+/// A PostgreSQL that could run the backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerFacts {
+    pub runtime: RuntimeKind,
+    pub major: u32,
+    /// `17.11 (Debian 17.11-1)`, as `postgres --version` says.
+    pub version: String,
+    /// Directory of the programs, in the room.
+    pub bindir: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageFacts>,
+    /// The unprivileged user that the server runs as.
+    pub user: RoomUser,
+    /// Extensions that can be created, with their versions.
+    pub extensions: BTreeMap<String, Vec<String>>,
+    /// As `locale -a` lists them.
+    pub locales: Vec<String>,
+    /// Free bytes where the data will lie. None where the engine does not tell.
+    pub disk_free: Option<u64>,
+    /// Where the data will lie: `ext4`, `overlayfs`, `tmpfs` …
+    pub filesystem: Option<String>,
+    /// Other programs of use: `docker 20.10.24`, `runc` …, by name.
+    pub tools: BTreeMap<String, String>,
+    /// Why this one, as a sentence for people.
+    pub because: String,
+    /// What was tried before, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<Fault>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImageFacts {
+    /// As asked for: `postgres:17`.
+    pub reference: String,
+    /// `sha256:…` of the image's configuration: always there.
+    pub id: String,
+    /// `repository@sha256:…`; empty for images that were built or loaded.
+    pub repo_digests: Vec<String>,
+    pub architecture: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RoomUser {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The machine on which the times were measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HostFacts {
+    pub hostname: String,
+    pub os: String,
+    pub kernel: String,
+    pub architecture: String,
+    pub cpus: u32,
+    pub memory_bytes: u64,
+    /// Median of a few 8 KiB write + fsync, in the scratch directory.
+    pub fsync_micros: Option<u64>,
+}
+
+/// What has been learnt so far, in the order in which it was asked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Survey(pub Vec<(Question, Learnt)>);
+
+impl Survey {
+    pub fn answer(&self, question: &Question) -> Option<&Learnt> {
+        let (_, learnt) = self.0.iter().find(|(asked, _)| asked == question)?;
+        Some(learnt)
+    }
+
+    /// The questions among `asked` that have no answer yet.
+    pub fn unanswered(&self, asked: impl IntoIterator<Item = Question>) -> Vec<Question> {
+        asked.into_iter().filter(|it| self.answer(it).is_none()).collect()
+    }
+
+    pub fn files(&self, pattern: &str) -> Option<&[FileSeen]> {
+        match self.answer(&Question::List { pattern: pattern.to_owned() })? {
+            Learnt::Files(files) => Some(files),
+            Learnt::Dump(_) | Learnt::Text(_) | Learnt::Server(_) | Learnt::NoServer { .. } | Learnt::Host(_) => None,
+        }
+    }
+
+    pub fn dump(&self, path: &str) -> Option<&DumpFacts> {
+        self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
+            (Question::Dump { path: asked, .. }, Learnt::Dump(facts)) if asked == path => Some(&**facts),
+            _ => None,
+        })
+    }
+
+    pub fn text(&self, path: &str) -> Option<&str> {
+        match self.answer(&Question::Text { path: path.to_owned() })? {
+            Learnt::Text(text) => Some(text),
+            Learnt::Files(_) | Learnt::Dump(_) | Learnt::Server(_) | Learnt::NoServer { .. } | Learnt::Host(_) => None,
+        }
+    }
+}
+
+/// The two rooms of a sandbox: they share the data directory and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Holds credentials, reaches the repository, runs no server.
+    Fetcher,
+    /// Runs the restored server; never has a network, never sees a credential.
+    Server,
+}
+
+/// A directory of the room. Each runtime has its own path for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum At {
+    /// The data directory.
+    Data,
+    /// The server's socket, its log and small files of ours; the host sees it too.
+    Run,
+    /// Copies of backup bytes, where they could not be mounted.
+    Spool,
+    /// The n-th input of the sandbox, as it lies on the host, read-only.
+    Input(usize),
+    /// The programs of PostgreSQL.
+    Bin,
+}
+
+/// One argument of a command.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Arg {
+    Text(String),
+    /// `path` within a directory of the room; empty for the directory itself.
+    Path { at: At, path: String },
+}
+
+impl From<&str> for Arg {
+    fn from(text: &str) -> Arg {
+        Arg::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Arg {
+    fn from(text: String) -> Arg {
+        Arg::Text(text)
+    }
+}
+
+impl Arg {
+    pub fn path(at: At, path: &str) -> Arg {
+        Arg::Path { at, path: path.to_owned() }
+    }
+}
+
+/// A program of PostgreSQL to run in a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Command {
+    /// Name of a program in the server's bindir: `initdb`, `pg_ctl`, `pg_restore`, `psql`.
+    pub program: String,
+    pub args: Vec<Arg>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+impl Command {
+    pub fn new(program: &str) -> Command {
+        Command { program: program.to_owned(), ..Command::default() }
+    }
+
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<Arg>) -> Command {
+        self.args.push(arg.into());
+        self
+    }
+
+    #[must_use]
+    pub fn args<A: Into<Arg>>(mut self, args: impl IntoIterator<Item = A>) -> Command {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Recipe {
+    pub steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Step {
+    pub phase: Phase,
+    pub place: Place,
+    /// Why, for people: `restore the archive`. Follows "failed to".
+    pub what: String,
+    pub action: Action,
+    /// What this step's failure or its ignored errors mean.
+    pub tolerance: Tolerance,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Runs a program with an empty standard input.
+    Run(Command),
+    /// The bytes of a host file, through a decoder, to a program's standard input. Digested while they pass.
+    Stream { from: String, through: Compression, into: Command },
+    /// The same reading without a receiver: for what pgdrill digests or counts itself.
+    Scan { from: String },
+    /// Copies a host file or directory into the sandbox's spool, under `name`. Digested while the bytes pass.
+    Copy { from: String, name: String },
+    /// Writes a small file of ours, mode 0600, owned by the server's user.
+    Write { at: At, path: String, text: String },
+    /// Statements over a connection of the bootstrap superuser, one by one, each in a transaction of its own.
+    Sql { database: String, statements: Vec<String> },
+}
+
+/// Which step failures stop the drill. What they mean is judged later, from the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tolerance {
+    /// Anything but success stops the drill: blamed by `verdict::blame`-like rules on (step, output).
+    Strict,
+    /// The program goes on after errors of statements and reports them; they are recorded, and judged against the allowances.
+    RecordsErrors,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Output {
+    /// Exit status; 128 + n where a signal ended it. 0 for actions without a program.
+    pub status: i32,
+    /// Bounded head and tail (16 KiB); the whole goes to the run's logs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stderr: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stdout: String,
+    /// Errors of statements, in the order in which they came; bounded to 1000, `errors_total` counts them all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<StatementError>,
+    #[serde(default)]
+    pub errors_total: u64,
+    /// Bytes read from the backup, as stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// SHA-256 of the backup as stored, lowercase hex. Of a directory: of the `sha256  name` lines of its files, sorted by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// What the input looked like when the step ended: differs from the survey if it changed meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<FileSeen>,
+    /// What the host did meanwhile that decides the blame.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<HostCondition>,
+}
+
+/// An error that the server gave to a statement of a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StatementError {
+    /// Five characters; None where the program hid it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<String>,
+    pub message: String,
+    /// Line of the SQL text (psql); None for archives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The statement, cut to 500 characters; never data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<String>,
+    /// The entry of the table of contents: `TABLE DATA orders shop_owner`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+}
+
+/// Something the host did that must never be blamed on a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HostCondition {
+    OutOfMemory,
+    DiskFull,
+    SandboxDied,
+    EngineGone,
+    InputChanged,
+}

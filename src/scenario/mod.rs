@@ -1,0 +1,114 @@
+//! What a person asked for: valid drills, made from YAML text.
+//!
+//! Parsing reports every problem at once, each with file, line and column; see [`parse`](wire::parse).
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::check::Check;
+use crate::phase::Phase;
+use crate::recipe::RuntimeChoice;
+use crate::source::{Durability, Restore, Source};
+
+/// One drill: a backup to restore, and what must be true of it. Cannot be invalid once parsed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Drill {
+    /// Unique within a run.
+    pub name: String,
+    pub tags: Vec<String>,
+    /// The scenario file as it was named, and the line of the drill in it.
+    pub file: String,
+    pub line: Option<u32>,
+    pub runtime: RuntimeChoice,
+    pub source: Source,
+    pub scope: Scope,
+    pub restore: Restore,
+    pub postgres: Postgres,
+    pub objectives: Objectives,
+    pub budgets: BTreeMap<Phase, Duration>,
+    pub durability: Durability,
+    pub ready: Option<Ready>,
+    pub checks: Vec<Check>,
+    pub waivers: Vec<Waiver>,
+}
+
+/// What the backup claims to bring back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    #[default]
+    Database,
+    Cluster,
+    Objects,
+}
+
+/// The server to restore into.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Postgres {
+    /// None: the backup's own.
+    pub major: Option<u32>,
+    /// `{major}` is replaced. None: `postgres:{major}`, or ours where that is absent.
+    pub image: Option<String>,
+    pub memory_bytes: Option<u64>,
+    /// /dev/shm. None: 256 MiB.
+    pub shm_bytes: Option<u64>,
+    pub cpus: Option<u32>,
+}
+
+/// What the drill must show, apart from contents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Objectives {
+    pub rto: Option<Rto>,
+    /// The most that may be lost, as a time before the incident.
+    pub rpo: Option<Duration>,
+    /// How old the backup may be at the start of the drill.
+    pub max_age: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rto {
+    pub limit: Duration,
+    /// Detection, decision, cut-over: declared, shown apart, judged with it.
+    pub overhead: Duration,
+    /// Which phases the clock covers.
+    #[schemars(with = "(Phase, Phase)")]
+    pub span: RangeInclusive<Phase>,
+}
+
+/// When service is back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ready {
+    /// Must give a true or non-zero value.
+    pub sql: String,
+    pub database: Option<String>,
+    /// The role to ask as.
+    pub role: Option<String>,
+}
+
+/// A known defect that is accepted for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Waiver {
+    pub check: String,
+    pub object: Option<String>,
+    pub reason: String,
+    /// The last day on which it holds: `YYYY-MM-DD`, in UTC.
+    #[schemars(with = "String")]
+    pub until: jiff::civil::Date,
+}
+
+impl Drill {
+    /// A ceiling for each phase; every phase has one.
+    pub fn budget(&self, phase: Phase) -> Duration {
+        const HOUR: u64 = 3600;
+        let default = match phase {
+            Phase::Prepare | Phase::Provision | Phase::Ready | Phase::Teardown => Duration::from_secs(600),
+            Phase::Inspect => Duration::from_secs(HOUR),
+            Phase::Acquire | Phase::Restore | Phase::Recover | Phase::Validate => Duration::from_secs(12 * HOUR),
+        };
+        self.budgets.get(&phase).copied().unwrap_or(default)
+    }
+}

@@ -1,0 +1,122 @@
+//! Backup formats and tools: what to learn, and the recipe that restores it. One file each.
+
+mod dump;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::format::Selection;
+
+/// Where a backup comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A dump of one database, in any of pg_dump's formats.
+    PgDump(PgDump),
+    /// A dump of a whole cluster.
+    PgDumpall(PgDumpall),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PgDump {
+    pub location: Location,
+    /// `pg_dumpall -g` of the same cluster. Absolute path.
+    pub globals: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PgDumpall {
+    pub location: Location,
+}
+
+/// Which file or directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Location {
+    /// An absolute path, or a pattern with `*`, `?`, `[…]`, `{…}` or `**`.
+    pub path: String,
+    pub pick: Pick,
+    /// Zone of the machine that dumped, an IANA name: dumps carry none.
+    pub timezone: Option<String>,
+    /// The scenario vouches for the backup: it may be restored without a kernel's isolation.
+    pub trusted: bool,
+}
+
+/// Which of the files that match a pattern.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Pick {
+    #[default]
+    Newest,
+    Oldest,
+    /// By this seed, which is recorded.
+    Random { seed: u64 },
+    /// Every one, each in a drill of its own. Taken apart before a drill runs.
+    All,
+}
+
+/// How to restore, as in the runbook of a real recovery.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Restore {
+    /// Parallel jobs of pg_restore. None: 1.
+    pub jobs: Option<u32>,
+    pub roles: Option<Roles>,
+    /// Errors that are allowed, by SQLSTATE or by a part of their message.
+    pub allow_errors: Vec<String>,
+    pub select: Selection,
+    /// SQL files to run in the restored database, before and after. Absolute paths.
+    pub before: Option<String>,
+    pub after: Option<String>,
+    /// Server settings: `maintenance_work_mem: 2GB`.
+    pub settings: BTreeMap<String, String>,
+    /// Name of the database to restore into. None: the dump's own.
+    pub database: Option<String>,
+}
+
+/// What to do about roles that the dump refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Roles {
+    /// Load the globals file; what it lacks becomes a stub. The default where a globals file is named.
+    Globals,
+    /// Roles that the dump needs and does not carry become NOLOGIN stubs. The default elsewhere.
+    Stubs,
+    /// Make none, and restore without owners and grants (`--no-owner --no-privileges`).
+    None,
+}
+
+/// Whether the restore keeps what makes it durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// fsync and full_page_writes as in production: its time can be compared with an RTO.
+    #[default]
+    Representative,
+    /// Without them: 2 × faster, and no proof of an RTO.
+    Fast,
+}
+
+impl Source {
+    pub fn location(&self) -> &Location {
+        match self {
+            Source::PgDump(it) => &it.location,
+            Source::PgDumpall(it) => &it.location,
+        }
+    }
+
+    pub fn location_mut(&mut self) -> &mut Location {
+        match self {
+            Source::PgDump(it) => &mut it.location,
+            Source::PgDumpall(it) => &mut it.location,
+        }
+    }
+
+    /// The key in a scenario file.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Source::PgDump(_) => "pg_dump",
+            Source::PgDumpall(_) => "pg_dumpall",
+        }
+    }
+}

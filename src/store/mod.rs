@@ -1,0 +1,42 @@
+//! Bytes of backup files: which there are, what they are, and reading them once. Only ever reads.
+//!
+//! Functions in here block; callers run them on blocking threads and stop them by a [`Stop`].
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::fault::Fault;
+use crate::format::{Compression, DumpFacts, Selection};
+use crate::recipe::FileSeen;
+
+/// Told to stop from another thread; looked at every 64 KiB.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Called with the bytes read so far, as stored.
+pub type OnBytes<'a> = &'a mut dyn FnMut(u64);
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Poured {
+    /// As stored.
+    pub bytes: u64,
+    /// See `recipe::Output::sha256`.
+    pub sha256: String,
+    /// The file after it was read.
+    pub seen: FileSeen,
+    /// The receiver wanted no more: `bytes` and `sha256` are of a part only.
+    pub cut_short: bool,
+}
