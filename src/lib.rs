@@ -10,6 +10,7 @@ pub mod phase;
 pub mod fault;
 pub mod format;
 pub mod recipe;
+pub mod blame;
 pub mod check;
 pub mod source;
 pub mod scenario;

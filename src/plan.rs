@@ -1,11 +1,23 @@
 //! A drill and a survey, with every remaining choice made. Pure: the same two give the same plan.
 
-use std::time::Duration;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::{FileSeen, Recipe, ServerFacts};
+use crate::fault::{Blame, Fault};
+use crate::format::{DumpFacts, Selection};
+use crate::recipe::{FileSeen, Learnt, Question, Recipe, ServerFacts, Survey};
+use crate::scenario::Drill;
+use crate::source::dump::{self, Ingredients};
+use crate::source::{Pick, Roles, Source};
+
+/// The newest major that is looked for when the backup's own is not to be had.
+const NEWEST_MAJOR: u32 = 18;
+/// Docker's 64 MB make parallel queries fail for want of shared memory.
+const SHM_BYTES: u64 = 256 << 20;
+const PIDS: u32 = 512;
 
 /// What will be done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,7 +30,6 @@ pub struct Plan {
     pub stops: Vec<String>,
     /// The restored database: where checks ask unless they say otherwise.
     pub database: String,
-    /// How the server is asked whether service is back.
     pub notes: Vec<Note>,
 }
 
@@ -73,5 +84,208 @@ pub struct Limits {
     pub pids: u32,
 }
 
-/// How long a plan thinks the phases may take, for people.
-pub type Budget = Duration;
+/// What is still to be learnt: what the source asks first, then the server that its answers call for.
+///
+/// Empty when a plan can be made, or when it is clear that none can.
+pub fn questions(drill: &Drill, known: &Survey) -> Vec<Question> {
+    let pattern = drill.source.location().path.clone();
+    let mut first = vec![Question::Host, Question::List { pattern }];
+    let scripts = [&drill.restore.before, &drill.restore.after];
+    first.extend(scripts.into_iter().flatten().map(|path| Question::List { pattern: path.clone() }));
+    if let Some(path) = globals(drill) {
+        first.push(Question::Dump { path: path.to_owned(), select: Selection::default() });
+    }
+    let first = known.unanswered(first);
+    if !first.is_empty() {
+        return first;
+    }
+    let Ok((backup, _)) = pick(drill, known) else {
+        return Vec::new();
+    };
+    let dump = dump_question(drill, &backup.file.path);
+    if known.answer(&dump).is_none() {
+        return vec![dump];
+    }
+    let Some(facts) = known.dump(&backup.file.path) else {
+        return Vec::new();
+    };
+    known.unanswered(next_server(drill, facts, known))
+}
+
+/// The server to ask for next: the wanted major, then each higher one until there is one.
+fn next_server(drill: &Drill, facts: &DumpFacts, known: &Survey) -> Option<Question> {
+    for major in majors(drill, facts) {
+        let question = server_question(drill, major);
+        match known.answer(&question) {
+            Some(Learnt::NoServer { .. }) => (),
+            Some(_) | None => return Some(question),
+        }
+    }
+    None
+}
+
+/// The majors that may run this dump, in the order of preference.
+fn majors(drill: &Drill, facts: &DumpFacts) -> Vec<u32> {
+    match (drill.postgres.major, dump::wanted_major(facts)) {
+        (Some(pinned), _) => vec![pinned],
+        // An archive of the future is refused with the newest server in hand.
+        (None, Some(wanted)) => (wanted.min(NEWEST_MAJOR)..=NEWEST_MAJOR).collect(),
+        // SQL kept by hand does not say where it came from.
+        (None, None) => (13..=NEWEST_MAJOR).rev().collect(),
+    }
+}
+
+fn server_question(drill: &Drill, major: u32) -> Question {
+    Question::Server {
+        runtime: drill.runtime,
+        major,
+        image: drill.postgres.image.clone(),
+        trusted: drill.source.location().trusted,
+    }
+}
+
+fn dump_question(drill: &Drill, path: &str) -> Question {
+    Question::Dump { path: path.to_owned(), select: drill.restore.select.clone() }
+}
+
+fn globals(drill: &Drill) -> Option<&str> {
+    match &drill.source {
+        Source::PgDump(it) if drill.restore.roles != Some(Roles::None) => it.globals.as_deref(),
+        Source::PgDump(_) | Source::PgDumpall(_) => None,
+    }
+}
+
+/// Decides everything, or says what cannot work and who can change that.
+pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
+    for path in [&drill.restore.before, &drill.restore.after].into_iter().flatten() {
+        if survey.files(path).is_none_or(<[FileSeen]>::is_empty) {
+            return Err(Fault::new(Blame::Scenario, format!("find the SQL file {path}"))
+                .hint("Paths in a scenario are relative to the scenario's file."));
+        }
+    }
+    let (backup, picked) = pick(drill, survey)?;
+    let missing = || Fault::new(Blame::Harness, "plan before the survey is complete");
+    let facts = survey.dump(&backup.file.path).ok_or_else(missing)?;
+    let server = server(drill, facts, survey)?;
+    let globals = match globals(drill) {
+        Some(path) => Some(survey.dump(path).ok_or_else(missing)?),
+        None => None,
+    };
+    let made = dump::recipe(&Ingredients {
+        source: &drill.source,
+        restore: &drill.restore,
+        durability: drill.durability,
+        file: &backup.file,
+        facts,
+        globals,
+        server,
+    })?;
+    let limits = Limits {
+        memory_bytes: drill.postgres.memory_bytes,
+        cpus: drill.postgres.cpus,
+        shm_bytes: drill.postgres.shm_bytes.unwrap_or(SHM_BYTES),
+        pids: PIDS,
+    };
+    let sandbox = SandboxSpec { server: server.clone(), inputs: made.inputs, limits };
+    let mut notes = made.notes;
+    notes.extend(picked);
+    notes.sort_by_key(|note| note.kind);
+    Ok(Plan {
+        backup,
+        server: server.clone(),
+        sandbox,
+        recipe: made.recipe,
+        stops: vec!["restored".to_owned()],
+        database: made.database,
+        notes,
+    })
+}
+
+fn server<'a>(drill: &Drill, facts: &DumpFacts, survey: &'a Survey) -> Result<&'a ServerFacts, Fault> {
+    let mut reasons = Vec::new();
+    let majors = majors(drill, facts);
+    for major in &majors {
+        match survey.answer(&server_question(drill, *major)) {
+            Some(Learnt::Server(server)) => return Ok(server),
+            Some(Learnt::NoServer { reasons: why }) => reasons.extend(why.clone()),
+            Some(_) | None => (),
+        }
+    }
+    let wanted = majors.first().map_or_else(|| "any major".to_owned(), ToString::to_string);
+    let mut fault = Fault::new(Blame::Host, format!("find a PostgreSQL {wanted} or newer to restore into"));
+    if majors.len() == 1 {
+        fault.message = format!("find a PostgreSQL {wanted} to restore into");
+    }
+    fault.hint = reasons.iter().find_map(|it| it.hint.clone());
+    fault.causes = reasons.iter().map(Fault::line).collect();
+    fault.causes.dedup();
+    Err(fault)
+}
+
+/// Chooses among the files that match, and says how.
+fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
+    let location = drill.source.location();
+    let files = survey.files(&location.path).unwrap_or_default();
+    let mut files = files.to_vec();
+    // By the date in the name where every name has one: a copy changes the modification time, not the name.
+    let dated: Option<Vec<String>> = files.iter().map(|it| name_date(&it.path)).collect();
+    match &dated {
+        Some(_) => files.sort_by_cached_key(|it| (name_date(&it.path), it.path.clone())),
+        None => files.sort_by_key(|it| (it.modified, it.path.clone())),
+    }
+    let count = files.len();
+    let index = match location.pick {
+        Pick::Newest | Pick::All => count.checked_sub(1),
+        Pick::Oldest => (count > 0).then_some(0),
+        Pick::Random { seed } => usize::try_from(seed).unwrap_or(usize::MAX).checked_rem(count),
+    };
+    let Some(index) = index else {
+        return Err(Fault::new(Blame::Backup, format!("find a backup at {}", location.path))
+            .cause("the directory is there, and nothing in it matches")
+            .hint("Look at the job that should have written it, or at the pattern in the scenario."));
+    };
+    let file = files.remove(index);
+    let by = if dated.is_some() { "the date in its name" } else { "its modification time" };
+    let why = match location.pick {
+        Pick::Newest | Pick::All => format!("older, by {by}"),
+        Pick::Oldest => format!("newer, by {by}"),
+        Pick::Random { seed } => format!("not drawn (seed {seed})"),
+    };
+    let passed_over = files.into_iter().map(|it| PassedOver { path: it.path, why: why.clone() }).collect();
+    let mut notes = Vec::new();
+    if count > 1 && dated.is_none() && !matches!(location.pick, Pick::Random { .. }) {
+        let text = "the backup was chosen by modification time: the names carry no dates";
+        notes.push(Note { kind: NoteKind::Deviation, text: text.to_owned() });
+    }
+    Ok((Backup { file, passed_over }, notes))
+}
+
+/// The date and time that a file's name carries, as digits that sort.
+fn name_date(path: &str) -> Option<String> {
+    static DATE: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = r"((?:19|20)\d\d)[-_.]?([01]\d)[-_.]?([0-3]\d)(?:[-_.T ]?([0-2]\d)[-_.:h]?([0-5]\d)(?:[-_.:m]?([0-5]\d))?)?";
+        Regex::new(pattern).expect("a valid pattern")
+    });
+    let name = path.rsplit('/').find(|part| !part.is_empty())?;
+    let found = DATE.captures(name)?;
+    let part = |index: usize| found.get(index).map_or("00", |it| it.as_str());
+    Some((1..=6).map(part).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_in_names_sort_whatever_their_form() {
+        for (name, expected) in [
+            ("/b/shop-2026-11-22.dump", Some("20261122000000")),
+            ("/b/shop_20261122_031500.sql.gz", Some("20261122031500")),
+            ("/b/20261122T0315.tar", Some("20261122031500")),
+            ("/b/shop.dump", None),
+            ("/2026-11-22/shop.dump", None),
+        ] {
+            assert_eq!(name_date(name).as_deref(), expected, "{name}");
+        }
+    }
+}

@@ -356,3 +356,20 @@ pub enum HostCondition {
     EngineGone,
     InputChanged,
 }
+
+impl std::fmt::Display for StatementError {
+    /// `42704 at line 12: role "x" does not exist (ALTER TABLE …)`, on one line.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(sqlstate) = &self.sqlstate {
+            write!(f, "{sqlstate} ")?;
+        }
+        if let Some(line) = self.line {
+            write!(f, "at line {line}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(place) = self.entry.as_ref().or(self.statement.as_ref()) {
+            write!(f, " ({})", place.lines().next().unwrap_or_default())?;
+        }
+        Ok(())
+    }
+}

@@ -5,10 +5,13 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::check::{Judged, Severity};
-use crate::evidence::Evidence;
-use crate::fault::Blame;
+use crate::check::{Answer, Finding, Judged, Population, Severity};
+use crate::evidence::{Evidence, PhaseOutcome, PhaseRecord};
+use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
+use crate::recipe::{Learnt, StatementError, Step};
+use crate::scenario::{self, Drill};
+use crate::source::{Durability, dump};
 
 /// Declared mildest first: `max` is the merge, and exit codes, colours and JUnit follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -114,4 +117,363 @@ pub struct CheckJudged {
     pub elapsed: Duration,
     /// The reason of the waiver that covers it, if it is broken and waived.
     pub waived: Option<String>,
+}
+
+/// Everything that judging needs is in the evidence, so that it can be done again years later.
+pub fn judge(evidence: &Evidence) -> Judgement {
+    let Some(drill) = &evidence.asked else {
+        let reason = Reason::new(Verdict::Inconclusive, About::Drill, "the log of the drill is empty");
+        return Judgement {
+            verdict: Verdict::Inconclusive,
+            reasons: vec![reason],
+            rto: None,
+            rpo: None,
+            checks: Vec::new(),
+            findings: Vec::new(),
+        };
+    };
+    let mut judging = Judging { evidence, drill, reasons: Vec::new(), findings: Vec::new() };
+    judging.phases();
+    judging.statement_errors();
+    judging.changed_input();
+    judging.max_age();
+    let rto = judging.rto();
+    let checks = judging.checks();
+    judging.remnants();
+    let Judging { mut reasons, findings, .. } = judging;
+    reasons.sort_by_key(|it| std::cmp::Reverse(it.verdict));
+    let verdict = overall(reasons.iter().map(|it| it.verdict).chain([Verdict::Passed]));
+    Judgement { verdict, reasons, rto, rpo: None, checks, findings }
+}
+
+/// The verdict of a whole run. A run of no drills proves nothing.
+pub fn overall(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
+    verdicts.into_iter().max().unwrap_or(Verdict::Inconclusive)
+}
+
+/// Whether the scenario allows this error of a restore, by SQLSTATE or by a part of its message, or every restore of the
+/// kind gives it.
+pub fn is_allowed(drill: &Drill, step: &Step, error: &StatementError) -> bool {
+    let sqlstate = error.sqlstate.as_deref();
+    let by_name = |allowed: &String| sqlstate == Some(allowed) || error.message.contains(allowed.as_str());
+    drill.restore.allow_errors.iter().any(by_name) || dump::is_expected_error(step, sqlstate, &error.message)
+}
+
+impl Reason {
+    fn new(verdict: Verdict, about: About, text: impl Into<String>) -> Reason {
+        Reason { verdict, about, blame: None, text: text.into(), causes: Vec::new(), hint: None }
+    }
+
+    fn blamed(mut self, blame: Blame) -> Reason {
+        self.blame = Some(blame);
+        self
+    }
+
+    fn hinted(mut self, hint: impl Into<String>) -> Reason {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn from_fault(phase: Phase, fault: &Fault) -> Reason {
+        let verdict = match fault.blame {
+            Blame::Backup => Verdict::Failed,
+            Blame::Scenario | Blame::Host | Blame::Harness => Verdict::Inconclusive,
+        };
+        Reason {
+            verdict,
+            about: About::Phase(phase),
+            blame: Some(fault.blame),
+            text: format!("failed to {}", fault.message),
+            causes: fault.causes.clone(),
+            hint: fault.hint.clone(),
+        }
+    }
+}
+
+struct Judging<'a> {
+    evidence: &'a Evidence,
+    drill: &'a Drill,
+    reasons: Vec<Reason>,
+    findings: Vec<String>,
+}
+
+impl Judging<'_> {
+    fn phases(&mut self) {
+        let evidence = self.evidence;
+        for record in &evidence.phases {
+            self.reasons.extend(self.phase(record));
+        }
+        if let Some(phase) = evidence.unfinished {
+            let text = format!("{phase} never ended: pgdrill was killed, or is still running");
+            self.reasons.push(Reason::new(Verdict::Inconclusive, About::Phase(phase), text).blamed(Blame::Host));
+        }
+    }
+
+    fn phase(&self, record: &PhaseRecord) -> Option<Reason> {
+        let phase = record.phase;
+        let about = About::Phase(phase);
+        match &record.outcome {
+            PhaseOutcome::Completed => None,
+            PhaseOutcome::Failed(fault) => Some(Reason::from_fault(phase, fault)),
+            // A budget is our own patience: running out of it proves nothing, unless the RTO ran out too.
+            PhaseOutcome::TimedOut { budget, last_seen } => {
+                let verdict = if self.is_past_rto(record) { Verdict::Failed } else { Verdict::Inconclusive };
+                let text = format!("{phase} was still running after its budget of {budget:?}");
+                let reason = Reason::new(verdict, about, text).hinted(format!("Give it more time: `budgets: {{ {phase}: … }}`."));
+                Some(Reason { causes: vec![last_seen.clone()], ..reason })
+            }
+            PhaseOutcome::Cancelled { last_seen } => {
+                let reason = Reason::new(Verdict::Inconclusive, about, format!("{phase} was interrupted"));
+                Some(Reason { causes: vec![last_seen.clone()], ..reason })
+            }
+        }
+    }
+
+    fn is_past_rto(&self, record: &PhaseRecord) -> bool {
+        let Some(rto) = &self.drill.objectives.rto else {
+            return false;
+        };
+        let begin = self.evidence.phases.iter().find(|it| rto.span.contains(&it.phase));
+        let begin = begin.map_or(record.began, |it| it.began);
+        let spent = (record.began + record.elapsed).saturating_sub(begin) + rto.overhead;
+        rto.span.contains(&record.phase) && spent > rto.limit
+    }
+
+    /// Errors that pg_restore or psql went on after.
+    fn statement_errors(&mut self) {
+        let (mut allowed, mut refused, mut unlisted) = (0_u64, Vec::new(), 0);
+        for done in &self.evidence.done {
+            for error in &done.output.errors {
+                if is_allowed(self.drill, &done.step, error) {
+                    allowed += 1;
+                } else {
+                    refused.push((done.step.phase, error));
+                }
+            }
+            unlisted += done.output.errors_total.saturating_sub(done.output.errors.len() as u64);
+        }
+        if allowed > 0 {
+            self.findings.push(format!("{allowed} errors of the restore are allowed"));
+        }
+        let Some((phase, _)) = refused.first() else {
+            return;
+        };
+        // A phase that stopped at its error has said so already.
+        let stopped = self.evidence.phase(*phase).is_some_and(|it| it.outcome != PhaseOutcome::Completed);
+        if stopped {
+            return;
+        }
+        let total = refused.len() as u64 + unlisted;
+        let ignored = if total == 1 { "1 error was".to_owned() } else { format!("{total} errors were") };
+        let mut reason = Reason::new(Verdict::Failed, About::Phase(*phase), format!("{ignored} ignored by the restore"))
+            .blamed(Blame::Backup)
+            .hinted(advice(&refused[0].1.message));
+        reason.causes = refused.iter().take(5).map(|(_, error)| error.to_string()).collect();
+        self.reasons.push(reason);
+    }
+
+    /// A backup that changes while it is read proves nothing about either state.
+    fn changed_input(&mut self) {
+        let Some(plan) = &self.evidence.plan else {
+            return;
+        };
+        let file = &plan.backup.file;
+        let seen = self.evidence.done.iter().filter_map(|it| it.output.seen.as_ref());
+        if seen.into_iter().any(|it| it.path == file.path && it != file) {
+            let text = format!("{} changed while the drill was reading it", file.path);
+            let reason = Reason::new(Verdict::Inconclusive, About::Drill, text).blamed(Blame::Host);
+            self.reasons.push(reason.hinted("Drill a backup whose job has ended, or let the job rename it into place."));
+        }
+    }
+
+    fn max_age(&mut self) {
+        let (Some(limit), Some(start), Some(plan)) =
+            (self.drill.objectives.max_age, &self.evidence.start, &self.evidence.plan)
+        else {
+            return;
+        };
+        let facts = self.evidence.survey.dump(&plan.backup.file.path);
+        let created = facts.and_then(|it| it.created.as_deref());
+        let zone = self.drill.source.location().timezone.as_deref();
+        let Some((earliest, latest)) = created.and_then(|it| instants(it, zone)) else {
+            let text = "the dump does not say when it was made, so its age is unknown";
+            let reason = Reason::new(Verdict::Inconclusive, About::MaxAge, text).blamed(Blame::Scenario);
+            let hint = "Leave out `max_age`, or dump in an archive format, which carries the date.";
+            return self.reasons.push(reason.hinted(hint));
+        };
+        let age = |instant: jiff::Timestamp| Duration::try_from(start.at.duration_since(instant)).unwrap_or_default();
+        let (oldest, youngest) = (age(earliest), age(latest));
+        if oldest <= limit {
+            return;
+        }
+        let shown = created.unwrap_or_default();
+        let (verdict, blame, text, hint) = if youngest > limit {
+            let text = format!("the backup of {shown} is older than {}", words(limit));
+            (Verdict::Failed, Blame::Backup, text, "Look at the job that should have made a newer one.")
+        } else {
+            let text = format!("the backup of {shown} may or may not be older than {}", words(limit));
+            (Verdict::Inconclusive, Blame::Scenario, text, "Dumps carry no time zone: set `timezone` on the source.")
+        };
+        self.reasons.push(Reason::new(verdict, About::MaxAge, text).blamed(blame).hinted(hint));
+    }
+
+    fn rto(&mut self) -> Option<RtoJudged> {
+        let rto = self.drill.objectives.rto.as_ref()?;
+        let outcome = match (measured(rto, &self.evidence.phases), self.comparable()) {
+            (None, _) => Rto::NotReached,
+            (Some(elapsed), Err(_)) => Rto::NotComparable { elapsed },
+            (Some(elapsed), Ok(())) => match (elapsed + rto.overhead).checked_sub(rto.limit) {
+                None | Some(Duration::ZERO) => Rto::Met { elapsed },
+                Some(by) => Rto::Missed { elapsed, by },
+            },
+        };
+        let (verdict, text) = match outcome {
+            Rto::Met { .. } => (Verdict::Passed, String::new()),
+            Rto::Missed { by, .. } => (Verdict::Failed, format!("missed the RTO of {} by {}", words(rto.limit), words(by))),
+            Rto::NotReached => (Verdict::Inconclusive, format!("{} was never reached, so there is no recovery time", rto.span.end())),
+            Rto::NotComparable { .. } => {
+                (Verdict::Inconclusive, self.comparable().err().unwrap_or_default().to_owned())
+            }
+        };
+        if verdict != Verdict::Passed {
+            self.reasons.push(Reason::new(verdict, About::Rto, text));
+        }
+        let (first, last) = (*rto.span.start(), *rto.span.end());
+        Some(RtoJudged { limit: rto.limit, overhead: rto.overhead, first, last, outcome })
+    }
+
+    /// Whether a time that was measured here can be compared with an RTO at all.
+    fn comparable(&self) -> Result<(), &'static str> {
+        let server = self.evidence.plan.as_ref().map(|it| &it.server);
+        match self.drill.durability {
+            Durability::Fast => Err("measured with `durability: fast`: a time without fsync proves no RTO"),
+            Durability::Representative if server.is_some_and(|it| it.filesystem.as_deref() == Some("tmpfs")) => {
+                Err("measured on a tmpfs: a time without a disk proves no RTO (set TMPDIR to a directory on a disk)")
+            }
+            Durability::Representative => Ok(()),
+        }
+    }
+
+    fn checks(&mut self) -> Vec<Vec<CheckJudged>> {
+        let evidence = self.evidence;
+        let stops = evidence.plan.as_ref().map_or(0, |it| it.stops.len());
+        let judged: Vec<Vec<CheckJudged>> = (0..stops).map(|stop| self.checks_at(stop)).collect();
+        let examined = judged.iter().flatten().any(|it| !matches!(it.judged.finding, Finding::Unknown { .. }));
+        let validated = evidence.phase(Phase::Validate).is_some_and(|it| it.outcome == PhaseOutcome::Completed);
+        if validated && !examined {
+            let text = "no check examined anything: a restore without a look at its contents proves little";
+            let reason = Reason::new(Verdict::Inconclusive, About::Drill, text).blamed(Blame::Scenario);
+            self.reasons.push(reason.hinted("Add `checks:`; `pgdrill init PATH` proposes some for this backup."));
+        }
+        judged
+    }
+
+    fn checks_at(&mut self, stop: usize) -> Vec<CheckJudged> {
+        let drill = self.drill;
+        let today = self.evidence.start.as_ref().map(|it| it.at.to_zoned(jiff::tz::TimeZone::UTC).date());
+        let asked = self.evidence.answers.get(stop);
+        let mut all = Vec::new();
+        for (index, check) in drill.checks.iter().enumerate() {
+            let asked = asked.and_then(|it| it.get(index));
+            let judged = match asked {
+                Some(asked) if !asked.answers.is_empty() => check.judge(&asked.answers),
+                Some(_) | None => {
+                    let finding = Finding::Unknown { because: "it was not asked".to_owned() };
+                    Judged { finding, population: Population::default() }
+                }
+            };
+            let waiver = drill.waivers.iter().find(|it| it.check == check.name && today.is_some_and(|day| day <= it.until));
+            let broken = matches!(judged.finding, Finding::Broken { .. });
+            let waived = waiver.filter(|_| broken).map(|it| format!("{} (until {})", it.reason, it.until));
+            let elapsed = asked.map_or(Duration::ZERO, |it| it.elapsed);
+            let judged = CheckJudged { name: check.name.clone(), severity: check.severity, judged, elapsed, waived };
+            self.weigh(&judged);
+            all.push(judged);
+        }
+        all
+    }
+
+    fn weigh(&mut self, check: &CheckJudged) {
+        let (verdict, text) = match &check.judged.finding {
+            Finding::Held { .. } => return,
+            Finding::Broken { expected, observed } => {
+                (Verdict::Failed, format!("check “{}”: expected {expected}, found {observed}", check.name))
+            }
+            Finding::Unknown { because } => (Verdict::Inconclusive, format!("check “{}”: {because}", check.name)),
+        };
+        if let Some(reason) = &check.waived {
+            return self.findings.push(format!("waived: {text}; {reason}"));
+        }
+        match check.severity {
+            Severity::Minor => self.findings.push(text),
+            Severity::Major | Severity::Critical => {
+                self.reasons.push(Reason::new(verdict, About::Check(check.name.clone()), text));
+            }
+        }
+    }
+
+    fn remnants(&mut self) {
+        if self.evidence.remnants.is_empty() {
+            return;
+        }
+        let mut reason = Reason::new(Verdict::Inconclusive, About::Phase(Phase::Teardown), "could not remove what the drill made");
+        reason.causes.clone_from(&self.evidence.remnants);
+        self.reasons.push(reason.blamed(Blame::Host).hinted("Run `pgdrill clean`."));
+    }
+}
+
+/// From the start of the span's first phase to the end of its last, gaps included; None unless it ended.
+///
+/// A sum of phase times would hide the pauses between them, and those are part of an outage.
+fn measured(rto: &scenario::Rto, phases: &[PhaseRecord]) -> Option<Duration> {
+    let begin = phases.iter().find(|it| rto.span.contains(&it.phase))?;
+    let completed = |it: &&PhaseRecord| it.phase == *rto.span.end() && it.outcome == PhaseOutcome::Completed;
+    let end = phases.iter().find(completed)?;
+    Some((end.began + end.elapsed).saturating_sub(begin.began))
+}
+
+/// The earliest and the latest instant that a zone-less date can mean: one with a zone, 26 hours apart without.
+fn instants(created: &str, zone: Option<&str>) -> Option<(jiff::Timestamp, jiff::Timestamp)> {
+    let civil: jiff::civil::DateTime = created.replace(' ', "T").parse().ok()?;
+    if let Some(zone) = zone {
+        let instant = civil.in_tz(zone).ok()?.timestamp();
+        return Some((instant, instant));
+    }
+    let at = |hours: i8| civil.to_zoned(jiff::tz::Offset::constant(hours).to_time_zone()).ok().map(|it| it.timestamp());
+    Some((at(14)?, at(-12)?))
+}
+
+/// `1h 30m`: as one would write it in a scenario.
+fn words(duration: Duration) -> String {
+    match jiff::SignedDuration::try_from(duration) {
+        Ok(it) => format!("{it:#}"),
+        Err(_) => format!("{duration:?}"),
+    }
+}
+
+/// What to do about an error that a restore ignored.
+fn advice(message: &str) -> String {
+    if message.starts_with("role ") && message.ends_with("does not exist") {
+        return "Name the cluster's globals (`globals:`), or let `roles: stubs` stand in for the roles.".to_owned();
+    }
+    "Mend the dump's cause; or, if the error is known and harmless, allow it by name in `restore.allow_errors`.".to_owned()
+}
+
+/// The machine that the drill ran on, for reports.
+pub fn host(evidence: &Evidence) -> Option<&crate::recipe::HostFacts> {
+    evidence.survey.0.iter().find_map(|(_, learnt)| match learnt {
+        Learnt::Host(host) => Some(host),
+        Learnt::Files(_) | Learnt::Dump(_) | Learnt::Text(_) | Learnt::Server(_) | Learnt::NoServer { .. } => None,
+    })
+}
+
+/// Whether `ready:` was answered with a true or non-zero value.
+pub fn is_ready(answer: &Answer) -> bool {
+    match answer {
+        Answer::Rows(table) => {
+            let value = table.rows.first().and_then(|row| row.first()).cloned().flatten();
+            value.is_some_and(|it| !matches!(it.as_str(), "" | "f" | "false" | "0"))
+        }
+        Answer::Refused { .. } | Answer::Silent { .. } => false,
+    }
 }

@@ -1,5 +1,12 @@
 //! The only effects on servers: learning, and making, driving and releasing a throwaway PostgreSQL.
 
+pub(crate) mod complaints;
+mod container;
+mod local;
+mod room;
+mod sandbox;
+mod sql;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Backup formats and tools: what to learn, and the recipe that restores it. One file each.
 
-mod dump;
+pub mod dump;
+pub mod server;
 
 use std::collections::BTreeMap;
 

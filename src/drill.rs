@@ -1,0 +1,339 @@
+//! Runs a drill and returns evidence.
+//!
+//! Nothing in here returns an error to the caller: a drill that goes wrong has done its job, and what went wrong belongs
+//! in the evidence. `Tape::phase` has the only clock and the only cancellation point.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::blame::blame;
+use crate::check::{Answer, Probe};
+use crate::evidence::{Event, Evidence, PhaseOutcome, PhaseRecord, ServerLog, Start};
+use crate::fault::{Blame, Fault};
+use crate::phase::Phase;
+use crate::plan::{Plan, plan, questions};
+use crate::runtime::complaints::first_error;
+use crate::runtime::{Lease, Progress, Runtime, Sandbox, Watcher};
+use crate::scenario::Drill;
+use crate::verdict::is_ready;
+
+/// How long a single question of ours about readiness may take.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause between two questions about readiness: the resolution of a recovery time that waits for `ready:`.
+const READY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a drill needs from outside.
+pub struct World<'a> {
+    pub lease: Lease,
+    pub runtime: &'a dyn Runtime,
+    pub cancel: CancellationToken,
+    /// Set when graceful stops are to be skipped.
+    pub hurry: Arc<AtomicBool>,
+    /// Called with every event as it happens.
+    pub record: &'a (dyn Fn(&Event) + Sync),
+    pub watch: Watcher,
+    /// Keeps the server's log before the sandbox goes; gives the path for the report.
+    pub keep_log: &'a (dyn Fn(&str) -> Option<String> + Sync),
+}
+
+/// Runs one drill to its end, whatever that end is.
+///
+/// Infallible by design: a failure is what a drill is for, so it is recorded, not returned. Cancelling stops the work but
+/// never the release of what the work created.
+pub async fn run(drill: &Drill, start: Start, world: &World<'_>) -> Evidence {
+    let mut tape = Tape::start(drill, start, world);
+    let mut sandbox = None;
+    let _: Result<(), Halt> = work(&mut tape, &mut sandbox).await;
+    if let Some(sandbox) = &sandbox {
+        keep_log(&mut tape, sandbox.as_ref()).await;
+    }
+    // Reached however the work ended, and it needs no handle: only the name.
+    let _: Result<(), Halt> = teardown(&mut tape).await;
+    drop(sandbox);
+    tape.evidence
+}
+
+/// The drill itself, as a runbook: top to bottom, a paragraph a phase.
+async fn work(tape: &mut Tape<'_>, made: &mut Option<Box<dyn Sandbox>>) -> Result<(), Halt> {
+    let (runtime, lease) = (tape.world.runtime, tape.world.lease.clone());
+    tape.phase(Phase::Prepare, async |_| runtime.prepare(&lease).await).await?;
+
+    let plan = tape.phase(Phase::Inspect, survey).await?;
+
+    tape.phase(Phase::Provision, async |tape| {
+        let watch = tape.watcher();
+        let sandbox = made.insert(runtime.create(&lease, &plan.sandbox, &watch).await?);
+        follow(sandbox.as_ref(), &plan, Phase::Provision, tape).await
+    })
+    .await?;
+    let Some(sandbox) = made.as_deref() else {
+        return Err(Halt);
+    };
+
+    for phase in [Phase::Acquire, Phase::Restore, Phase::Recover] {
+        if plan.recipe.steps.iter().any(|step| step.phase == phase) {
+            tape.phase(phase, async |tape| follow(sandbox, &plan, phase, tape).await).await?;
+        }
+    }
+
+    tape.phase(Phase::Ready, async |tape| {
+        follow(sandbox, &plan, Phase::Ready, tape).await?;
+        until_ready(sandbox, &plan, tape).await
+    })
+    .await?;
+
+    tape.phase(Phase::Validate, async |tape| {
+        let guarantees = sandbox.observe().await?;
+        tape.record(Event::Observed(guarantees));
+        validate(sandbox, &plan, tape).await;
+        follow(sandbox, &plan, Phase::Validate, tape).await
+    })
+    .await
+}
+
+/// Makes the plan without following it: what `pgdrill plan` shows.
+pub async fn survey_only(drill: &Drill, start: Start, world: &World<'_>) -> Evidence {
+    let mut tape = Tape::start(drill, start, world);
+    let _: Result<Plan, Halt> = tape.phase(Phase::Inspect, survey).await;
+    let _: Result<(), Halt> = teardown(&mut tape).await;
+    tape.evidence
+}
+
+/// Asks until there is nothing more to ask, then decides.
+async fn survey(tape: &mut Tape<'_>) -> Result<Plan, Fault> {
+    loop {
+        let questions = questions(tape.drill, &tape.evidence.survey);
+        if questions.is_empty() {
+            let plan = plan(tape.drill, &tape.evidence.survey)?;
+            tape.record(Event::Planned(Box::new(plan.clone())));
+            return Ok(plan);
+        }
+        for question in questions {
+            let (world, watch) = (tape.world, tape.watcher());
+            let learnt = world.runtime.learn(&world.lease, &question, &watch).await?;
+            tape.record(Event::Learnt(question, learnt));
+        }
+    }
+}
+
+async fn follow(sandbox: &dyn Sandbox, plan: &Plan, phase: Phase, tape: &mut Tape<'_>) -> Result<(), Fault> {
+    for step in plan.recipe.steps.iter().filter(|step| step.phase == phase) {
+        tape.say(&step.what);
+        let began = Instant::now();
+        let watch = tape.watcher();
+        let output = sandbox.perform(step, &watch).await?;
+        // `blame` knows which errors a step of this tolerance may go on after.
+        let stopped = blame(step, &output);
+        let (step, output) = (Box::new(step.clone()), Box::new(output));
+        tape.record(Event::Did { step, output, elapsed: began.elapsed() });
+        if let Some(fault) = stopped {
+            return Err(fault);
+        }
+    }
+    Ok(())
+}
+
+/// Service is back when a transaction id was committed and the scenario's own query is true.
+async fn until_ready(sandbox: &dyn Sandbox, plan: &Plan, tape: &mut Tape<'_>) -> Result<(), Fault> {
+    tape.say("commit a transaction id");
+    let committed = sandbox.ask(&committing(plan)).await;
+    tape.record(Event::Readied(committed.clone()));
+    if !matches!(committed, Answer::Rows(_)) {
+        return Err(Fault::new(Blame::Backup, "commit a transaction on the restored server").cause(words(&committed)));
+    }
+    let Some(ready) = &tape.drill.ready else {
+        return Ok(());
+    };
+    let probe = Probe {
+        database: ready.database.clone().unwrap_or_else(|| plan.database.clone()),
+        role: ready.role.clone(),
+        sql: ready.sql.clone(),
+        timeout: READY_TIMEOUT,
+        keep_rows: 1,
+    };
+    loop {
+        let answer = sandbox.ask(&probe).await;
+        tape.say(&format!("`ready:` is not true yet: {}", words(&answer)));
+        if is_ready(&answer) {
+            tape.record(Event::Readied(answer));
+            return Ok(());
+        }
+        if let Answer::Refused { .. } = &answer {
+            tape.record(Event::Readied(answer.clone()));
+            let hint = "Correct `ready:` in the scenario, or find out why the backup lacks what it asks for.";
+            return Err(Fault::new(Blame::Backup, "ask `ready:`").cause(words(&answer)).hint(hint));
+        }
+        sleep(READY_PAUSE).await;
+    }
+}
+
+fn committing(plan: &Plan) -> Probe {
+    // Not a table: restored triggers on DDL would fire.
+    let function = if plan.server.major >= 13 { "pg_current_xact_id()" } else { "txid_current()" };
+    Probe {
+        database: plan.database.clone(),
+        role: None,
+        sql: format!("select {function}::text"),
+        timeout: READY_TIMEOUT,
+        keep_rows: 1,
+    }
+}
+
+fn words(answer: &Answer) -> String {
+    match answer {
+        Answer::Rows(table) => {
+            let value = table.rows.first().and_then(|row| row.first());
+            value.map_or("no row".to_owned(), |it| it.clone().unwrap_or_else(|| "null".to_owned()))
+        }
+        Answer::Refused { sqlstate, message, .. } => format!("{sqlstate}: {message}"),
+        Answer::Silent { because } => because.clone(),
+    }
+}
+
+/// Every check is asked at every stop, even after one is refused.
+async fn validate(sandbox: &dyn Sandbox, plan: &Plan, tape: &mut Tape<'_>) {
+    for stop in 0..plan.stops.len() {
+        for (index, check) in tape.drill.checks.iter().enumerate() {
+            tape.say(&format!("check “{}”", check.name));
+            let mut known = Vec::new();
+            loop {
+                let probes = check.probes(&plan.database, &known);
+                if probes.is_empty() {
+                    break;
+                }
+                for probe in probes {
+                    let began = Instant::now();
+                    let answer = sandbox.ask(&probe).await;
+                    known.push(answer.clone());
+                    tape.record(Event::Answered { stop, check: index, answer, elapsed: began.elapsed() });
+                }
+            }
+        }
+    }
+}
+
+/// Bounded by itself: it runs between the phases, when the sandbox may be in any state.
+async fn keep_log(tape: &mut Tape<'_>, sandbox: &dyn Sandbox) {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    if let Ok(log) = timeout(PATIENCE, sandbox.server_log()).await
+        && !log.is_empty()
+    {
+        let path = (tape.world.keep_log)(&log);
+        tape.record(Event::Logged(ServerLog { first_error: first_error(&log), path }));
+    }
+}
+
+async fn teardown(tape: &mut Tape<'_>) -> Result<(), Halt> {
+    let (runtime, lease) = (tape.world.runtime, tape.world.lease.clone());
+    let hurry = tape.world.hurry.load(Ordering::Relaxed);
+    tape.phase(Phase::Teardown, async |tape| {
+        let remnants = runtime.release(&lease, hurry).await;
+        if !remnants.is_empty() {
+            tape.record(Event::Left(remnants));
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The drill stopped early; the tape already says why.
+#[derive(Debug)]
+struct Halt;
+
+/// The log of a drill. The only place that reads a clock or notices a cancellation.
+struct Tape<'a> {
+    drill: &'a Drill,
+    world: &'a World<'a>,
+    start: Instant,
+    evidence: Evidence,
+    last_seen: Arc<Mutex<String>>,
+}
+
+impl<'a> Tape<'a> {
+    fn start(drill: &'a Drill, start: Start, world: &'a World<'a>) -> Tape<'a> {
+        let evidence = Evidence::from_events([]);
+        let mut tape = Tape { drill, world, start: Instant::now(), evidence, last_seen: Arc::default() };
+        tape.record(Event::Asked { drill: Box::new(drill.clone()), start: Box::new(start) });
+        tape
+    }
+
+    fn record(&mut self, event: Event) {
+        (self.world.record)(&event);
+        self.evidence.add(event);
+    }
+
+    fn say(&self, state: &str) {
+        self.watcher()(Progress::Said(state.to_owned()));
+    }
+
+    /// Passes progress on, and keeps the last state for the message of a time-out.
+    fn watcher(&self) -> Watcher {
+        let (last_seen, watch) = (Arc::clone(&self.last_seen), Arc::clone(&self.world.watch));
+        Arc::new(move |progress| {
+            let seen = match &progress {
+                Progress::Said(state) => state.clone(),
+                Progress::Bytes { what, done, total } => match total {
+                    Some(total) => format!("{what}: {done} of {total} bytes"),
+                    None => format!("{what}: {done} bytes"),
+                },
+            };
+            *last_seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+            watch(progress);
+        })
+    }
+
+    fn last_seen(&self) -> String {
+        self.last_seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Times `work`, bounds it, and records how it ended.
+    async fn phase<T>(
+        &mut self,
+        phase: Phase,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T, Fault>,
+    ) -> Result<T, Halt> {
+        let budget = self.drill.budget(phase);
+        let cancel = self.world.cancel.clone();
+        let began = Instant::now();
+        self.record(Event::Began(phase));
+        let ended = bounded(phase, budget, &cancel, work(self)).await;
+        let (outcome, result) = match ended {
+            Ok(value) => (PhaseOutcome::Completed, Ok(value)),
+            Err(Stopped::Fault(fault)) => (PhaseOutcome::Failed(fault), Err(Halt)),
+            Err(Stopped::Budget) => (PhaseOutcome::TimedOut { budget, last_seen: self.last_seen() }, Err(Halt)),
+            Err(Stopped::Cancelled) => (PhaseOutcome::Cancelled { last_seen: self.last_seen() }, Err(Halt)),
+        };
+        let elapsed = began.elapsed();
+        self.record(Event::Ended(PhaseRecord { phase, began: began - self.start, elapsed, outcome }));
+        result
+    }
+}
+
+enum Stopped {
+    Fault(Fault),
+    Budget,
+    Cancelled,
+}
+
+/// Teardown alone cannot be cancelled: it is what cancelling leads to.
+async fn bounded<T>(
+    phase: Phase,
+    budget: Duration,
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Stopped> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled(), if phase != Phase::Teardown => Err(Stopped::Cancelled),
+        ended = timeout(budget, work) => match ended {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(fault)) => Err(Stopped::Fault(fault)),
+            Err(_) => Err(Stopped::Budget),
+        },
+    }
+}

@@ -1,0 +1,235 @@
+//! A sandbox over a room: what the actions of a recipe mean, the same for both kinds of room.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::complaints::{Complaints, join_sqlstates};
+use super::room::{Ended, Exec, Room};
+use super::sql::Sql;
+use super::{Progress, Sandbox, Watcher};
+use crate::check::{Answer, Probe};
+use crate::evidence::Guarantee;
+use crate::fault::{Blame, Fault};
+use crate::format::Compression;
+use crate::recipe::{Action, At, Command, Output, Step};
+use crate::source::server::{LOG_FILE, SUPERUSER};
+use crate::store::{self, Poured, Stop};
+
+/// The server's socket, in the run directory.
+const SOCKET: &str = ".s.PGSQL.5432";
+/// Of the server's log, what is looked at.
+const LOG_BYTES: usize = 1 << 20;
+
+/// Threads that move bytes, so that release can stop and join them before it wipes.
+#[derive(Clone, Default)]
+pub(crate) struct Movers {
+    pub(crate) stop: Stop,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Movers {
+    /// Runs `work` on a blocking thread that release knows of.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Stop) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let stop = self.stop.clone();
+        let thread = tokio::task::spawn_blocking(move || {
+            // Nobody listens any more when the drill was cancelled.
+            let _ = tell.send(work(&stop));
+        });
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        told.await.unwrap_or_else(|_| Err(Fault::new(Blame::Harness, "move bytes: the thread is gone")))
+    }
+
+    pub(crate) async fn join(&self) {
+        self.stop.stop();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            let _ = thread.await;
+        }
+    }
+}
+
+/// A sandbox whose rooms are real.
+pub(crate) struct LiveSandbox {
+    pub(crate) room: Room,
+    /// The lease's scratch directory.
+    pub(crate) scratch: PathBuf,
+    pub(crate) movers: Movers,
+}
+
+#[async_trait]
+impl Sandbox for LiveSandbox {
+    async fn perform(&self, step: &Step, watch: &Watcher) -> Result<Output, Fault> {
+        let mut output = match &step.action {
+            Action::Run(command) => self.run(command, None).await?,
+            Action::Stream { from, through, into } => self.stream(&step.what, from, *through, into, watch).await?,
+            Action::Scan { from } => {
+                let (from, mut progress) = (from.clone(), progress(&step.what, from, watch));
+                let read = self.movers.run(move |stop| store::scan(&from, stop, &mut progress)).await?;
+                poured(read)
+            }
+            Action::Copy { from, name } => {
+                let to = self.scratch.join("spool").join(name);
+                let (from, mut progress) = (from.clone(), progress(&step.what, from, watch));
+                let read = self.movers.run(move |stop| store::copy(&from, &to, stop, &mut progress)).await?;
+                poured(read)
+            }
+            Action::Write { at, path, text } => {
+                self.write(*at, path, text)?;
+                Output::default()
+            }
+            Action::Sql { database, statements } => {
+                let errors = self.sql().execute(database, statements).await?;
+                let errors_total = errors.len() as u64;
+                Output { status: i32::from(errors_total > 0), errors, errors_total, ..Output::default() }
+            }
+        };
+        if output.status != 0 || !output.errors.is_empty() {
+            output.conditions = self.room.conditions().await;
+        }
+        Ok(output)
+    }
+
+    async fn ask(&self, probe: &Probe) -> Answer {
+        self.sql().ask(probe).await
+    }
+
+    async fn observe(&self) -> Result<Vec<Guarantee>, Fault> {
+        self.room.observe().await
+    }
+
+    async fn server_log(&self) -> String {
+        let path = self.scratch.join("run").join(LOG_FILE);
+        match tokio::fs::read(&path).await {
+            Ok(bytes) => head_and_tail(&bytes),
+            // As an ordinary user: the log belongs to the container's user.
+            Err(_) => self.read_in_room().await.unwrap_or_default(),
+        }
+    }
+}
+
+impl LiveSandbox {
+    fn sql(&self) -> Sql {
+        Sql { socket: self.scratch.join("run").join(SOCKET), superuser: SUPERUSER.to_owned() }
+    }
+
+    async fn run(&self, command: &Command, stdin: Option<mpsc::Receiver<Vec<u8>>>) -> Result<Output, Fault> {
+        let complaints = Arc::new(Mutex::new(match command.program.as_str() {
+            "psql" => Complaints::psql(),
+            _ => Complaints::pg_restore(),
+        }));
+        let listener = Arc::clone(&complaints);
+        let on_stderr = Box::new(move |line: &str| listener.lock().unwrap_or_else(PoisonError::into_inner).line(line));
+        let exec = Exec { argv: self.room.argv(command), env: command.env.clone(), stdin, on_stderr };
+        let Ended { status, stdout, stderr } = self.room.exec(exec).await?;
+        let mut output = Output { status, stdout, stderr, ..Output::default() };
+        if !matches!(command.program.as_str(), "psql" | "pg_restore") {
+            return Ok(output);
+        }
+        let complaints = std::mem::replace(
+            &mut *complaints.lock().unwrap_or_else(PoisonError::into_inner),
+            Complaints::pg_restore(),
+        );
+        let (errors, total, _) = complaints.finish();
+        (output.errors, output.errors_total) = (errors, total);
+        if !output.errors.is_empty() && command.program == "pg_restore" {
+            join_sqlstates(&mut output.errors, &self.server_log().await, "pg_restore");
+        }
+        Ok(output)
+    }
+
+    async fn stream(
+        &self,
+        what: &str,
+        from: &str,
+        through: Compression,
+        into: &Command,
+        watch: &Watcher,
+    ) -> Result<Output, Fault> {
+        // Chunks of 64 KiB: a few in flight keep both sides busy, and bound the memory.
+        let (send, receive) = mpsc::channel::<Vec<u8>>(16);
+        let (path, mut progress) = (from.to_owned(), progress(what, from, watch));
+        let pouring = self.movers.run(move |stop| {
+            let mut sink = |chunk: &[u8]| match send.blocking_send(chunk.to_vec()) {
+                Ok(()) => std::ops::ControlFlow::Continue(()),
+                Err(_) => std::ops::ControlFlow::Break(()),
+            };
+            store::pour(&path, through, &mut sink, stop, &mut progress)
+        });
+        let (read, ran) = tokio::join!(pouring, self.run(into, Some(receive)));
+        let mut output = ran?;
+        match read {
+            Ok(read) if read.cut_short => output.seen = Some(read.seen),
+            Ok(read) => {
+                let Poured { bytes, sha256, seen, .. } = read;
+                (output.bytes, output.sha256, output.seen) = (Some(bytes), Some(sha256), Some(seen));
+            }
+            // The program only saw its input end; why it ended is what counts.
+            Err(fault) => return Err(fault),
+        }
+        Ok(output)
+    }
+
+    fn write(&self, at: At, path: &str, text: &str) -> Result<(), Fault> {
+        let directory = match at {
+            At::Run => self.scratch.join("run"),
+            At::Spool => self.scratch.join("spool"),
+            At::Data | At::Input(_) | At::Bin => {
+                return Err(Fault::new(Blame::Harness, format!("write {path} into {at:?}")));
+            }
+        };
+        let path = directory.join(path);
+        write_for(&path, text, self.room.user().uid, self.room.user().gid)
+            .map_err(|error| Fault::new(Blame::Host, format!("write {}", path.display())).cause(error.to_string()))
+    }
+
+    async fn read_in_room(&self) -> Result<String, Fault> {
+        let path = format!("{}/{LOG_FILE}", self.room.path(At::Run));
+        let argv = vec!["/bin/cat".to_owned(), path];
+        let exec = Exec { argv, env: [].into(), stdin: None, on_stderr: Box::new(|_| ()) };
+        Ok(self.room.exec(exec).await?.stdout)
+    }
+}
+
+/// Readable by the room's user and nobody else, where we may give files away; else by the mode alone, within a directory
+/// that is ours.
+fn write_for(path: &Path, text: &str, uid: u32, gid: u32) -> std::io::Result<()> {
+    std::fs::write(path, text)?;
+    let given = std::os::unix::fs::chown(path, Some(uid), Some(gid)).is_ok();
+    let mode = if given { 0o600 } else { 0o644 };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+fn poured(read: Poured) -> Output {
+    Output { bytes: Some(read.bytes), sha256: Some(read.sha256), seen: Some(read.seen), ..Output::default() }
+}
+
+/// Reports bytes as they pass, each mebibyte.
+fn progress(what: &str, from: &str, watch: &Watcher) -> impl FnMut(u64) + Send + use<> {
+    let (what, watch) = (what.to_owned(), Arc::clone(watch));
+    let total = store::look(from).ok().map(|seen| seen.bytes);
+    let mut told = 0;
+    move |done| {
+        if done >= told + (1 << 20) || Some(done) == total {
+            told = done;
+            watch(Progress::Bytes { what: what.clone(), done, total });
+        }
+    }
+}
+
+fn head_and_tail(bytes: &[u8]) -> String {
+    if bytes.len() <= LOG_BYTES {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    let half = LOG_BYTES / 2;
+    let (head, tail) = (&bytes[..half], &bytes[bytes.len() - half..]);
+    format!("{}\n…\n{}", String::from_utf8_lossy(head), String::from_utf8_lossy(tail))
+}

@@ -1,0 +1,515 @@
+//! pg_dump and pg_dumpall: from a file to a loaded database.
+//!
+//! The surprising part is what a dump does not bring along: roles always, the database's own definition for plain text.
+//! What is made up for that is said in the plan's notes.
+
+use std::collections::BTreeSet;
+
+use super::server::{self, PSQL_DATABASE, SUPERUSER};
+use super::{Durability, PgDump, Restore, Roles, Source};
+use crate::fault::{Blame, Fault};
+use crate::format::{ArchiveVersion, Compression, DumpFacts, DumpFormat};
+use crate::phase::Phase;
+use crate::plan::{Note, NoteKind};
+use crate::recipe::{Action, Arg, At, Command, FileSeen, Place, Recipe, RuntimeKind, ServerFacts, Step, Tolerance};
+
+/// The list for `pg_restore --use-list`, in the run directory.
+const LIST_FILE: &str = "toc.list";
+
+/// Everything that a recipe is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Ingredients<'a> {
+    pub source: &'a Source,
+    pub restore: &'a Restore,
+    pub durability: Durability,
+    pub file: &'a FileSeen,
+    pub facts: &'a DumpFacts,
+    pub globals: Option<&'a DumpFacts>,
+    pub server: &'a ServerFacts,
+}
+
+/// A recipe, and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    pub recipe: Recipe,
+    /// The restored database: where checks ask unless they say otherwise.
+    pub database: String,
+    /// Host paths to mount, by `At::Input`.
+    pub inputs: Vec<String>,
+    pub notes: Vec<Note>,
+}
+
+/// The major version that this backup calls for, and why it is not lower.
+///
+/// A pg_dump newer than its server writes archives that only its own pg_restore, or a newer one, reads.
+pub fn wanted_major(facts: &DumpFacts) -> Option<u32> {
+    let own = facts.major().map(|major| if major < 10 { 10 } else { major });
+    let reader = facts.archive_version.map(oldest_reader);
+    match (own, reader) {
+        (Some(own), Some(reader)) => Some(own.max(reader)),
+        (own, reader) => own.or(reader),
+    }
+}
+
+/// The oldest major whose pg_restore reads an archive of this version (`K_VERS_*` in pg_backup_archiver.h).
+fn oldest_reader(version: ArchiveVersion) -> u32 {
+    match (version.major, version.minor) {
+        (..=0, _) | (1, ..=13) => 10,
+        (1, 14) => 12,
+        (1, 15) => 16,
+        (1, 16) => 17,
+        _ => u32::MAX,
+    }
+}
+
+/// Says what cannot work, before anything is made.
+pub fn refuse(it: &Ingredients<'_>) -> Result<(), Fault> {
+    refuse_kind(it)?;
+    refuse_end(it)?;
+    if let Some(version) = it.facts.archive_version {
+        refuse_version(it, version)?;
+    }
+    refuse_options(it)?;
+    refuse_extensions(it)?;
+    refuse_locale(it)?;
+    refuse_restrict(it)?;
+    refuse_disk(it)
+}
+
+fn refuse_kind(it: &Ingredients<'_>) -> Result<(), Fault> {
+    let path = &it.file.path;
+    let fault = |message: String| Fault::new(Blame::Scenario, message);
+    match (it.source, it.facts.format) {
+        (Source::PgDump(_), DumpFormat::Cluster) => Err(fault(format!("restore {path} as a pg_dump"))
+            .cause("it is a dump of a whole cluster by pg_dumpall")
+            .hint("Use `source: { pg_dumpall: { path: … } }`.")),
+        (Source::PgDumpall(_), format) if format.is_archive() => Err(fault(format!("restore {path} as a pg_dumpall"))
+            .cause(format!("it is an archive of pg_dump in {} format", format.name()))
+            .hint("Use `source: { pg_dump: { path: … } }`.")),
+        (Source::PgDumpall(_), DumpFormat::Plain) if it.facts.server_version.is_some() => {
+            Err(fault(format!("restore {path} as a pg_dumpall"))
+                .cause("it is a plain dump of one database by pg_dump")
+                .hint("Use `source: { pg_dump: { path: … } }`."))
+        }
+        (_, DumpFormat::Globals) => Err(Fault::new(Blame::Backup, format!("restore {path}"))
+            .cause("it holds only roles and tablespaces (pg_dumpall --globals-only): there is no database in it")
+            .hint("Name a dump of the database as `path`, and this file as `globals`.")),
+        (
+            _,
+            DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar | DumpFormat::Plain | DumpFormat::Cluster,
+        ) => Ok(()),
+    }
+}
+
+fn refuse_end(it: &Ingredients<'_>) -> Result<(), Fault> {
+    if it.facts.end_marker != Some(false) {
+        return Ok(());
+    }
+    Err(Fault::new(Blame::Backup, format!("read {} to its end", it.file.path))
+        .cause("pg_dump's header is there, but the end marker that it writes last is not: the dump was cut short")
+        .hint("Look at the disk space and the exit status of the job that made it, and make a new dump."))
+}
+
+fn refuse_version(it: &Ingredients<'_>, version: ArchiveVersion) -> Result<(), Fault> {
+    let needed = oldest_reader(version);
+    if needed <= it.server.major {
+        return Ok(());
+    }
+    let shown = format!("{}.{}", version.major, version.minor);
+    let fault = if needed == u32::MAX {
+        Fault::new(Blame::Host, format!("read the archive {}", it.file.path))
+            .cause(format!("its format version {shown} is newer than any that this pgdrill knows"))
+            .hint("Check that the file is what pg_dump wrote; if it is, use a newer pgdrill.")
+    } else {
+        Fault::new(Blame::Scenario, format!("read the archive {} with PostgreSQL {}", it.file.path, it.server.major))
+            .cause(format!("its format version {shown} needs the pg_restore of PostgreSQL {needed} or newer"))
+            .hint(format!("Leave `postgres.major` out, or set it to {needed} or higher."))
+    };
+    Err(fault)
+}
+
+fn refuse_options(it: &Ingredients<'_>) -> Result<(), Fault> {
+    let format = it.facts.format;
+    let fault = |message: &str| Fault::new(Blame::Scenario, message);
+    if it.restore.jobs.is_some_and(|jobs| jobs > 1) {
+        if format == DumpFormat::Tar {
+            return Err(fault("restore a tar archive with parallel jobs")
+                .cause("pg_restore cannot read the tar format in parallel")
+                .hint("Leave out `restore.jobs`, or dump in directory or custom format."));
+        }
+        if !format.is_archive() {
+            return Err(fault("restore plain SQL with parallel jobs")
+                .cause("psql runs one statement after the other")
+                .hint("Leave out `restore.jobs`, or dump in directory or custom format."));
+        }
+        if it.facts.wrapped != Compression::None {
+            return Err(fault("restore a compressed archive file with parallel jobs")
+                .cause("parallel jobs need to seek in the archive")
+                .hint("Leave out `restore.jobs`, or let pg_dump compress (-Z) instead of compressing its output."));
+        }
+    }
+    if !it.restore.select.is_everything() && !format.is_archive() {
+        return Err(fault("restore a part of a plain dump")
+            .cause("only archives (custom, directory, tar) have a table of contents to select from")
+            .hint("Leave out `restore.schemas` and `restore.tables`, or dump with -Fc or -Fd."));
+    }
+    Ok(())
+}
+
+fn refuse_extensions(it: &Ingredients<'_>) -> Result<(), Fault> {
+    let missing: BTreeSet<&str> = it
+        .facts
+        .contents
+        .extensions
+        .iter()
+        .map(|it| it.name.as_str())
+        .filter(|name| !it.server.extensions.contains_key(*name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing: Vec<&str> = missing.into_iter().collect();
+    Err(Fault::new(Blame::Host, format!("find every extension of the dump in {}", server_name(it.server)))
+        .cause(format!("it lacks {}", missing.join(", ")))
+        .hint("Name an image that has them as `postgres.image`, or install their packages for this major."))
+}
+
+fn refuse_locale(it: &Ingredients<'_>) -> Result<(), Fault> {
+    let Some(statement) = &it.facts.contents.create_database else {
+        return Ok(());
+    };
+    // Restored under another name, the database still has the dump's locale.
+    let missing = server::locales_of(statement).into_iter().find(|wanted| !server::has_locale(it.server, wanted));
+    let Some(missing) = missing else {
+        return Ok(());
+    };
+    Err(Fault::new(Blame::Host, format!("create the database in {}", server_name(it.server)))
+        .cause(format!("the dump's database has the locale {missing}, which is not there"))
+        .hint(format!(
+            "Add it (`localedef -i … -f UTF-8 {missing}` or the package locales-all), or name an image that has it."
+        )))
+}
+
+/// psql learnt `\restrict` in the minor releases of August 2025.
+fn refuse_restrict(it: &Ingredients<'_>) -> Result<(), Fault> {
+    let since = match it.server.major {
+        ..=12 => u32::MAX,
+        13 => 22,
+        14 => 19,
+        15 => 14,
+        16 => 10,
+        17 => 6,
+        18.. => 0,
+    };
+    let minor = it.server.version.split_once('.').and_then(|(_, rest)| crate::format::major_of(rest)).unwrap_or(0);
+    if !it.facts.restrict || minor >= since {
+        return Ok(());
+    }
+    Err(Fault::new(Blame::Host, format!("read {} with psql {}", it.file.path, it.server.version))
+        .cause("the dump opens with \\restrict, which psql understands only since the minor releases of August 2025")
+        .hint("Use an image with a current minor release."))
+}
+
+fn refuse_disk(it: &Ingredients<'_>) -> Result<(), Fault> {
+    /// An empty cluster and its first WAL segments.
+    const CLUSTER: u64 = 100 << 20;
+    let needed = CLUSTER + it.facts.contents.data_bytes;
+    let Some(free) = it.server.disk_free else {
+        return Ok(());
+    };
+    if needed <= free {
+        return Ok(());
+    }
+    Err(Fault::new(Blame::Host, "find disk space for the restore")
+        .cause(format!("at least {} are needed, {} are free", mebibytes(needed), mebibytes(free)))
+        .hint("Free some space, or point TMPDIR (local) or the engine's data directory at a larger disk."))
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+pub fn server_name(server: &ServerFacts) -> String {
+    match (&server.image, server.runtime) {
+        (Some(image), _) => format!("the image {}", image.reference),
+        (None, RuntimeKind::Local) => format!("this machine's PostgreSQL {}", server.major),
+        (None, RuntimeKind::Container | RuntimeKind::Fake) => format!("PostgreSQL {}", server.major),
+    }
+}
+
+/// The steps that turn this dump into a loaded database on a running server.
+pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
+    refuse(it)?;
+    let mut making = Making { it, steps: server::empty_cluster(it), inputs: Vec::new(), notes: Vec::new() };
+    making.roles();
+    let database = making.database();
+    making.script("run the scenario's `restore.before`", it.restore.before.as_deref(), &database);
+    match it.facts.format {
+        DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar => making.archive(&database),
+        DumpFormat::Plain | DumpFormat::Cluster | DumpFormat::Globals => making.text(&database),
+    }
+    making.properties(&database);
+    making.script("run the scenario's `restore.after`", it.restore.after.as_deref(), &database);
+    making.analyze(&database);
+    making.digest();
+    making.not_carried();
+    Ok(Made { recipe: Recipe { steps: making.steps }, database, inputs: making.inputs, notes: making.notes })
+}
+
+struct Making<'a> {
+    it: &'a Ingredients<'a>,
+    steps: Vec<Step>,
+    inputs: Vec<String>,
+    notes: Vec<Note>,
+}
+
+impl Making<'_> {
+    fn step(&mut self, phase: Phase, what: &str, tolerance: Tolerance, action: Action) {
+        self.steps.push(Step { phase, place: Place::Server, what: what.to_owned(), action, tolerance });
+    }
+
+    fn note(&mut self, kind: NoteKind, text: impl Into<String>) {
+        self.notes.push(Note { kind, text: text.into() });
+    }
+
+    /// Globals first, then stubs for what is still missing.
+    fn roles(&mut self) {
+        let (it, mode) = (self.it, roles_mode(self.it));
+        if mode == Roles::None {
+            self.note(NoteKind::Deviation, "restored without owners and grants, as `roles: none` asks");
+            return;
+        }
+        if let (Roles::Globals, Some(path)) = (mode, globals_path(it.source)) {
+            let through = it.globals.map_or(Compression::None, |it| it.wrapped);
+            let into = psql(PSQL_DATABASE, false);
+            let from = path.to_owned();
+            let action = Action::Stream { from, through, into };
+            self.step(Phase::Restore, "load the globals", Tolerance::RecordsErrors, action);
+        }
+        let stubs = stubs(it);
+        if stubs.is_empty() {
+            return;
+        }
+        let statements = stubs.iter().map(|role| format!("create role {} nologin", server::ident(role))).collect();
+        let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
+        self.step(Phase::Restore, "create stubs for the dump's roles", Tolerance::Strict, action);
+        let listed = stubs.into_iter().collect::<Vec<_>>().join(", ");
+        self.note(NoteKind::Stubbed, format!("roles that the dump needs and does not carry: {listed} (NOLOGIN)"));
+    }
+
+    /// Creates the database, unless the dump does; its name either way.
+    fn database(&mut self) -> String {
+        let (it, contents) = (self.it, &self.it.facts.contents);
+        if it.facts.format == DumpFormat::Cluster {
+            let first = contents.databases.iter().find(|name| !server::TEMPLATES.contains(&name.as_str()));
+            return first.cloned().unwrap_or_else(|| PSQL_DATABASE.to_owned());
+        }
+        if let [made, ..] = contents.databases.as_slice()
+            && it.facts.format == DumpFormat::Plain
+        {
+            return made.clone();
+        }
+        let own = it.facts.database.as_deref();
+        let name = it.restore.database.as_deref().or(own).unwrap_or("drill").to_owned();
+        let statement = match &contents.create_database {
+            Some(statement) if own == Some(name.as_str()) => statement.clone(),
+            Some(statement) => server::renamed(statement, &name),
+            None => {
+                let locale = server::default_locale(it.server, contents.encoding.as_deref());
+                let encoding = contents.encoding.as_deref().unwrap_or("UTF8");
+                let text = format!("the dump does not say its database's locale: restored with {encoding} and {locale}");
+                self.note(NoteKind::Deviation, text);
+                server::create_database(&name, encoding, &locale)
+            }
+        };
+        // template1 and postgres are there already, as they would be in a new cluster.
+        if !server::TEMPLATES.contains(&name.as_str()) && name != PSQL_DATABASE {
+            let mut statements = vec![statement];
+            let owner = contents.database_owner.as_ref().filter(|_| roles_mode(it) != Roles::None);
+            if let Some(owner) = owner {
+                let (database, owner) = (server::ident(&name), server::ident(owner));
+                statements.push(format!("alter database {database} owner to {owner}"));
+            }
+            let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
+            self.step(Phase::Restore, "create the database", Tolerance::Strict, action);
+        }
+        name
+    }
+
+    fn archive(&mut self, database: &str) {
+        let it = self.it;
+        let jobs = it.restore.jobs.unwrap_or(1);
+        let format = match it.facts.format {
+            DumpFormat::Directory => "d",
+            DumpFormat::Tar => "t",
+            DumpFormat::Custom | DumpFormat::Plain | DumpFormat::Cluster | DumpFormat::Globals => "c",
+        };
+        let mut into = Command::new("pg_restore")
+            .args([format!("--format={format}"), format!("--dbname={}", server::conninfo(database))])
+            .arg("--host")
+            .arg(Arg::path(At::Run, ""))
+            .args([format!("--username={SUPERUSER}"), "--no-password".to_owned()]);
+        into.env = server::client_env();
+        if roles_mode(it) == Roles::None {
+            into = into.args(["--no-owner", "--no-privileges"]);
+        }
+        if let Some(selected) = &it.facts.contents.selected {
+            let text = selected.iter().map(|id| format!("{id};\n")).collect();
+            let action = Action::Write { at: At::Run, path: LIST_FILE.to_owned(), text };
+            self.step(Phase::Restore, "write the list of what to restore", Tolerance::Strict, action);
+            into = into.arg("--use-list").arg(Arg::path(At::Run, LIST_FILE));
+            let chosen = [it.restore.select.schemas.as_slice(), it.restore.select.tables.as_slice()].concat().join(", ");
+            self.note(NoteKind::NotChecked, format!("only a part of the dump was restored: {chosen}, and what it needs"));
+        }
+        let seeks = jobs > 1 || it.facts.format == DumpFormat::Directory;
+        let action = if seeks {
+            let backup = self.seekable();
+            Action::Run(into.arg(format!("--jobs={jobs}")).arg(backup))
+        } else {
+            Action::Stream { from: it.file.path.clone(), through: it.facts.wrapped, into }
+        };
+        self.step(Phase::Restore, "restore the archive", Tolerance::RecordsErrors, action);
+    }
+
+    /// The backup as a path in the room: mounted where any user may read it, else copied.
+    fn seekable(&mut self) -> Arg {
+        let file = &self.it.file;
+        if file.world_readable {
+            self.inputs.push(file.path.clone());
+            return Arg::path(At::Input(self.inputs.len() - 1), "");
+        }
+        let name = "backup".to_owned();
+        let action = Action::Copy { from: file.path.clone(), name: name.clone() };
+        self.step(Phase::Acquire, "copy the backup into the sandbox", Tolerance::Strict, action);
+        self.note(NoteKind::Deviation, "the backup was copied first: the server's user may not read it where it lies");
+        Arg::path(At::Spool, &name)
+    }
+
+    fn text(&mut self, database: &str) {
+        let it = self.it;
+        // A dump that makes its databases itself is run from a database that is always there.
+        let makes_databases = !it.facts.contents.databases.is_empty() || it.facts.format == DumpFormat::Cluster;
+        let into = psql(if makes_databases { PSQL_DATABASE } else { database }, stops_on_error(it));
+        let action = Action::Stream { from: it.file.path.clone(), through: it.facts.wrapped, into };
+        let what = if it.facts.format == DumpFormat::Cluster { "restore the cluster dump" } else { "restore the dump" };
+        let tolerance = if stops_on_error(it) { Tolerance::Strict } else { Tolerance::RecordsErrors };
+        self.step(Phase::Restore, what, tolerance, action);
+    }
+
+    /// Set last: `default_transaction_read_only` among them would stop the restore.
+    fn properties(&mut self, database: &str) {
+        let it = self.it;
+        let Some(properties) = &it.facts.contents.database_properties else {
+            return;
+        };
+        if it.facts.database.as_deref() != Some(database) {
+            let text = "the database's own settings were left out: it was restored under another name";
+            return self.note(NoteKind::Deviation, text);
+        }
+        let action =
+            Action::Sql { database: PSQL_DATABASE.to_owned(), statements: vec![properties.clone()] };
+        self.step(Phase::Restore, "set the database's properties", Tolerance::RecordsErrors, action);
+    }
+
+    fn script(&mut self, what: &str, path: Option<&str>, database: &str) {
+        if let Some(path) = path {
+            let from = path.to_owned();
+            let action = Action::Stream { from, through: Compression::None, into: psql(database, true) };
+            self.step(Phase::Restore, what, Tolerance::Strict, action);
+        }
+    }
+
+    /// A loaded database without statistics is not back in service: its plans would be guesses.
+    fn analyze(&mut self, database: &str) {
+        let databases = match self.it.facts.format {
+            DumpFormat::Cluster => self.it.facts.contents.databases.clone(),
+            DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar | DumpFormat::Plain | DumpFormat::Globals => {
+                vec![database.to_owned()]
+            }
+        };
+        for database in databases.into_iter().filter(|name| name != "template0") {
+            let statements = vec!["analyze".to_owned()];
+            let action = Action::Sql { database, statements };
+            self.step(Phase::Ready, "analyze the restored database", Tolerance::RecordsErrors, action);
+        }
+    }
+
+    /// Bytes that did not pass through us are digested once the clock has stopped.
+    fn digest(&mut self) {
+        for path in self.inputs.clone() {
+            let action = Action::Scan { from: path };
+            self.step(Phase::Validate, "digest the backup", Tolerance::Strict, action);
+        }
+    }
+
+    fn not_carried(&mut self) {
+        let it = self.it;
+        if it.facts.format == DumpFormat::Cluster {
+            return;
+        }
+        let globals = it.globals.is_some();
+        let what = if globals { "other databases of the cluster" } else { "roles, tablespaces and other databases" };
+        self.note(NoteKind::NotCarried, format!("{what}: a dump of one database does not hold them"));
+        let major = it.facts.major();
+        if major.is_some_and(|major| major != it.server.major) {
+            let (from, to) = (it.facts.server_version.as_deref().unwrap_or("?"), &it.server.version);
+            let text = format!("dumped from PostgreSQL {from}, restored into PostgreSQL {to}");
+            self.note(NoteKind::Deviation, text);
+        }
+        if it.facts.contents.row_security_on {
+            let text = "rows hidden by row security from the user who dumped (SET row_security = on)";
+            self.note(NoteKind::NotCarried, text);
+        }
+    }
+}
+
+fn globals_path(source: &Source) -> Option<&str> {
+    match source {
+        Source::PgDump(PgDump { globals, .. }) => globals.as_deref(),
+        Source::PgDumpall(_) => None,
+    }
+}
+
+fn roles_mode(it: &Ingredients<'_>) -> Roles {
+    let default = if globals_path(it.source).is_some() { Roles::Globals } else { Roles::Stubs };
+    it.restore.roles.unwrap_or(default)
+}
+
+/// Roles that the dump refers to and nobody makes.
+fn stubs(it: &Ingredients<'_>) -> BTreeSet<String> {
+    let mut needed = it.facts.contents.roles.clone();
+    needed.extend(it.facts.contents.database_owner.clone());
+    let made = it.globals.filter(|_| roles_mode(it) == Roles::Globals).map(|it| &it.contents.roles_made);
+    needed.retain(|role| {
+        let by_dump = it.facts.contents.roles_made.contains(role);
+        let by_globals = made.is_some_and(|made| made.contains(role));
+        role != SUPERUSER && !role.starts_with("pg_") && !by_dump && !by_globals
+    });
+    needed
+}
+
+/// Plain dumps stop at their first error, as a careful person would run them, unless errors are allowed by name.
+fn stops_on_error(it: &Ingredients<'_>) -> bool {
+    it.facts.format != DumpFormat::Cluster && it.restore.allow_errors.is_empty()
+}
+
+fn psql(database: &str, stop_on_error: bool) -> Command {
+    let mut psql = Command::new("psql")
+        .args(["--no-psqlrc", "--quiet", "--no-password", "--output=/dev/null", "--file=-"])
+        .args(["--set=VERBOSITY=verbose".to_owned(), format!("--set=ON_ERROR_STOP={}", u8::from(stop_on_error))])
+        .args([format!("--dbname={}", server::conninfo(database)), format!("--username={SUPERUSER}")])
+        .arg("--host")
+        .arg(Arg::path(At::Run, ""));
+    psql.env = server::client_env();
+    psql
+}
+
+/// Errors that every restore of this kind gives, and that mean nothing.
+pub fn is_expected_error(step: &Step, sqlstate: Option<&str>, message: &str) -> bool {
+    let runs_psql = match &step.action {
+        Action::Stream { into, .. } => into.program == "psql",
+        Action::Run(_) | Action::Scan { .. } | Action::Copy { .. } | Action::Write { .. } | Action::Sql { .. } => false,
+    };
+    // pg_dumpall creates the bootstrap superuser, which initdb has made already.
+    runs_psql && sqlstate == Some("42710") && message == format!("role \"{SUPERUSER}\" already exists")
+}
