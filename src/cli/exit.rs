@@ -35,6 +35,21 @@ impl Exit {
     }
 }
 
+impl Exit {
+    /// For the last line of a summary.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Exit::Passed => "every drill passed",
+            Exit::Failed => "at least one drill failed",
+            Exit::Usage => "a usage or scenario problem: nothing ran",
+            Exit::Inconclusive => "no drill failed, at least one was inconclusive",
+            Exit::NothingSelected => "nothing was selected",
+            Exit::Bug => "a bug in pgdrill",
+            Exit::Interrupted { .. } => "interrupted: the evidence was written, the sandboxes were released",
+        }
+    }
+}
+
 impl From<Verdict> for Exit {
     fn from(verdict: Verdict) -> Exit {
         match verdict {

@@ -2,6 +2,7 @@
 
 pub(crate) mod complaints;
 mod container;
+pub mod fake;
 mod local;
 mod room;
 mod sandbox;

@@ -1,1 +1,7 @@
+//! All integration tests, in one binary: linking once is what keeps the fast tier fast.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod architecture;
+mod judging;
+mod support;

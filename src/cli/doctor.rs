@@ -1,0 +1,132 @@
+//! `pgdrill doctor` and `pgdrill clean`: what this machine has, and what earlier drills have left on it.
+
+use super::args::Clean;
+use super::world::{Surroundings, surroundings};
+use super::{Exit, Screen, complain, complain_of, tell};
+use crate::runtime::container::Sweep;
+use crate::runtime::host::{self, Diagnosis, State};
+use crate::runtime::lease;
+use crate::runtime::machine::Machine;
+
+/// How long processes of a lapsed sandbox may take to die.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
+
+pub(crate) async fn doctor(_: &Screen) -> Exit {
+    let surroundings = match surroundings() {
+        Ok(surroundings) => surroundings,
+        Err(exit) => return exit,
+    };
+    let machine = surroundings.machine();
+    let mut found = engine(&machine).await;
+    found.extend(host::diagnose(&machine.local, &surroundings.base).await);
+    for it in &found {
+        let state = match it.state {
+            State::Good => "ok",
+            State::Poor => "poor",
+            State::Missing => "missing",
+        };
+        tell(&format!("{state:<8} {:<22} {}\n", it.name, it.seen));
+        if let Some(advice) = &it.advice {
+            tell(&format!("{:<8} {:<22} -> {advice}\n", "", ""));
+        }
+    }
+    let container = found.iter().any(|it| it.name == "container engine" && it.state == State::Good);
+    let local = found.iter().any(|it| it.name == "PostgreSQL programs" && it.state != State::Missing);
+    match (container, local) {
+        (true, _) => tell("\ndrills run in containers\n"),
+        (false, true) => tell("\ndrills run with the PostgreSQL programs of this machine\n"),
+        (false, false) => {
+            tell("\nno drill can run here: install a container engine, or PostgreSQL\n");
+            return Exit::Inconclusive;
+        }
+    }
+    Exit::Passed
+}
+
+async fn engine(machine: &Machine) -> Vec<Diagnosis> {
+    let engine = match machine.container.engine().await {
+        Ok(engine) => Diagnosis {
+            name: "container engine".to_owned(),
+            state: State::Good,
+            seen: format!("{} {} at {}", engine.name, engine.version, engine.endpoint),
+            advice: None,
+        },
+        Err(fault) => {
+            let seen = fault.causes.first().cloned().unwrap_or_else(|| fault.line());
+            let advice = fault.hint.or_else(|| Some("Start Docker, or drill with this machine's PostgreSQL.".to_owned()));
+            return vec![Diagnosis { name: "container engine".to_owned(), state: State::Missing, seen, advice }];
+        }
+    };
+    let images = match machine.container.images().await {
+        Ok(images) if images.is_empty() => Diagnosis {
+            name: "images".to_owned(),
+            state: State::Poor,
+            seen: "none with PostgreSQL is here".to_owned(),
+            advice: Some("They are pulled when needed; without a registry, build them: fixtures/images/build".to_owned()),
+        },
+        Ok(images) => {
+            let names: Vec<String> = images.iter().map(|it| it.reference.clone()).collect();
+            Diagnosis { name: "images".to_owned(), state: State::Good, seen: names.join(", "), advice: None }
+        }
+        Err(fault) => {
+            Diagnosis { name: "images".to_owned(), state: State::Poor, seen: fault.line(), advice: fault.hint }
+        }
+    };
+    vec![engine, images]
+}
+
+/// Removes what has lapsed and nothing else, so that parallel runs are safe. Quiet: a run starts with it.
+pub(crate) async fn sweep_lapsed(surroundings: &Surroundings, machine: &Machine) {
+    if machine.container.engine().await.is_ok() {
+        match machine.container.sweep(Sweep::Lapsed).await {
+            Ok(swept) => swept.remnants.iter().for_each(|it| complain(&format!("left behind by an earlier drill: {it}"))),
+            Err(fault) => tracing::warn!("{}", fault.line()),
+        }
+    }
+    let base = surroundings.base.clone();
+    let wiped = tokio::task::spawn_blocking(move || {
+        lease::lapsed(&base).iter().flat_map(|scratch| lease::wipe(scratch, PATIENCE)).collect::<Vec<_>>()
+    });
+    for remnant in wiped.await.unwrap_or_default() {
+        complain(&format!("left behind by an earlier drill: {remnant}"));
+    }
+}
+
+pub(crate) async fn clean(args: &Clean, _: &Screen) -> Exit {
+    let surroundings = match surroundings() {
+        Ok(surroundings) => surroundings,
+        Err(exit) => return exit,
+    };
+    let machine = surroundings.machine();
+    let scratches = lease::lapsed(&surroundings.base);
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    let mut remnants = Vec::new();
+    for scratch in &scratches {
+        if !args.dry_run {
+            remnants.extend(lease::wipe(scratch, PATIENCE));
+        }
+        tell(&format!("{verb} {}\n", scratch.display()));
+    }
+    let swept = match machine.container.engine().await {
+        Ok(_) if args.dry_run => machine.container.lapsed().await,
+        Ok(_) => machine.container.sweep(Sweep::Lapsed).await,
+        Err(_) => Ok(crate::runtime::container::Swept::default()),
+    };
+    let mut count = scratches.len();
+    match swept {
+        Ok(swept) => {
+            swept.removed.iter().for_each(|it| tell(&format!("{verb} {it}\n")));
+            count += swept.removed.len();
+            remnants.extend(swept.remnants);
+        }
+        Err(fault) => {
+            complain_of(&fault);
+            return Exit::Inconclusive;
+        }
+    }
+    if count == 0 {
+        tell("nothing has lapsed\n");
+    }
+    remnants.iter().for_each(|it| complain(&format!("could not remove {it}")));
+    if remnants.is_empty() { Exit::Passed } else { Exit::Inconclusive }
+}

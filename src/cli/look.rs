@@ -1,0 +1,313 @@
+//! Commands that restore nothing: plan, list, check, inspect, init, judge, report.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio_util::sync::CancellationToken;
+
+use super::args::{Chosen, Format, Init, Inspect, Render, Stored};
+use super::load::{self, Loaded};
+use super::out;
+use super::run::{judged, summary};
+use super::world::surroundings;
+use super::{Exit, Screen, complain, complain_of, tell};
+use crate::drill::{self, World};
+use crate::evidence::{Evidence, PhaseOutcome, Start};
+use crate::fault::{Blame, Fault};
+use crate::format::DumpFacts;
+use crate::phase::Phase;
+use crate::recipe::{Action, FileSeen, Step};
+use crate::report::words;
+use crate::report::{Report, RunInfo, junit};
+use crate::runtime::lease;
+use crate::scenario::{self, Drill};
+
+/// What would happen. Creates nothing that receives data.
+pub(crate) async fn plan(chosen: &Chosen, screen: &Screen) -> Exit {
+    let drills = match load::drills(chosen, screen) {
+        Ok(Loaded { drills, .. }) => drills,
+        Err(exit) => return exit,
+    };
+    let surroundings = match surroundings() {
+        Ok(surroundings) => surroundings,
+        Err(exit) => return exit,
+    };
+    let machine = surroundings.machine();
+    let mut worst = Exit::Passed;
+    for (number, drill) in drills.iter().enumerate() {
+        let run = uuid::Uuid::now_v7().simple().to_string();
+        let lease = match lease::new(&surroundings.base, &run, number) {
+            Ok(lease) => lease,
+            Err(fault) => {
+                complain_of(&fault);
+                return Exit::Usage;
+            }
+        };
+        let start = Start {
+            run,
+            drill: lease.drill.clone(),
+            at: jiff::Timestamp::now(),
+            pgdrill: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let world = World {
+            lease,
+            runtime: &machine,
+            cancel: CancellationToken::new(),
+            hurry: Arc::new(AtomicBool::new(false)),
+            record: &|_| (),
+            watch: Arc::new(|_| ()),
+            keep_log: &|_| None,
+        };
+        let evidence = drill::survey_only(drill, start, &world).await;
+        tell(&planned(drill, &evidence));
+        if evidence.plan.is_none() {
+            worst = worst_of(worst, &evidence);
+        }
+    }
+    worst
+}
+
+/// A plan that cannot be made has the exit status that the drill would have.
+fn worst_of(so_far: Exit, evidence: &Evidence) -> Exit {
+    let exit = Exit::from(crate::verdict::judge(evidence).verdict);
+    if so_far == Exit::Failed { so_far } else { exit }
+}
+
+fn planned(drill: &Drill, evidence: &Evidence) -> String {
+    let mut text = format!("{}\n", drill.name);
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "  {name:<10} {value}");
+    };
+    let Some(plan) = &evidence.plan else {
+        for record in &evidence.phases {
+            if let PhaseOutcome::Failed(fault) = &record.outcome {
+                line("cannot run", &format!("failed to {} ({} is at fault)", fault.message, fault.blame.owner()));
+                fault.causes.iter().for_each(|it| line("because", it));
+                fault.hint.iter().for_each(|it| line("hint", it));
+            }
+        }
+        return text + "\n";
+    };
+    let file = &plan.backup.file;
+    line("backup", &format!("{} ({})", file.path, words::bytes(file.bytes)));
+    if let Some(facts) = evidence.survey.dump(&file.path) {
+        line("", &described(facts));
+    }
+    plan.backup.passed_over.iter().for_each(|it| line("passed over", &format!("{}: {}", it.path, it.why)));
+    line("server", &format!("PostgreSQL {} ({})", plan.server.version, plan.server.because));
+    plan.server.passed_over.iter().for_each(|it| line("not used", &it.line()));
+    let free = plan.server.disk_free.map_or("unknown".to_owned(), words::bytes);
+    line("disk", &format!("{free} free{}", plan.server.filesystem.as_ref().map_or(String::new(), |it| format!(" on {it}"))));
+    if let Some(rto) = &drill.objectives.rto {
+        let span = format!("{}..{}", rto.span.start(), rto.span.end());
+        line("rto", &format!("{} over {span}, {} declared overhead", words::duration(rto.limit), words::duration(rto.overhead)));
+    }
+    for phase in Phase::ALL {
+        let steps: Vec<String> = plan.recipe.steps.iter().filter(|it| it.phase == phase).map(step_words).collect();
+        let always = matches!(phase, Phase::Provision | Phase::Ready | Phase::Validate | Phase::Teardown);
+        if !steps.is_empty() || always {
+            line(phase.name(), &format!("budget {}", words::duration(drill.budget(phase))));
+            steps.iter().for_each(|it| line("", it));
+        }
+    }
+    line("checks", &drill.checks.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(", "));
+    plan.notes.iter().for_each(|it| line("note", &it.text));
+    text + "\n"
+}
+
+fn step_words(step: &Step) -> String {
+    let with = match &step.action {
+        Action::Run(command) | Action::Stream { into: command, .. } => format!(" ({})", command.program),
+        Action::Scan { .. } | Action::Copy { .. } | Action::Write { .. } | Action::Sql { .. } => String::new(),
+    };
+    format!("{}{with}", step.what)
+}
+
+pub(crate) fn list(chosen: &Chosen, screen: &Screen) -> Exit {
+    let drills = match load::drills(chosen, screen) {
+        Ok(Loaded { drills, .. }) => drills,
+        Err(exit) => return exit,
+    };
+    let widest = drills.iter().map(|it| it.name.chars().count()).max().unwrap_or(0);
+    for drill in &drills {
+        let place = drill.line.map_or(drill.file.clone(), |line| format!("{}:{line}", drill.file));
+        let tags = if drill.tags.is_empty() { String::new() } else { format!("  [{}]", drill.tags.join(", ")) };
+        let source = format!("{} {}", drill.source.kind(), drill.source.location().path);
+        tell(&format!("{:widest$}  {place}  {source}{tags}\n", drill.name));
+    }
+    Exit::Passed
+}
+
+pub(crate) fn check(chosen: &Chosen, screen: &Screen) -> Exit {
+    match load::drills(chosen, screen) {
+        Ok(Loaded { drills, files }) => {
+            tell(&format!("{} drills in {files} files: no problem found\n", drills.len()));
+            Exit::Passed
+        }
+        Err(exit) => exit,
+    }
+}
+
+pub(crate) fn inspect(args: &Inspect, _: &Screen) -> Exit {
+    match load::look_at(&args.path) {
+        Ok((seen, facts)) if args.json => {
+            let value = serde_json::json!({ "file": seen, "dump": facts });
+            tell(&format!("{value:#}\n"));
+            Exit::Passed
+        }
+        Ok((seen, facts)) => {
+            tell(&inspected(&seen, &facts));
+            Exit::Passed
+        }
+        Err(fault) => refused(&fault),
+    }
+}
+
+fn refused(fault: &Fault) -> Exit {
+    complain_of(fault);
+    match fault.blame {
+        Blame::Backup => Exit::Failed,
+        Blame::Scenario | Blame::Host => Exit::Usage,
+        Blame::Harness => Exit::Bug,
+    }
+}
+
+/// `custom archive 1.14 of “shop”, made by pg_dump 15.18 from PostgreSQL 15.18 on 2026-11-22 03:00:00 (zone unknown)`
+fn described(facts: &DumpFacts) -> String {
+    let mut text = format!("{} dump", facts.format.name());
+    if let Some(version) = facts.archive_version {
+        let _ = write!(text, ", archive version {}.{}", version.major, version.minor);
+    }
+    for (before, value) in [
+        (" of ", &facts.database),
+        (", from PostgreSQL ", &facts.server_version),
+        (", by pg_dump ", &facts.dump_version),
+        (", ", &facts.created),
+    ] {
+        if let Some(value) = value {
+            let _ = write!(text, "{before}{value}");
+        }
+    }
+    text
+}
+
+fn inspected(seen: &FileSeen, facts: &DumpFacts) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{name:<12} {value}");
+        }
+    };
+    let contents = &facts.contents;
+    line("file", &format!("{} ({})", seen.path, words::bytes(seen.bytes)));
+    line("is a", &described(facts));
+    let wrapped = match facts.wrapped {
+        crate::format::Compression::None => String::new(),
+        other => format!("{other:?}").to_lowercase() + " around the whole file",
+    };
+    let inner = facts.archive_compression.as_deref().map_or(String::new(), |it| format!("{it} within the archive"));
+    line("compression", &[wrapped, inner].into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(", "));
+    if facts.created.is_some() {
+        line("", "the date carries no time zone: set `timezone` in a scenario to make it exact");
+    }
+    line("encoding", contents.encoding.as_deref().unwrap_or_default());
+    line("databases", &contents.databases.join(", "));
+    line("schemas", &listed(&contents.schemas));
+    let rows = |it: &crate::format::Table| {
+        let rows = it.rows.map_or(String::new(), |rows| format!(" ({rows} rows)"));
+        let data = if it.data || it.rows.is_some() { "" } else { " (no data)" };
+        format!("{}.{}{rows}{data}", it.schema, it.name)
+    };
+    let tables: Vec<String> = contents.tables.iter().map(rows).collect();
+    line("tables", &format!("{}: {}", tables.len(), listed(&tables)));
+    let extensions: Vec<String> = contents.extensions.iter().map(|it| it.name.clone()).collect();
+    line("extensions", &listed(&extensions));
+    let roles: Vec<String> = contents.roles.iter().cloned().collect();
+    line("refers to", &listed(&roles));
+    let made: Vec<String> = contents.roles_made.iter().cloned().collect();
+    line("makes roles", &listed(&made));
+    let missing = contents.roles.difference(&contents.roles_made).count();
+    if missing > 0 && !facts.contents.roles_made.is_superset(&contents.roles) {
+        line("", &format!("{missing} roles are not in the dump: add `globals:` (pg_dumpall -g), or they become stubs"));
+    }
+    let entries: Vec<String> = contents.entries.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    line("entries", &entries.join(", "));
+    if facts.end_marker == Some(false) {
+        line("WARNING", "pg_dump's end marker is missing: the dump was cut short");
+    }
+    text
+}
+
+/// The first of many, and how many more.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
+}
+
+pub(crate) fn init(args: &Init, _: &Screen) -> Exit {
+    let (seen, facts) = match load::look_at(&args.path) {
+        Ok(found) => found,
+        Err(fault) => return refused(&fault),
+    };
+    let pattern = scenario::suggest_pattern(&seen.path);
+    let text = scenario::init(&scenario::Init { path: &seen.path, pattern: pattern.as_deref(), facts: &facts });
+    let Some(output) = &args.output else {
+        tell(&text);
+        return Exit::Passed;
+    };
+    let written = std::fs::File::create_new(output).and_then(|mut file| file.write_all(text.as_bytes()));
+    match written {
+        Ok(()) => {
+            complain(&format!("wrote {0}: run it with `pgdrill run {0}`", output.display()));
+            Exit::Passed
+        }
+        Err(error) => {
+            let fault = Fault::new(Blame::Scenario, format!("write {}", output.display())).cause(error.to_string());
+            complain_of(&fault.hint("A file that is there is never overwritten: name another one."));
+            Exit::Usage
+        }
+    }
+}
+
+fn stored(path: &Path) -> Result<Report, Exit> {
+    let (kept, bytes) = out::read_back(path).map_err(|fault| {
+        complain_of(&fault);
+        Exit::Usage
+    })?;
+    let first = kept.drills.iter().find_map(|it| it.start.as_ref());
+    let info = RunInfo {
+        run: kept.run.clone(),
+        pgdrill: first.map_or_else(String::new, |it| it.pgdrill.clone()),
+        started: first.map_or(jiff::Timestamp::UNIX_EPOCH, |it| it.at),
+    };
+    Ok(judged(info, kept, &bytes))
+}
+
+pub(crate) fn judge(args: &Stored, screen: &Screen) -> Exit {
+    match stored(&args.path) {
+        Ok(report) => {
+            let exit = Exit::from(report.verdict);
+            tell(&summary(&report, &[], exit, screen));
+            exit
+        }
+        Err(exit) => exit,
+    }
+}
+
+pub(crate) fn report(args: &Render, screen: &Screen) -> Exit {
+    let report = match stored(&args.stored.path) {
+        Ok(report) => report,
+        Err(exit) => return exit,
+    };
+    tell(&match args.format {
+        Format::Text => summary(&report, &[], Exit::from(report.verdict), screen),
+        Format::Json => report.to_json(),
+        Format::Junit => junit::junit(&report, junit::Flavor::Rich),
+        Format::JunitStrict => junit::junit(&report, junit::Flavor::Strict),
+    });
+    Exit::Passed
+}

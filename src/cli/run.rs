@@ -1,0 +1,228 @@
+//! `pgdrill run`: drills one after the other, and reports that are rewritten after each.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::args::{Flavor, Run};
+use super::load::{self, Loaded};
+use super::out::{self, Kept, RunDirectory};
+use super::progress::ProgressView;
+use super::signals::Signals;
+use super::world::{Surroundings, surroundings};
+use super::{Exit, Screen, complain, complain_of, tell};
+use crate::drill::{self, World};
+use crate::evidence::{Event, Evidence, SCHEMA, Start};
+use crate::fault::{Blame, Fault};
+use crate::report::junit::{self, Pending};
+use crate::report::terminal::{self, Ending, Style};
+use crate::report::{Drilled, EvidenceFile, Report, RunInfo};
+use crate::runtime::machine::Machine;
+use crate::runtime::reaper::Reaper;
+use crate::runtime::{Progress, lease};
+use crate::scenario::Drill;
+use crate::verdict;
+
+pub(crate) async fn run(args: &Run, screen: &Screen) -> Exit {
+    let drills = match load::drills(&args.chosen, screen) {
+        Ok(Loaded { drills, .. }) => drills,
+        Err(exit) => return exit,
+    };
+    let surroundings = match surroundings() {
+        Ok(surroundings) => surroundings,
+        Err(exit) => return exit,
+    };
+    let run = uuid::Uuid::now_v7().simple().to_string();
+    let path = args.out.clone().unwrap_or_else(|| Path::new("pgdrill-out").join(&run));
+    let writable = [&args.junit, &args.json].into_iter().flatten().filter(|it| it.as_os_str() != "-");
+    let directory = writable.map(|it| out::check_writable(it)).collect::<Result<Vec<()>, Fault>>();
+    let directory = match directory.and_then(|_| RunDirectory::create(&path)) {
+        Ok(directory) => directory,
+        Err(fault) => {
+            complain_of(&fault);
+            return Exit::Usage;
+        }
+    };
+    let info = RunInfo { run, pgdrill: env!("CARGO_PKG_VERSION").to_owned(), started: jiff::Timestamp::now() };
+    let running = Running { args, screen, surroundings: &surroundings, info, drills, directory };
+    running.to_the_end().await
+}
+
+struct Running<'a> {
+    args: &'a Run,
+    screen: &'a Screen,
+    surroundings: &'a Surroundings,
+    info: RunInfo,
+    drills: Vec<Drill>,
+    directory: RunDirectory,
+}
+
+impl Running<'_> {
+    async fn to_the_end(&self) -> Exit {
+        let view = Arc::new(ProgressView::new(self.screen.err_is_tty && !self.args.quiet, self.args.quiet));
+        let machine = self.surroundings.machine();
+        let watcher = Arc::clone(&view);
+        let last_words = format!(
+            "left as it is: containers and volumes with the label pgdrill.run={}, directories {}/pgdrill-*; \
+             they are removed in a moment, or by `pgdrill clean`",
+            self.info.run,
+            self.surroundings.base.display()
+        );
+        let started = Signals::watch(move |text| watcher.say(text), last_words)
+            .and_then(|signals| Ok((signals, Reaper::start(&self.surroundings.exe, &self.info.run)?)));
+        let (signals, reaper) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                complain_of(&Fault::new(Blame::Host, "start the process that cleans up").cause(error.to_string()));
+                return Exit::Bug;
+            }
+        };
+        super::doctor::sweep_lapsed(self.surroundings, &machine).await;
+        let mut evidence = Vec::new();
+        self.report(&evidence);
+        for (number, drill) in self.drills.iter().enumerate() {
+            // A run that was interrupted starts no more drills, and reports those it did not start.
+            if signals.cancel.is_cancelled() {
+                break;
+            }
+            match self.drill(number, drill, (&machine, &view, &signals, &reaper)).await {
+                Ok(seen) => evidence.push(seen),
+                Err(fault) => {
+                    complain_of(&fault);
+                    return Exit::Bug;
+                }
+            }
+            self.report(&evidence);
+        }
+        view.finish();
+        reaper.finish();
+        self.conclude(&evidence, &signals)
+    }
+
+    async fn drill(
+        &self,
+        number: usize,
+        drill: &Drill,
+        (machine, view, signals, reaper): (&Machine, &Arc<ProgressView>, &Signals, &Reaper),
+    ) -> Result<Evidence, Fault> {
+        let lease = lease::new(&self.surroundings.base, &self.info.run, number)?;
+        reaper.watch(&lease.scratch);
+        let start = Start {
+            run: self.info.run.clone(),
+            drill: lease.drill.clone(),
+            at: jiff::Timestamp::now(),
+            pgdrill: self.info.pgdrill.clone(),
+        };
+        let (name, watching) = (drill.name.clone(), Arc::clone(view));
+        let world = World {
+            lease: lease.clone(),
+            runtime: machine,
+            cancel: signals.cancel.clone(),
+            hurry: Arc::clone(&signals.hurry),
+            record: &|event: &Event| {
+                self.directory.record(&drill.name, event);
+                view.event(&drill.name, event);
+            },
+            watch: Arc::new(move |progress: Progress| watching.progress(&name, progress)),
+            keep_log: &|log: &str| self.directory.keep_log(&drill.name, log),
+        };
+        let evidence = drill::run(drill, start, &world).await;
+        reaper.done(&lease.scratch);
+        Ok(evidence)
+    }
+
+    /// Rewrites evidence and reports. What was judged is what was kept: the report is made from the bytes on disk.
+    fn report(&self, evidence: &[Evidence]) {
+        if let Err(fault) = self.try_report(evidence) {
+            complain_of(&fault);
+        }
+    }
+
+    fn try_report(&self, evidence: &[Evidence]) -> Result<(), Fault> {
+        let kept = Kept { schema: SCHEMA, run: self.info.run.clone(), drills: evidence.to_vec() };
+        let text = serde_json::to_string_pretty(&kept)
+            .map_err(|error| Fault::new(Blame::Harness, "write the evidence").cause(error.to_string()))?;
+        self.directory.write("evidence.json", &text)?;
+        let report = self.read_back()?;
+        let json = report.to_json();
+        let junit = |flavor| junit::crashed(&report, &self.pending(evidence.len()), flavor);
+        self.directory.write("report.json", &json)?;
+        self.directory.write("junit.xml", &junit(junit::Flavor::from(self.args.junit_flavor)))?;
+        let done = evidence.len() == self.drills.len();
+        for (path, text) in [(&self.args.json, json), (&self.args.junit, junit(self.args.junit_flavor.into()))] {
+            match path {
+                Some(path) if path.as_os_str() == "-" && !done => (),
+                Some(path) if path.as_os_str() == "-" => tell(&text),
+                Some(path) => out::write(path, text.as_bytes()).map_err(|error| {
+                    Fault::new(Blame::Host, format!("write {}", path.display())).cause(error.to_string())
+                })?,
+                None => (),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_back(&self) -> Result<Report, Fault> {
+        let (kept, bytes) = out::read_back(&self.directory.path)?;
+        Ok(judged(self.info.clone(), kept, &bytes))
+    }
+
+    fn pending(&self, done: usize) -> Vec<Pending> {
+        let pending = |it: &Drill| Pending { name: it.name.clone(), file: it.file.clone(), line: it.line };
+        self.drills.iter().skip(done).map(pending).collect()
+    }
+
+    fn conclude(&self, evidence: &[Evidence], signals: &Signals) -> Exit {
+        let report = match self.read_back() {
+            Ok(report) => report,
+            Err(fault) => {
+                complain_of(&fault);
+                return Exit::Bug;
+            }
+        };
+        let exit = match signals.received() {
+            Some(signal) => Exit::Interrupted { signal },
+            None => Exit::from(report.verdict),
+        };
+        if evidence.len() < self.drills.len() {
+            complain(&format!("interrupted: {} of {} drills were run", evidence.len(), self.drills.len()));
+        }
+        let files = ["junit.xml", "report.json", "evidence.json"];
+        let files: Vec<String> = files.map(|it| self.directory.path.join(it).display().to_string()).into();
+        let text = summary(&report, &files, exit, self.screen);
+        let stdout_taken = [&self.args.json, &self.args.junit].into_iter().flatten().any(|it| it.as_os_str() == "-");
+        if stdout_taken { complain(text.trim_end()) } else { tell(&text) }
+        exit
+    }
+}
+
+/// The report of stored evidence.
+pub(crate) fn judged(info: RunInfo, kept: Kept, bytes: &[u8]) -> Report {
+    let sha256 = Sha256::digest(bytes).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let file = EvidenceFile { path: "evidence.json".to_owned(), sha256 };
+    let drilled = |evidence: Evidence| {
+        let judgement = verdict::judge(&evidence);
+        Drilled { evidence, judgement, file: file.clone() }
+    };
+    Report::new(info, kept.drills.into_iter().map(drilled).collect())
+}
+
+pub(crate) fn summary(report: &Report, files: &[String], exit: Exit, screen: &Screen) -> String {
+    let style = Style { color: screen.color_out, unicode: screen.unicode, width: screen.width };
+    terminal::terminal(report, &Ending { files, exit: Some((exit.code(), exit.meaning())) }, style)
+}
+
+impl From<Flavor> for junit::Flavor {
+    fn from(flavor: Flavor) -> junit::Flavor {
+        match flavor {
+            Flavor::Rich => junit::Flavor::Rich,
+            Flavor::Strict => junit::Flavor::Strict,
+        }
+    }
+}
+
+/// For `pick: all`, and for scenarios that a path stands for.
+pub(crate) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

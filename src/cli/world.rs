@@ -1,0 +1,88 @@
+//! This machine, as the environment describes it: read once, into values.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::{Exit, complain_of};
+use crate::fault::{Blame, Fault};
+use crate::runtime::container::{Container, ContainerSettings, DockerEnvironment, Sweep};
+use crate::runtime::local::{Local, LocalSettings};
+use crate::runtime::machine::Machine;
+use crate::runtime::{self, lease};
+
+/// A lease that was not renewed for so long has lapsed.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Everything that the environment says.
+pub(crate) struct Surroundings {
+    pub(crate) base: PathBuf,
+    pub(crate) exe: PathBuf,
+    pub(crate) patience: Duration,
+    cache_dir: PathBuf,
+    bindirs: Vec<PathBuf>,
+    docker: DockerEnvironment,
+}
+
+impl Surroundings {
+    pub(crate) fn read() -> Result<Surroundings, Fault> {
+        let path = |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+        let exe = std::env::current_exe()
+            .map_err(|error| Fault::new(Blame::Host, "find pgdrill's own program").cause(error.to_string()))?;
+        let cache = path("PGDRILL_CACHE_DIR")
+            .or_else(|| path("XDG_CACHE_HOME").map(|it| it.join("pgdrill")))
+            .or_else(|| path("HOME").map(|it| it.join(".cache/pgdrill")));
+        let base = lease::default_base(path("TMPDIR").as_deref());
+        let bindirs = ["PGDRILL_BINDIR", "PATH"].into_iter().filter_map(std::env::var_os);
+        let bindirs = bindirs.flat_map(|it| std::env::split_paths(&it).collect::<Vec<_>>());
+        let text = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
+        // Only tests shorten it: a frozen machine must not look like a dead one.
+        let patience = text("PGDRILL_PATIENCE_SECONDS").and_then(|it| it.parse().ok()).map_or(PATIENCE, Duration::from_secs);
+        Ok(Surroundings {
+            cache_dir: cache.unwrap_or_else(|| base.join("pgdrill-cache")),
+            base,
+            exe,
+            patience,
+            bindirs: bindirs.filter(|it| it.is_absolute()).collect(),
+            docker: DockerEnvironment {
+                host: text("DOCKER_HOST"),
+                tls_verify: text("DOCKER_TLS_VERIFY").as_deref() == Some("1"),
+                cert_path: path("DOCKER_CERT_PATH"),
+                context: text("DOCKER_CONTEXT"),
+            },
+        })
+    }
+
+    pub(crate) fn machine(&self) -> Machine {
+        let (cache_dir, patience, docker) = (self.cache_dir.clone(), self.patience, self.docker.clone());
+        let container = Container::new(ContainerSettings { cache_dir, patience, docker });
+        let local = Local::new(LocalSettings { bindirs: self.bindirs.clone(), exe: self.exe.clone() });
+        Machine::new(container, local, self.patience)
+    }
+}
+
+/// What this process is, if it was started by pgdrill itself and not by a person. Must come before any thread.
+pub fn reexecuted(args: &[OsString]) -> Option<ExitCode> {
+    runtime::reexecuted(args, &sweep_run)
+}
+
+/// The reaper's work on the engine: everything of one run goes.
+fn sweep_run(run: &str) {
+    let (Ok(surroundings), Ok(runtime)) =
+        (Surroundings::read(), tokio::runtime::Builder::new_current_thread().enable_all().build())
+    else {
+        return;
+    };
+    let machine = surroundings.machine();
+    // Nobody reads what a reaper says; `pgdrill clean` finds what it could not remove.
+    let _ = runtime.block_on(machine.container.sweep(Sweep::Run(run.to_owned())));
+}
+
+/// The surroundings, or the exit status after having said what is wrong.
+pub(crate) fn surroundings() -> Result<Surroundings, Exit> {
+    Surroundings::read().map_err(|fault| {
+        complain_of(&fault);
+        Exit::Bug
+    })
+}

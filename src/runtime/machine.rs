@@ -1,0 +1,142 @@
+//! This machine: its files, its container engine and its own PostgreSQL programs, as one runtime.
+//!
+//! Which of the two kinds of sandbox a drill gets is decided while learning which server could run the backup; from then
+//! on the plan says it, and everything else follows the plan.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::container::Container;
+use super::host::host_facts;
+use super::lease::{self, Renewal};
+use super::local::Local;
+use super::room::Room;
+use super::sandbox::{LiveSandbox, Movers};
+use super::{Lease, Progress, Runtime, Sandbox, Watcher};
+use crate::fault::{Blame, Fault};
+use crate::plan::SandboxSpec;
+use crate::recipe::{Learnt, Question, RuntimeChoice, RuntimeKind, ServerFacts};
+use crate::store;
+
+/// Both kinds of sandbox behind one interface.
+pub struct Machine {
+    pub(crate) container: Container,
+    pub(crate) local: Local,
+    /// How long a sandbox outlives a lease that nobody renews.
+    pub(crate) patience: std::time::Duration,
+    active: Mutex<HashMap<String, Active>>,
+}
+
+/// What goes on for one lease, besides its sandbox.
+struct Active {
+    movers: Movers,
+    renewal: Option<Renewal>,
+}
+
+impl Machine {
+    pub(crate) fn new(container: Container, local: Local, patience: std::time::Duration) -> Machine {
+        Machine { container, local, patience, active: Mutex::default() }
+    }
+
+    fn movers(&self, lease: &Lease) -> Movers {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = active.entry(lease.drill.clone());
+        entry.or_insert_with(|| Active { movers: Movers::default(), renewal: None }).movers.clone()
+    }
+
+    /// The server for a backup, by the runtime's choice: a container first, unless the scenario says otherwise.
+    async fn server(
+        &self,
+        lease: &Lease,
+        choice: RuntimeChoice,
+        (major, image, trusted): (u32, Option<&str>, bool),
+        watch: &Watcher,
+    ) -> Result<ServerFacts, Vec<Fault>> {
+        let mut refused = Vec::new();
+        if matches!(choice, RuntimeChoice::Auto | RuntimeChoice::Container) {
+            match self.container.server(lease, major, image, watch).await {
+                Ok(server) => return Ok(server),
+                Err(fault) => refused.push(fault),
+            }
+        }
+        if matches!(choice, RuntimeChoice::Auto | RuntimeChoice::Local) {
+            match self.local.server(lease, major, trusted).await {
+                Ok(server) => return Ok(ServerFacts { passed_over: refused, ..server }),
+                Err(fault) => refused.push(fault),
+            }
+        }
+        Err(refused)
+    }
+}
+
+#[async_trait]
+impl Runtime for Machine {
+    async fn prepare(&self, lease: &Lease) -> Result<(), Fault> {
+        lease::prepare(lease, self.patience)?;
+        let movers = self.movers(lease);
+        let active = Active { movers, renewal: Some(Renewal::start(lease)) };
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(lease.drill.clone(), active);
+        Ok(())
+    }
+
+    async fn learn(&self, lease: &Lease, question: &Question, watch: &Watcher) -> Result<Learnt, Fault> {
+        let movers = self.movers(lease);
+        match question.clone() {
+            Question::List { pattern } => movers.run(move |_| store::list(&pattern)).await.map(Learnt::Files),
+            Question::Dump { path, select } => {
+                let watch = watch.clone();
+                let reading = move |stop: &store::Stop| {
+                    let (what, total) = (format!("read {path}"), store::look(&path).ok().map(|it| it.bytes));
+                    let mut told = 0;
+                    let mut tell = |done: u64| {
+                        if done >= told + (1 << 20) {
+                            told = done;
+                            watch(Progress::Bytes { what: what.clone(), done, total });
+                        }
+                    };
+                    store::dump_facts(&path, &select, stop, &mut tell)
+                };
+                movers.run(reading).await.map(|facts| Learnt::Dump(Box::new(facts)))
+            }
+            Question::Text { path } => movers.run(move |_| store::read_text(&path)).await.map(Learnt::Text),
+            Question::Server { runtime, major, image, trusted } => {
+                let found = self.server(lease, runtime, (major, image.as_deref(), trusted), watch).await;
+                Ok(match found {
+                    Ok(server) => Learnt::Server(Box::new(server)),
+                    Err(reasons) => Learnt::NoServer { reasons },
+                })
+            }
+            Question::Host => {
+                let base = lease.scratch.parent().unwrap_or(&lease.scratch).to_owned();
+                movers.run(move |_| Ok(host_facts(&base))).await.map(Learnt::Host)
+            }
+        }
+    }
+
+    async fn create(&self, lease: &Lease, spec: &SandboxSpec, watch: &Watcher) -> Result<Box<dyn Sandbox>, Fault> {
+        let room = match spec.server.runtime {
+            RuntimeKind::Container => Room::Container(self.container.create(lease, spec, watch).await?),
+            RuntimeKind::Local => Room::Local(self.local.create(lease, spec).await?),
+            RuntimeKind::Fake => return Err(Fault::new(Blame::Harness, "make a scripted sandbox on a real machine")),
+        };
+        Ok(Box::new(LiveSandbox { room, scratch: lease.scratch.clone(), movers: self.movers(lease) }))
+    }
+
+    async fn release(&self, lease: &Lease, hurry: bool) -> Vec<String> {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.drill);
+        let (movers, renewal) = active.map_or((None, None), |it| (Some(it.movers), it.renewal));
+        if let Some(movers) = &movers {
+            movers.stop.stop();
+        }
+        // The container first: what writes into the scratch directory must be gone before that is wiped.
+        let mut remnants = self.container.release(lease, hurry).await;
+        if let Some(movers) = movers {
+            movers.join().await;
+        }
+        remnants.extend(self.local.release(lease, hurry).await);
+        drop(renewal);
+        remnants
+    }
+}
