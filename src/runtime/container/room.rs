@@ -1,0 +1,480 @@
+//! A sandbox's container: making it, running programs in it, and looking at what holds it.
+
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::container::LogOutput;
+use testcontainers::bollard::errors::Error;
+use testcontainers::bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use testcontainers::bollard::models::{
+    HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, MountVolumeOptions,
+};
+use testcontainers::bollard::query_parameters::{
+    InspectContainerOptions, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
+};
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{CopyTargetOptions, GenericImage, ImageExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::super::Lease;
+use super::super::room::{Ended, Exec};
+use super::engine::{self, Engine};
+use super::output::{Ends, Lines};
+use super::vigil::{Seen, Vigil};
+use super::{Role, container_name, disk_free, labels, look};
+use crate::evidence::Guarantee;
+use crate::fault::{Blame, Fault};
+use crate::plan::{Limits, SandboxSpec};
+use crate::recipe::{At, HostCondition, RoomUser};
+
+/// See `helper/guard.rs`; empty where the target has none.
+pub(super) static GUARD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guard"));
+/// The guard's status when the lease was not renewed.
+const LAPSED: i32 = 75;
+/// 128 + SIGKILL: how everything in a container ends when it ends, and what a lack of memory leaves of a program.
+const KILLED: i32 = 137;
+
+/// A volume of its own, gone with the container; the working directory of every program.
+const ROOT: &str = "/pgdrill";
+/// How much of an output is kept.
+const KEPT: usize = 16 * 1024;
+/// Less than this is a full disk.
+const DISK_FULL_BYTES: u64 = 1 << 20;
+
+/// A running container with a guard in it.
+pub(crate) struct ContainerRoom {
+    docker: Docker,
+    name: String,
+    bindir: String,
+    user: RoomUser,
+    limits: Limits,
+    inputs: usize,
+    patience: Duration,
+    /// Where the engine keeps volumes, if that is on this machine.
+    volumes: Option<PathBuf>,
+    vigil: Vigil,
+}
+
+/// Makes the container. When this fails, `release` finds by its label what there is of it.
+pub(super) async fn make(
+    engine: Engine,
+    lease: &Lease,
+    spec: &SandboxSpec,
+    patience: Duration,
+) -> Result<ContainerRoom, Fault> {
+    let name = container_name(lease);
+    let guard = prepare(lease).map_err(|error| {
+        let what = format!("prepare the directory {}", lease.scratch.display());
+        Fault::new(Blame::Host, what).cause(error.to_string()).hint("Is there space left, and may this user write there?")
+    })?;
+    let vigil = Vigil::keep(engine.docker.clone(), name.clone());
+    let start = |init| start(request(&engine, lease, spec, patience, &guard, init));
+    let mut started = start(engine.facts.init.is_some()).await;
+    // Engines name their init program even where it is not installed.
+    if let (Err(words), Some(init)) = (&started, &engine.facts.init)
+        && words.contains(init.as_str())
+    {
+        let remove = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        drop(engine.docker.remove_container(&name, Some(remove)).await);
+        started = start(false).await;
+    }
+    started.map_err(|words| Fault::new(Blame::Host, format!("start the container {name}")).cause(words))?;
+    let room = ContainerRoom {
+        docker: engine.docker,
+        name,
+        bindir: spec.server.bindir.clone(),
+        user: spec.server.user.clone(),
+        limits: spec.limits.clone(),
+        inputs: spec.inputs.len(),
+        patience,
+        volumes: engine.facts.root_dir,
+        vigil,
+    };
+    room.make_data_directory().await?;
+    Ok(room)
+}
+
+/// Makes what the container will mount. The scratch directory itself is closed to others, which `run` and `spool` need not
+/// be: the server's user writes in them, and a mount leads around their parent.
+fn prepare(lease: &Lease) -> std::io::Result<PathBuf> {
+    for name in ["run", "spool"] {
+        let directory = lease.scratch.join(name);
+        std::fs::create_dir_all(&directory)?;
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777))?;
+    }
+    let guard = lease.scratch.join("guard");
+    std::fs::write(&guard, GUARD)?;
+    Ok(guard)
+}
+
+/// Starts a container, or says what the engine said.
+async fn start(request: testcontainers::ContainerRequest<GenericImage>) -> Result<(), String> {
+    if GUARD.is_empty() {
+        return Err("this build of pgdrill has no guard to put into containers".to_owned());
+    }
+    let container = request.start().await.map_err(|error| error.to_string())?;
+    // See the module's documentation: its Drop would do harm, and nothing of it is needed. What leaks is the request.
+    std::mem::forget(container);
+    Ok(())
+}
+
+fn request(
+    engine: &Engine,
+    lease: &Lease,
+    spec: &SandboxSpec,
+    patience: Duration,
+    guard: &Path,
+    init: bool,
+) -> testcontainers::ContainerRequest<GenericImage> {
+    let labels = labels(lease, Role::Server, patience.as_secs());
+    let host_config = host_config(engine, lease, spec, labels.clone(), init);
+    // The very image that was looked into, whatever its name means by now: `sha256:` is a name with a tag to testcontainers.
+    let id = spec.server.image.as_ref().map(|it| it.id.as_str()).unwrap_or_default();
+    let (name, tag) = id.split_once(':').unwrap_or((id, "latest"));
+    GenericImage::new(name, tag)
+        .with_entrypoint(&format!("{ROOT}/guard"))
+        .with_container_name(container_name(lease))
+        .with_labels(labels)
+        .with_cmd([format!("{ROOT}/run/lease"), patience.as_secs().to_string(), format!("{ROOT}/data")])
+        .with_user(format!("{}:{}", spec.server.user.uid, spec.server.user.gid))
+        .with_working_dir(ROOT)
+        .with_copy_to(CopyTargetOptions::new(format!("{ROOT}/guard")).with_mode(0o755), guard.to_owned())
+        .with_host_config_modifier(move |config| {
+            let privileged = config.privileged;
+            *config = HostConfig { privileged, ..host_config.clone() };
+        })
+}
+
+fn host_config(
+    engine: &Engine,
+    lease: &Lease,
+    spec: &SandboxSpec,
+    labels: HashMap<String, String>,
+    init: bool,
+) -> HostConfig {
+    let limits = &spec.limits;
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let memory = limits.memory_bytes.map(bytes);
+    let mut security = vec!["no-new-privileges".to_owned()];
+    if engine.facts.selinux {
+        // The socket in the mounted directory is ours to use from outside.
+        security.push("label=disable".to_owned());
+    }
+    HostConfig {
+        network_mode: Some("none".to_owned()),
+        publish_all_ports: Some(false),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        security_opt: Some(security),
+        pids_limit: Some(if limits.pids == 0 { 4096 } else { i64::from(limits.pids) }),
+        memory,
+        // The same: no swap, which would hide the lack of memory and spoil the times.
+        memory_swap: memory,
+        nano_cpus: limits.cpus.map(|cpus| i64::from(cpus) * 1_000_000_000),
+        shm_size: Some(if limits.shm_bytes == 0 { 256 << 20 } else { bytes(limits.shm_bytes) }),
+        auto_remove: Some(true),
+        init: init.then_some(true),
+        log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+        mounts: Some(mounts(lease, &spec.inputs, labels)),
+        ..HostConfig::default()
+    }
+}
+
+fn mounts(lease: &Lease, inputs: &[String], labels: HashMap<String, String>) -> Vec<Mount> {
+    // Without a source it is anonymous: the engine removes it with the container.
+    let root = Mount {
+        target: Some(ROOT.to_owned()),
+        typ: Some(MountType::VOLUME),
+        volume_options: Some(MountVolumeOptions { labels: Some(labels), no_copy: Some(true), ..Default::default() }),
+        ..Mount::default()
+    };
+    let bind = |source: String, target: String, read_only| Mount {
+        source: Some(source),
+        target: Some(target),
+        typ: Some(MountType::BIND),
+        read_only: Some(read_only),
+        bind_options: Some(MountBindOptions::default()),
+        ..Mount::default()
+    };
+    let shared = ["run", "spool"].map(|name| {
+        bind(lease.scratch.join(name).display().to_string(), format!("{ROOT}/{name}"), false)
+    });
+    let inputs = inputs.iter().enumerate().map(|(at, input)| bind(input.clone(), format!("{ROOT}/input/{at}"), true));
+    std::iter::once(root).chain(shared).chain(inputs).collect()
+}
+
+impl ContainerRoom {
+    pub(crate) fn path(&self, at: At) -> String {
+        match at {
+            At::Data => format!("{ROOT}/data"),
+            At::Run => format!("{ROOT}/run"),
+            At::Spool => format!("{ROOT}/spool"),
+            At::Input(number) => format!("{ROOT}/input/{number}"),
+            At::Bin => self.bindir.clone(),
+        }
+    }
+
+    pub(crate) fn user(&self) -> &RoomUser {
+        &self.user
+    }
+
+    /// Runs a program to its end. Dropping the future does not end the program: removing the container does.
+    pub(crate) async fn exec(&self, exec: Exec) -> Result<Ended, Fault> {
+        let Exec { argv, env, stdin, mut on_stderr } = exec;
+        let program = argv.first().and_then(|it| it.rsplit('/').next()).unwrap_or("nothing").to_owned();
+        let options = CreateExecOptions {
+            cmd: Some(argv),
+            env: Some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            attach_stdin: Some(stdin.is_some()),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            user: Some(format!("{}:{}", self.user.uid, self.user.gid)),
+            working_dir: Some(ROOT.to_owned()),
+            ..CreateExecOptions::default()
+        };
+        let id = match self.docker.create_exec(&self.name, options).await {
+            Ok(created) => created.id,
+            Err(error) => return Err(self.broken(&program, &error).await),
+        };
+        let start = StartExecOptions { output_capacity: Some(64 * 1024), ..StartExecOptions::default() };
+        let (output, input) = match self.docker.start_exec(&id, Some(start)).await {
+            Ok(StartExecResults::Attached { output, input }) => (output, input),
+            Ok(StartExecResults::Detached) => {
+                return Err(Fault::new(Blame::Harness, format!("run {program}: it was detached")));
+            }
+            Err(error) => return Err(self.broken(&program, &error).await),
+        };
+        let (stdout, stderr) = match converse(output, input, stdin, &mut *on_stderr).await {
+            Ok(outputs) => outputs,
+            Err(error) => return Err(self.broken(&program, &error).await),
+        };
+        let status = match self.status(&id).await {
+            Ok(status) => status,
+            Err(error) => return Err(self.broken(&program, &error).await),
+        };
+        // The program was perhaps only the first casualty of its container, whose own end is news a moment later.
+        if status == KILLED && self.vigil.ending(Duration::from_secs(3)).await.ended.is_some() {
+            return Err(self.death(&program).await);
+        }
+        if matches!(status, 126 | 127) && stdout.contains("OCI runtime exec failed") {
+            return Err(Fault::new(Blame::Host, format!("run {program} in the container")).cause(stdout.trim()));
+        }
+        Ok(Ended { status, stdout, stderr })
+    }
+
+    /// Its status may come a moment after the end of its output; podman says 0 until then.
+    async fn status(&self, id: &str) -> Result<i32, Error> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let seen = self.docker.inspect_exec(id).await?;
+            if let (Some(false), Some(status)) = (seen.running, seen.exit_code) {
+                return Ok(i32::try_from(status).unwrap_or(i32::MAX));
+            }
+            if Instant::now() > deadline {
+                return Err(Error::RequestTimeoutError);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+
+    /// What the host did to the container so far.
+    pub(crate) async fn conditions(&self) -> Vec<HostCondition> {
+        let inspected = self.docker.inspect_container(&self.name, None::<InspectContainerOptions>);
+        let inspected = tokio::time::timeout(Duration::from_secs(5), inspected).await;
+        let seen = self.vigil.seen();
+        let mut conditions = Vec::new();
+        let mut out_of_memory = seen.out_of_memory;
+        match inspected {
+            Ok(Ok(container)) => {
+                let state = container.state.unwrap_or_default();
+                out_of_memory |= state.oom_killed == Some(true);
+                if state.running == Some(false) {
+                    conditions.push(HostCondition::SandboxDied);
+                }
+            }
+            Ok(Err(error)) if engine::is_absent(&error) => conditions.push(HostCondition::SandboxDied),
+            Ok(Err(error)) if engine::status(&error).is_some() => {}
+            Ok(Err(_)) | Err(_) => conditions.push(HostCondition::EngineGone),
+        }
+        if out_of_memory {
+            conditions.push(HostCondition::OutOfMemory);
+        }
+        if self.volumes.as_deref().and_then(disk_free).is_some_and(|free| free < DISK_FULL_BYTES) {
+            conditions.push(HostCondition::DiskFull);
+        }
+        conditions.sort();
+        conditions
+    }
+
+    /// What isolation is in force, by looking from inside and at what the engine says.
+    pub(crate) async fn observe(&self) -> Result<Vec<Guarantee>, Fault> {
+        let what = || "see how the sandbox is isolated";
+        let inspected = self.docker.inspect_container(&self.name, None::<InspectContainerOptions>).await;
+        let inspected = inspected.map_err(|error| engine::fault(what(), &error))?;
+        let argv = ["/bin/sh", "-c", look::SCRIPT].map(str::to_owned).to_vec();
+        let exec = Exec { argv, env: Default::default(), stdin: None, on_stderr: Box::new(|_| {}) };
+        let ended = self.exec(exec).await?;
+        if ended.status != 0 {
+            return Err(Fault::new(Blame::Host, what()).cause(ended.stderr.trim()));
+        }
+        Ok(look::guarantees(&ended.stdout, &inspected, &self.limits, self.inputs))
+    }
+
+    /// The server's user may not write in a fresh volume, and there is nobody in the room who may let it: the engine does.
+    async fn make_data_directory(&self) -> Result<(), Fault> {
+        let what = || "make the data directory in the container";
+        let archive = directory_archive("data/", 0o700, &self.user);
+        let archive = archive.map_err(|error| Fault::new(Blame::Harness, what()).cause(error.to_string()))?;
+        let options = UploadToContainerOptionsBuilder::new().path(ROOT).build();
+        let body = testcontainers::bollard::body_full(archive.into());
+        match self.docker.upload_to_container(&self.name, Some(options), body).await {
+            Ok(()) => Ok(()),
+            Err(error) if self.is_running().await => Err(engine::fault(what(), &error)),
+            Err(_) => Err(self.death("anything").await),
+        }
+    }
+
+    /// Why a conversation with the engine broke off: because the container is no more, or because of the engine.
+    async fn broken(&self, program: &str, error: &Error) -> Fault {
+        if engine::status(error).is_none() && !matches!(error, Error::RequestTimeoutError) {
+            // The engine may be gone too, and then nothing will be known of the container.
+            let ping = tokio::time::timeout(Duration::from_secs(3), self.docker.ping()).await;
+            if !matches!(ping, Ok(Ok(_))) {
+                return engine::fault(format!("run {program} in the container: the engine went away"), error);
+            }
+        }
+        if self.is_running().await {
+            engine::fault(format!("run {program} in the container"), error)
+        } else {
+            self.death(program).await
+        }
+    }
+
+    async fn is_running(&self) -> bool {
+        let seen = self.docker.inspect_container(&self.name, None::<InspectContainerOptions>).await;
+        seen.is_ok_and(|it| it.state.and_then(|state| state.running) == Some(true))
+    }
+
+    /// The container ended while `program` ran in it.
+    async fn death(&self, program: &str) -> Fault {
+        let seen = self.vigil.ending(Duration::from_secs(2)).await;
+        death(&seen, program, self.patience)
+    }
+}
+
+fn death(seen: &Seen, program: &str, patience: Duration) -> Fault {
+    let fault = Fault::new(Blame::Host, format!("run {program}: its container ended"));
+    let status = seen.ended.as_ref().and_then(|it| it.status);
+    if seen.out_of_memory {
+        return fault
+            .cause("the kernel killed it for want of memory")
+            .hint("Give the drill more with `postgres.memory`, or ask for less with `restore.jobs` and `restore.settings`.");
+    }
+    match status {
+        Some(LAPSED) => fault
+            .cause(format!("its guard ended it: the lease was not renewed for {} s", patience.as_secs()))
+            .hint("Something kept pgdrill from running for that long; run the drill again."),
+        Some(status) => fault
+            .cause(format!("it ended with status {status}"))
+            .hint("Somebody or something outside of pgdrill ended it; `journalctl -u docker` may know who."),
+        None => fault
+            .cause("the engine did not say how it ended")
+            .hint("Somebody or something outside of pgdrill removed it; `journalctl -u docker` may know who."),
+    }
+}
+
+/// Talks with a program until its output ends: feeds it and reads it at the same time, neither faster than it goes.
+async fn converse(
+    mut output: impl Stream<Item = Result<LogOutput, Error>> + Unpin,
+    input: impl AsyncWrite + Unpin,
+    stdin: Option<mpsc::Receiver<Vec<u8>>>,
+    on_stderr: &mut (dyn FnMut(&str) + Send),
+) -> Result<(String, String), Error> {
+    let (mut stdout, mut stderr, mut lines) = (Ends::new(KEPT), Ends::new(KEPT), Lines::default());
+    let feeding = feed(stdin, input);
+    tokio::pin!(feeding);
+    let mut fed = false;
+    loop {
+        let chunk = tokio::select! {
+            () = &mut feeding, if !fed => {
+                fed = true;
+                continue;
+            }
+            chunk = output.next() => chunk,
+        };
+        match chunk {
+            Some(Ok(LogOutput::StdErr { message })) => {
+                stderr.push(&message);
+                lines.push(&message, on_stderr);
+            }
+            Some(Ok(LogOutput::StdOut { message } | LogOutput::Console { message })) => stdout.push(&message),
+            Some(Ok(LogOutput::StdIn { .. })) => {}
+            Some(Err(error)) => return Err(error),
+            None => break,
+        }
+    }
+    lines.finish(on_stderr);
+    Ok((stdout.into_text(), stderr.into_text()))
+}
+
+/// Writes all chunks, then says that there are no more. When nobody reads any more it ends, which drops the receiver.
+async fn feed(stdin: Option<mpsc::Receiver<Vec<u8>>>, mut input: impl AsyncWrite + Unpin) {
+    let Some(mut stdin) = stdin else { return };
+    while let Some(chunk) = stdin.recv().await {
+        if input.write_all(&chunk).await.is_err() {
+            return;
+        }
+    }
+    // The program may have ended before it came to the end of its input: its status tells.
+    drop(input.shutdown().await);
+}
+
+/// An archive with one empty directory in it.
+fn directory_archive(path: &str, mode: u32, owner: &RoomUser) -> std::io::Result<Vec<u8>> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_path(path)?;
+    header.set_mode(mode);
+    header.set_uid(u64::from(owner.uid));
+    header.set_gid(u64::from(owner.gid));
+    header.set_size(0);
+    header.set_cksum();
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append(&header, std::io::empty())?;
+    archive.into_inner()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vigil::Ending;
+    use super::*;
+
+    #[test]
+    fn a_containers_death_says_why_and_never_blames_the_backup() {
+        let seen = |out_of_memory, status: Option<i32>| Seen {
+            out_of_memory,
+            ended: Some(Ending { status }),
+            silent: false,
+        };
+        let cases = [
+            (seen(true, Some(137)), "want of memory"),
+            (seen(false, Some(75)), "not renewed for 600 s"),
+            (seen(false, Some(137)), "status 137"),
+            (seen(false, None), "did not say"),
+            (Seen { silent: true, ..Seen::default() }, "did not say"),
+        ];
+        for (seen, expected) in cases {
+            let fault = death(&seen, "pg_restore", Duration::from_secs(600));
+            assert_eq!(fault.blame, Blame::Host);
+            assert!(fault.line().contains(expected), "{}", fault.line());
+            assert!(fault.hint.is_some());
+        }
+    }
+}
