@@ -1,0 +1,234 @@
+//! What each command says and exits with, on real files.
+
+use crate::program::{Program, fixture};
+
+fn shop() -> String {
+    fixture("pg15/shop.dump").display().to_string()
+}
+
+const GOOD: &str = "version: 1\ndrills:\n  - name: shop\n    tags: [quarterly]\n    runtime: local\n    source: { pg_dump: { path: \"DUMP\" } }\n    \
+                    checks:\n      - query: { name: orders, sql: \"select count(*) from shop.customer\", expect: { \">\": 0 } }\n";
+
+fn good() -> String {
+    GOOD.replace("DUMP", &shop())
+}
+
+#[test]
+fn a_backup_without_a_scenario_is_recognised_restored_and_checked() {
+    let program = Program::new();
+    let out = program.path("out").display().to_string();
+    let ran = program.run(&["run", &shop(), "--out", &out, "--runtime", "local"]).expect(0);
+    assert!(ran.stdout.contains("PASSED"), "{}", ran.stdout);
+    let report = program.report();
+    assert!(!report.drills[0].checks.is_empty());
+}
+
+#[test]
+fn init_writes_a_scenario_that_runs_and_never_overwrites() {
+    let program = Program::new();
+    let scenario = program.path("shop.yaml").display().to_string();
+    program.run(&["init", &shop(), "-o", &scenario]).expect(0);
+    program.run(&["check", &scenario]).expect(0);
+    let again = program.run(&["init", &shop(), "-o", &scenario]).expect(2);
+    assert!(again.stderr.contains("never overwritten"), "{}", again.stderr);
+    let out = program.path("out").display().to_string();
+    program.run(&["run", &scenario, "--out", &out, "--runtime", "local"]).expect(0);
+}
+
+#[test]
+fn reports_go_to_standard_output_alone_when_asked_for() {
+    let program = Program::new();
+    let ran = program.drill(&good(), &["--json", "-"]).expect(0);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["verdict"], "passed");
+    let ran = program.drill(&good(), &["--junit", "-"]).expect(0);
+    assert!(ran.stdout.starts_with("<?xml"), "{}", ran.stdout);
+}
+
+#[test]
+fn strict_junit_of_a_real_run_is_valid_against_both_schemas() {
+    let program = Program::new();
+    let junit = program.path("strict.xml").display().to_string();
+    program.drill(&good(), &["--junit", &junit, "--junit-flavor", "strict"]).expect(0);
+    for schema in ["junit-10.xsd", "JUnit.xsd"] {
+        let schema = crate::support::root().join("fixtures/xsd").join(schema);
+        let output = std::process::Command::new("xmllint").arg("--noout").arg("--schema").arg(&schema).arg(&junit).output();
+        let output = output.expect("xmllint is installed (libxml2-utils)");
+        assert!(output.status.success(), "{}: {}", schema.display(), String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn tags_that_select_nothing_exit_4() {
+    let program = Program::new();
+    let ran = program.drill(&good(), &["--tag", "yearly"]).expect(4);
+    assert!(ran.stderr.contains("nothing was selected"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_mistake_in_a_scenario_exits_2_and_shows_the_place() {
+    let program = Program::new();
+    let ran = program.drill(&good().replace("expect:", "expcet:"), &[]).expect(2);
+    assert!(ran.stderr.contains("scenario.yaml:8:") && ran.stderr.contains("did you mean `expect`?"), "{}", ran.stderr);
+    assert!(!program.path("out").exists(), "nothing was made");
+}
+
+#[test]
+fn list_and_check_and_plan_read_without_restoring() {
+    let program = Program::new();
+    let file = program.file("scenario.yaml", &good());
+    let list = program.run(&["list", &file]).expect(0);
+    assert!(list.stdout.contains("shop") && list.stdout.contains("[quarterly]"), "{}", list.stdout);
+    program.run(&["check", &file]).expect(0);
+    let plan = program.run(&["plan", &file]).expect(0);
+    for expected in ["backup", "PostgreSQL 15", "budget", "restore the archive (pg_restore)"] {
+        assert!(plan.stdout.contains(expected), "{expected}: {}", plan.stdout);
+    }
+}
+
+#[test]
+fn inspect_says_what_a_backup_is_as_text_and_json() {
+    let program = Program::new();
+    let text = program.run(&["inspect", &shop()]).expect(0);
+    for expected in ["custom dump", "shop", "PostgreSQL 15", "pg_trgm", "müller"] {
+        assert!(text.stdout.contains(expected), "{expected}: {}", text.stdout);
+    }
+    let json = program.run(&["inspect", "--json", &shop()]).expect(0);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(json["dump"]["format"], "custom");
+}
+
+#[test]
+fn damaged_backups_are_told_apart_before_anything_is_made() {
+    let program = Program::new();
+    for (name, words) in [
+        ("empty.dump", "empty"),
+        ("html.dump", "HTML"),
+        ("cut-toc.dump", "table of contents"),
+        ("missing-file.dir", "shop.reading"),
+        ("cut.dump", "ends"),
+        ("cut.sql.gz", "cut"),
+        ("newer.dump", "1.99"),
+    ] {
+        let path = fixture("damaged").join(name).display().to_string();
+        let scenario = good().replace(&shop(), &path);
+        let file = program.file("scenario.yaml", &scenario);
+        let plan = program.run(&["plan", &file]);
+        // An archive version that nobody knows may be fine: with a newer pgdrill.
+        let exit = if name == "newer.dump" { 3 } else { 1 };
+        assert_eq!(plan.exit, Some(exit), "{name}: {} {}", plan.stdout, plan.stderr);
+        assert!(plan.stdout.contains(words), "{name}: {}", plan.stdout);
+    }
+}
+
+#[test]
+fn damage_that_only_a_restore_finds_fails_and_blames_the_backup() {
+    for name in ["flipped.dump", "cut-between-rows.sql", "cut.sql"] {
+        let program = Program::new();
+        let path = fixture("damaged").join(name).display().to_string();
+        program.drill(&good().replace(&shop(), &path), &[]).expect(1);
+        let report = program.report();
+        assert_eq!(report.drills[0].reasons[0].blame, Some(pgdrill::fault::Blame::Backup), "{name}");
+    }
+}
+
+#[test]
+fn judge_and_report_need_no_server() {
+    let program = Program::new();
+    program.drill(&good(), &[]).expect(0);
+    let out = program.path("out").display().to_string();
+    let before = std::fs::read_to_string(program.path("out/report.json")).unwrap();
+    assert!(program.run(&["judge", &out]).expect(0).stdout.contains("PASSED"));
+    let after = program.run(&["report", &out, "--format", "json"]).expect(0).stdout;
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(parse(&before)["drills"], parse(&after)["drills"], "the same evidence gives the same report");
+    assert!(program.run(&["report", &out, "--format", "junit"]).expect(0).stdout.contains("<testsuites"));
+    let events = program.path("out/events.ndjson").display().to_string();
+    assert!(program.run(&["judge", &events]).expect(0).stdout.contains("PASSED"), "the log alone is enough");
+}
+
+#[test]
+fn secrets_of_the_environment_reach_no_file_of_a_run() {
+    let program = Program::new().env("PGPASSWORD", "hunter2-canary").env("DB_TOKEN", "hunter2-canary");
+    let ran = program.drill(&good(), &["--verbose", "--verbose"]).expect(0);
+    assert!(!ran.stderr.contains("hunter2-canary") && !ran.stdout.contains("hunter2-canary"));
+    let mut folders = vec![program.path("out")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                assert!(!String::from_utf8_lossy(&bytes).contains("hunter2-canary"), "{}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_backup_is_only_read() {
+    let program = Program::new();
+    let copy = program.path("shop.dump");
+    std::fs::copy(shop(), &copy).unwrap();
+    let look = || {
+        let seen = std::fs::metadata(&copy).unwrap();
+        (seen.modified().unwrap(), seen.len(), std::fs::read(&copy).unwrap())
+    };
+    let before = look();
+    program.drill(&good().replace(&shop(), copy.to_str().unwrap()), &[]).expect(0);
+    assert_eq!(before, look());
+}
+
+#[test]
+fn pick_all_drills_every_match() {
+    let program = Program::new();
+    for day in ["2026-11-20", "2026-11-21"] {
+        std::fs::copy(shop(), program.path(&format!("shop-{day}.dump"))).unwrap();
+    }
+    let scenario = good().replace(&format!("path: \"{}\"", shop()), "path: \"shop-*.dump\", pick: all");
+    program.drill(&scenario, &[]).expect(0);
+    let names: Vec<String> = program.report().drills.into_iter().map(|it| it.name).collect();
+    assert_eq!(names, ["shop (shop-2026-11-20.dump)", "shop (shop-2026-11-21.dump)"]);
+}
+
+#[test]
+fn every_schema_is_printed_and_as_committed() {
+    let program = Program::new();
+    for (name, args) in [("scenario", "scenario"), ("report", "report"), ("evidence", "evidence")] {
+        let printed = program.run(&["schema", args]).expect(0).stdout;
+        let path = crate::support::root().join(format!("reports/schema/{name}.schema.json"));
+        if std::env::var_os("PGDRILL_BLESS").is_some() {
+            std::fs::write(&path, &printed).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(printed, committed, "{}: run this test with PGDRILL_BLESS=1", path.display());
+    }
+}
+
+#[test]
+fn every_scenario_that_users_copy_can_be_parsed() {
+    let program = Program::new();
+    let scenarios = crate::support::root().join("scenarios").display().to_string();
+    program.run(&["check", &scenarios]).expect(0);
+    program.run(&["list", &scenarios]).expect(0);
+}
+
+#[test]
+fn doctor_says_what_is_here() {
+    let ran = Program::new().run(&["doctor"]).expect(0);
+    for expected in ["container engine", "PostgreSQL programs", "namespaces", "fsync"] {
+        assert!(ran.stdout.contains(expected), "{expected}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_said_before_anything_runs() {
+    let program = Program::new();
+    let blocked = program.file("blocked", "a file, not a directory");
+    let file = program.file("scenario.yaml", &good());
+    for args in [["--out", blocked.as_str()], ["--junit", &format!("{blocked}/junit.xml")]] {
+        let ran = program.run(&[&["run", &file], args.as_slice()].concat()).expect(2);
+        assert!(ran.stderr.contains("failed to write"), "{}", ran.stderr);
+    }
+}

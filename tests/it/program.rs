@@ -1,0 +1,132 @@
+//! The program itself, as a person or a pipeline runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use pgdrill::report::Report;
+use serde_json::Value;
+
+use crate::support::root;
+
+/// One run of the program, with a directory of its own for everything that it writes.
+pub(crate) struct Program {
+    pub(crate) directory: tempfile::TempDir,
+    env: Vec<(String, String)>,
+}
+
+impl Program {
+    pub(crate) fn new() -> Program {
+        Program { directory: tempfile::tempdir().unwrap(), env: Vec::new() }
+    }
+
+    #[must_use]
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Program {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a file into the directory; gives its path.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pgdrill"));
+        command.args(args).current_dir(self.directory.path()).stdin(Stdio::null());
+        command.env("NO_COLOR", "1").envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        let output = self.command(args).output().unwrap();
+        Ran::of(output)
+    }
+
+    /// `pgdrill run` of a scenario text, with the reports in `out`.
+    pub(crate) fn drill(&self, scenario: &str, more: &[&str]) -> Ran {
+        let file = self.file("scenario.yaml", scenario);
+        let out = self.path("out").display().to_string();
+        self.run(&[&["run", &file, "--out", &out], more].concat())
+    }
+
+    pub(crate) fn report(&self) -> Report {
+        let text = std::fs::read_to_string(self.path("out/report.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) exit: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output) -> Ran {
+        Ran {
+            exit: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    pub(crate) fn expect(self, exit: i32) -> Ran {
+        assert_eq!(self.exit, Some(exit), "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+pub(crate) fn fixture(path: &str) -> PathBuf {
+    root().join("fixtures/backups").join(path)
+}
+
+/// What the cluster held that the fixtures of this major were dumped from.
+pub(crate) fn truth(major: u32) -> Value {
+    let text = std::fs::read_to_string(fixture(&format!("pg{major}/truth.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// `rows` checks, as YAML lines for a list in a drill, that hold only if every table has the rows it was dumped with.
+pub(crate) fn row_checks(truth: &Value, database: &str, only: impl Fn(&str) -> bool) -> String {
+    let tables = truth["databases"][database]["tables"].as_object().unwrap();
+    let mut text = String::new();
+    for (table, rows) in tables.iter().filter(|(table, _)| only(table)) {
+        let table = Value::String(table.clone());
+        text += &format!("      - rows: {{ table: {table}, database: {database}, equals: {rows} }}\n");
+    }
+    assert!(!text.is_empty(), "there are tables to compare");
+    text
+}
+
+/// Containers, volumes, processes and directories of these drills that are still there.
+pub(crate) fn leftovers(run: &str, scratches: &[&Path]) -> Vec<String> {
+    let mut left = Vec::new();
+    for what in ["container", "volume"] {
+        let mut docker = Command::new("docker");
+        docker.args([what, "ls", "--quiet", "--filter", &format!("label=pgdrill.run={run}")]);
+        if what == "container" {
+            docker.arg("--all");
+        }
+        let output = docker.output().unwrap();
+        assert!(output.status.success(), "the engine answers: {}", String::from_utf8_lossy(&output.stderr));
+        left.extend(String::from_utf8_lossy(&output.stdout).lines().map(|it| format!("{what} {it}")));
+    }
+    left.extend(scratches.iter().filter(|it| it.exists()).map(|it| format!("directory {}", it.display())));
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(cmdline) = std::fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
+        let cmdline = String::from_utf8_lossy(&cmdline).replace('\0', " ");
+        if scratches.iter().any(|it| cmdline.contains(&*it.to_string_lossy())) {
+            left.push(format!("process {}: {cmdline}", entry.file_name().to_string_lossy()));
+        }
+    }
+    left
+}
