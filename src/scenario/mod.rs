@@ -1,6 +1,24 @@
 //! What a person asked for: valid drills, made from YAML text.
 //!
-//! Parsing reports every problem at once, each with file, line and column; see [`parse`](wire::parse).
+//! Parsing reports every problem at once, each with file, line and column; see [`parse`]. YAML becomes a tree (`tree`), its
+//! `${NAME}`s are filled (`fill`), it is read into types that mirror the file (`wire`, through `collect`, which goes on after
+//! a mistake), and those are turned into drills (`convert`, `checks`).
+
+mod checks;
+mod collect;
+mod convert;
+mod csv;
+mod fill;
+mod init;
+mod parse;
+mod paths;
+mod problem;
+mod select;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod units;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -13,6 +31,12 @@ use crate::check::Check;
 use crate::phase::Phase;
 use crate::recipe::RuntimeChoice;
 use crate::source::{Durability, Restore, Source};
+
+pub use init::{Init, init, quote_ident};
+pub use parse::{Environment, File, files_named, parse, schema};
+pub use paths::suggest_pattern;
+pub use problem::{Problem, render};
+pub use select::select;
 
 /// One drill: a backup to restore, and what must be true of it. Cannot be invalid once parsed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,0 +1,315 @@
+//! The checks of a drill, from what is written.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::collect::At;
+use super::convert::{Converter, strings};
+use super::csv;
+use super::problem::{Mistake, Span, nearest};
+use super::units::{Length, Slack, Text, Value};
+use super::wire::{WireCheck, WireExists, WireExpect, WireExpectKeys, WireExtension, WireQuery, WireRows};
+use crate::check::{Check, Count, Exists, Expect, Kind, Query, Rows, Scalar, Severity, Table, Tolerance};
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A check before it has its name.
+struct Unnamed {
+    name: Option<At<Text>>,
+    /// What it is called without a name of its own.
+    default: String,
+    check: Check,
+}
+
+impl Converter<'_> {
+    pub(super) fn checks(&self, wire: Vec<At<WireCheck>>) -> Vec<Check> {
+        let checks: Vec<Unnamed> = wire.into_iter().filter_map(|it| self.check(it)).collect();
+        let mut taken: BTreeSet<String> = BTreeSet::new();
+        for name in checks.iter().filter_map(|it| it.name.as_ref()) {
+            if name.value.0.contains(|it: char| it.is_control()) {
+                self.note(Mistake::new(name.span, "a check's name must be one line of plain text"));
+            }
+            if !taken.insert(name.value.0.trim().to_owned()) {
+                let mistake = Mistake::new(name.span, format!("two checks are named `{}`", name.value.0.trim()));
+                self.note(mistake.help("reports and waivers tell checks apart by their names"));
+            }
+        }
+        let named = |it: Unnamed| {
+            let name = match it.name {
+                Some(name) => name.value.0.trim().to_owned(),
+                None => unique(&it.default, &mut taken),
+            };
+            Check { name, ..it.check }
+        };
+        checks.into_iter().map(named).collect()
+    }
+
+    fn check(&self, wire: At<WireCheck>) -> Option<Unnamed> {
+        let line = self.line(wire.span);
+        let unnamed = |name, default: String, asked: Asked, kind| {
+            let check = Check {
+                name: String::new(),
+                severity: asked.severity.unwrap_or_default(),
+                database: asked.database.map(|it| it.0),
+                role: asked.role.map(|it| it.0),
+                timeout: asked.timeout.map_or(DEFAULT_TIMEOUT, |it| it.0),
+                kind,
+                line: Some(line),
+            };
+            Some(Unnamed { name, default, check })
+        };
+        match wire.value {
+            WireCheck::Rows(it) => {
+                let expect = self.count(&it, wire.span)?;
+                let WireRows { name, table, filter, database, role, timeout, severity, .. } = it;
+                let filter = filter.map(|it| it.0);
+                let default = match &filter {
+                    Some(filter) => format!("rows in {} where {}", table.0, short(filter)),
+                    None => format!("rows in {}", table.0),
+                };
+                let kind = Kind::Rows(Rows { table: table.0, filter, expect });
+                unnamed(name, default, Asked { database, role, timeout, severity }, kind)
+            }
+            WireCheck::Query(it) => {
+                let WireQuery { name, sql, expect, database, role, timeout, severity } = it;
+                let expect = self.expect(expect)?;
+                let kind = Kind::Query(Query { sql: sql.0, expect });
+                unnamed(Some(name), String::new(), Asked { database, role, timeout, severity }, kind)
+            }
+            WireCheck::Exists(it) => {
+                let WireExists { name, database, role, timeout, severity, .. } = it;
+                let extensions = it.extensions.into_iter().flatten();
+                let exists = Exists {
+                    schemas: strings(it.schemas),
+                    tables: it.tables.into_iter().flatten().map(|it| it.0).collect(),
+                    columns: it.columns.into_iter().flatten().map(|it| it.0).collect(),
+                    indexes: it.indexes.into_iter().flatten().map(|it| it.0).collect(),
+                    functions: strings(it.functions),
+                    extensions: extensions.map(|WireExtension { name, version }| (name, version)).collect(),
+                    roles: strings(it.roles),
+                };
+                if exists == Exists::default() {
+                    let mistake = Mistake::new(wire.span, "this check names nothing that must exist");
+                    self.note(mistake.help(
+                        "list `schemas`, `tables`, `columns`, `indexes`, `functions`, `extensions` or `roles`",
+                    ));
+                    return None;
+                }
+                let kind = Kind::Exists(exists);
+                unnamed(name, "objects exist".to_owned(), Asked { database, role, timeout, severity }, kind)
+            }
+        }
+    }
+
+    fn count(&self, wire: &WireRows, place: Span) -> Option<Count> {
+        let WireRows { min, max, equals, tolerance, .. } = wire;
+        if let Some(equals) = equals {
+            for (key, other) in [("min", min), ("max", max)] {
+                if let Some(other) = other {
+                    let mistake = Mistake::new(other.span, format!("`{key}` beside `equals`"));
+                    self.note(mistake.help("give either one exact number, or a range"));
+                }
+            }
+            let tolerance = match tolerance.as_ref().map(|it| it.value) {
+                None => Tolerance::Rows(0),
+                Some(Slack::Rows(rows)) => Tolerance::Rows(rows),
+                Some(Slack::Percent(percent)) => Tolerance::Percent(percent),
+            };
+            return Some(Count::Equals { rows: equals.value, tolerance });
+        }
+        if let Some(tolerance) = tolerance {
+            let mistake = Mistake::new(tolerance.span, "`tolerance` without `equals`");
+            self.note(mistake.help("a range has no tolerance: widen `min` or `max` instead"));
+        }
+        match (min, max) {
+            (None, None) => {
+                let mistake = Mistake::new(place, "this check expects nothing: it could not fail");
+                self.note(mistake.help("give `min`, `max` or `equals`"));
+                return None;
+            }
+            (Some(min), Some(max)) if min.value > max.value => {
+                let message = format!("`min` is {} and `max` only {}", min.value, max.value);
+                self.note(Mistake::new(min.span, message).help("no number of rows is both"));
+            }
+            (Some(min), None) if min.value == 0 => {
+                let mistake = Mistake::new(min.span, "at least 0 rows is always true: the check could not fail");
+                self.note(mistake.help("give 1 or more; that a table is there at all is for `exists`"));
+            }
+            (Some(_), _) | (None, Some(_)) => {}
+        }
+        Some(Count::Range { min: min.as_ref().map(|it| it.value), max: max.as_ref().map(|it| it.value) })
+    }
+
+    fn expect(&self, wire: At<WireExpect>) -> Option<Expect> {
+        match wire.value {
+            WireExpect::Word(Value(None)) => Some(Expect::Scalar(Scalar::IsNull)),
+            WireExpect::Word(Value(Some(text))) => match text.as_str() {
+                "empty" => Some(Expect::Empty),
+                "not empty" => Some(Expect::NotEmpty),
+                "null" => Some(Expect::Scalar(Scalar::IsNull)),
+                "not null" => Some(Expect::Scalar(Scalar::NotNull)),
+                _ => {
+                    self.suspicious(&text, wire.span);
+                    Some(Expect::Scalar(Scalar::Equals(text)))
+                }
+            },
+            WireExpect::Keys(keys) => self.expect_keys(*keys, wire.span),
+        }
+    }
+
+    /// A text that is surely meant as a condition, and would be compared as a value.
+    fn suspicious(&self, text: &str, place: Span) {
+        let help = format!("to compare with this text itself, write `{{equals: \"{text}\"}}`");
+        if let Some(operator) = ["<=", ">=", "!=", "<>", "<", ">", "="].iter().find(|it| text.starts_with(**it)) {
+            let value = text[operator.len()..].trim();
+            let key = match *operator {
+                "!=" | "<>" => "not",
+                "=" => "equals",
+                other => other,
+            };
+            let key = if key.starts_with(['<', '>']) { format!("\"{key}\"") } else { key.to_owned() };
+            let mistake = Mistake::new(place, "a comparison must be written as a key");
+            self.note(mistake.label(format!("did you mean `{{{key}: {value}}}`?")).help(help));
+            return;
+        }
+        let words = ["empty", "not empty", "null", "not null"];
+        let spaced = text.trim().to_lowercase().replace(['_', '-'], " ");
+        let near = words.into_iter().find(|it| *it == spaced || it.replace(' ', "") == spaced || *it == spaced.replace("non ", "not "));
+        if let Some(near) = near.or_else(|| nearest(&spaced, ["empty", "not empty", "not null"])) {
+            let mistake = Mistake::new(place, format!("`{text}` would be compared as a text"));
+            self.note(mistake.label(format!("did you mean `{near}`?")).help(help));
+        }
+    }
+
+    fn expect_keys(&self, keys: WireExpectKeys, place: Span) -> Option<Expect> {
+        let WireExpectKeys { equals, not, less, at_most, greater, at_least, between, matches, rows, rows_file, ordered, columns } = keys;
+        let mut ways: Vec<(&str, Option<Expect>)> = Vec::new();
+        let text = |key: &str, it: Value, make: fn(String) -> Scalar| match it.0 {
+            Some(text) => Some(Expect::Scalar(make(text))),
+            None => {
+                self.note(Mistake::new(place, format!("nothing is `{key}` null: SQL says null to it")));
+                None
+            }
+        };
+        let is_table = rows.is_some() || rows_file.is_some();
+        if let Some(it) = equals {
+            ways.push(("equals", Some(Expect::Scalar(it.0.map_or(Scalar::IsNull, Scalar::Equals)))));
+        }
+        if let Some(it) = not {
+            ways.push(("not", Some(Expect::Scalar(it.0.map_or(Scalar::NotNull, Scalar::NotEquals)))));
+        }
+        let comparisons: [(&str, Option<Value>, fn(String) -> Scalar); 4] = [
+            ("<", less, Scalar::Less),
+            ("<=", at_most, Scalar::AtMost),
+            (">", greater, Scalar::Greater),
+            (">=", at_least, Scalar::AtLeast),
+        ];
+        for (key, value, make) in comparisons {
+            ways.extend(value.map(|it| (key, text(key, it, make))));
+        }
+        ways.extend(between.map(|it| ("between", self.between(it))));
+        ways.extend(matches.map(|it| ("matches", Some(Expect::Scalar(Scalar::Matches(it.0))))));
+        let is_ordered = ordered.as_ref().is_some_and(|it| it.value);
+        let given_columns = columns.is_some().then(|| columns.as_ref().map(|it| it.span)).flatten();
+        ways.extend(rows.map(|it| ("rows", self.rows(it, columns, is_ordered))));
+        ways.extend(rows_file.map(|it| ("rows_file", self.rows_file(&it, is_ordered))));
+        for (key, span) in [("ordered", ordered.map(|it| it.span)), ("columns", given_columns)] {
+            if let Some(span) = span.filter(|_| !is_table) {
+                self.note(Mistake::new(span, format!("`{key}` goes with `rows` only")));
+            }
+        }
+        match (ways.pop(), ways.pop()) {
+            (Some((_, expect)), None) => expect,
+            (Some((second, _)), Some((first, _))) => {
+                let mistake = Mistake::new(place, format!("`{first}` and `{second}` in one expectation"));
+                self.note(mistake.help("a check has one expectation: use `between`, or make two checks"));
+                None
+            }
+            (None, _) => {
+                // An expectation that could not be read has been noted; without one there must be a word on it.
+                if self.findings.mistakes.borrow().is_empty() {
+                    self.note(Mistake::new(place, "this check expects nothing").help("write `expect: empty`, or a value"));
+                }
+                None
+            }
+        }
+    }
+
+    fn between(&self, it: At<Vec<Value>>) -> Option<Expect> {
+        match <[Value; 2]>::try_from(it.value) {
+            Ok([Value(Some(low)), Value(Some(high))]) => {
+                if let (Ok(first), Ok(second)) = (low.parse::<f64>(), high.parse::<f64>())
+                    && first > second
+                {
+                    self.note(Mistake::new(it.span, format!("nothing lies between {low} and {high}")).help("the smaller comes first"));
+                }
+                Some(Expect::Scalar(Scalar::Between(low, high)))
+            }
+            Ok(_) | Err(_) => {
+                self.note(Mistake::new(it.span, "`between` needs two values").help("write `between: [1, 10]`"));
+                None
+            }
+        }
+    }
+
+    fn rows(&self, rows: At<Vec<At<Vec<Value>>>>, columns: Option<At<Vec<Text>>>, ordered: bool) -> Option<Expect> {
+        let columns = strings(columns.map(|it| it.value));
+        let Some(first) = rows.value.first() else {
+            self.note(Mistake::new(rows.span, "`rows` lists no row").help("write `expect: empty` if there must be none"));
+            return None;
+        };
+        let width = if columns.is_empty() { first.value.len() } else { columns.len() };
+        for row in &rows.value {
+            if row.value.len() != width {
+                let message = format!("a row with {} values among rows with {width}", row.value.len());
+                self.note(Mistake::new(row.span, message));
+            }
+        }
+        let rows: Vec<Vec<Option<String>>> =
+            rows.value.into_iter().map(|row| row.value.into_iter().map(|it| it.0).collect()).collect();
+        let total = rows.len() as u64;
+        Some(Expect::Rows { rows: Table { columns, rows, total }, ordered })
+    }
+
+    fn rows_file(&self, name: &At<Text>, ordered: bool) -> Option<Expect> {
+        let path = self.path(name, false);
+        self.named.borrow_mut().insert(path.clone());
+        let table = match self.environment.texts.get(&path) {
+            Some(Ok(text)) => csv::table(text),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err("it was not loaded".to_owned()),
+        };
+        match table {
+            Ok(rows) => Some(Expect::Rows { rows, ordered }),
+            Err(why) => {
+                let mistake = Mistake::new(name.span, format!("cannot use `{}`: {why}", name.value.0));
+                self.note(mistake.help(format!("the file is {path}")));
+                None
+            }
+        }
+    }
+}
+
+/// What every kind of check says.
+struct Asked {
+    database: Option<Text>,
+    role: Option<Text>,
+    timeout: Option<Length>,
+    severity: Option<Severity>,
+}
+
+fn short(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let numbered = (2u32..).map(|it| format!("{name} ({it})"));
+    let free = std::iter::once(name.to_owned()).chain(numbered).find(|it| !taken.contains(it));
+    let free = free.unwrap_or_else(|| name.to_owned());
+    taken.insert(free.clone());
+    free
+}

@@ -1,0 +1,533 @@
+//! The scenario file as it is written: one type for each map, its keys documented for people and for the JSON Schema.
+//!
+//! These types only say what may stand where. What it means, and what cannot go together, is in `convert`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize as DeriveDeserialize;
+
+use super::Scope;
+use super::collect::{At, Unsupported, VALUE};
+use super::units::{
+    ColumnName, Day, Length, Pattern, Phases, Positive, Size, Slack, TableName, Text, Value, Zone, given,
+};
+use crate::check::Severity;
+use crate::recipe::RuntimeChoice;
+use crate::source::{Durability, Roles};
+
+/// What the format has and this version does not do.
+pub(super) const UNSUPPORTED: Unsupported = &[
+    ("Source", "base_backup", "not supported by this version"),
+    ("Source", "pgbackrest", "not supported by this version"),
+    ("Source", "barman", "not supported by this version"),
+    ("Source", "barman_cloud", "not supported by this version"),
+    ("Source", "wal_g", "not supported by this version"),
+    ("Source", "databasus", "not supported by this version"),
+    ("Drill", "target", "not supported by this version for dumps: a dump has one state, and no points in time"),
+    ("Drill", "expect", "not supported by this version"),
+    ("Drill", "keep", "not supported by this version"),
+    ("Restore", "no_data", "not supported by this version"),
+    ("Objectives", "rpo", "not measured by this version"),
+    ("Objectives", "rpo_window", "not measured by this version"),
+];
+
+/// A file of drills for pgdrill: which backups to restore into a throwaway PostgreSQL, and what must be true of them.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Scenario", deny_unknown_fields)]
+pub(super) struct WireFile {
+    /// Version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub(super) version: At<u32>,
+    /// What holds for every drill of this file that does not say otherwise.
+    pub(super) defaults: Option<WireDefaults>,
+    /// The drills.
+    #[schemars(length(min = 1))]
+    pub(super) drills: At<Vec<At<WireDrill>>>,
+}
+
+/// What holds for every drill of the file that does not say otherwise.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Defaults", deny_unknown_fields)]
+pub(super) struct WireDefaults {
+    /// Where to restore: `auto` takes a container where an engine answers, else the programs on this machine.
+    pub(super) runtime: Option<RuntimeChoice>,
+    /// The server to restore into.
+    pub(super) postgres: Option<WirePostgres>,
+    /// The longest that each phase may take.
+    pub(super) budgets: Option<WireBudgets>,
+    /// `representative`: durable as in production. `fast`: without fsync, and no proof of a recovery time.
+    pub(super) durability: Option<Durability>,
+    /// How to restore.
+    pub(super) restore: Option<WireDefaultRestore>,
+}
+
+/// How to restore, for every drill.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "DefaultRestore", deny_unknown_fields)]
+pub(super) struct WireDefaultRestore {
+    /// Parallel jobs of pg_restore, for pg_dump sources.
+    pub(super) jobs: Option<Positive>,
+    /// Server settings during the restore; a drill's own are added to them.
+    pub(super) settings: Option<BTreeMap<String, At<Text>>>,
+}
+
+/// A backup to restore, and what must be true of it.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Drill", deny_unknown_fields)]
+pub(super) struct WireDrill {
+    /// Unique within a run: reports and JUnit name it.
+    pub(super) name: At<Text>,
+    /// Words by which drills are selected: `--tag quarterly`.
+    pub(super) tags: Option<Vec<Text>>,
+    /// Where the backup comes from.
+    pub(super) source: At<WireSource>,
+    /// What the backup claims to bring back. This version judges `database`.
+    pub(super) scope: Option<At<Scope>>,
+    /// Where to restore: `auto` takes a container where an engine answers, else the programs on this machine.
+    pub(super) runtime: Option<RuntimeChoice>,
+    /// How to restore, as in the runbook of a real recovery.
+    pub(super) restore: Option<WireRestore>,
+    /// The server to restore into.
+    pub(super) postgres: Option<WirePostgres>,
+    /// What the drill must show, apart from contents.
+    pub(super) objectives: Option<At<WireObjectives>>,
+    /// The longest that each phase may take.
+    pub(super) budgets: Option<WireBudgets>,
+    /// `representative` (default): durable as in production. `fast`: without fsync, and no proof of a recovery time.
+    pub(super) durability: Option<Durability>,
+    /// When service counts as being back.
+    pub(super) ready: Option<WireReady>,
+    /// What to ask the restored server. Each is one of `rows`, `query` and `exists`.
+    pub(super) checks: Option<Vec<At<WireCheck>>>,
+    /// Known defects that are accepted for a while.
+    pub(super) waivers: Option<Vec<WireWaiver>>,
+}
+
+/// Where a backup comes from: one key.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Source", rename_all = "snake_case")]
+pub(super) enum WireSource {
+    /// A dump of one database, in any of pg_dump's formats, whole files also compressed (.gz, .zst, .lz4, .xz).
+    PgDump(WirePgDump),
+    /// A dump of a whole cluster by pg_dumpall.
+    PgDumpall(WirePgDumpall),
+}
+
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "PgDump", deny_unknown_fields)]
+pub(super) struct WirePgDump {
+    /// The file or directory, or a pattern with `*`, `?`, `[…]`, `{…}` or `**`. Relative to this file.
+    pub(super) path: At<Text>,
+    /// Which of the files that match: `newest` (default), `oldest`, `random`, `{random: SEED}` or `all`.
+    pub(super) pick: Option<WirePick>,
+    /// What `pg_dumpall -g` wrote for the same cluster: its roles.
+    pub(super) globals: Option<At<Text>>,
+    /// Time zone of the machine that dumped: dumps do not record it.
+    pub(super) timezone: Option<Zone>,
+    /// `backup`: it may be restored where the kernel offers no isolation.
+    pub(super) trust: Option<WireTrust>,
+}
+
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "PgDumpall", deny_unknown_fields)]
+pub(super) struct WirePgDumpall {
+    /// The file, or a pattern with `*`, `?`, `[…]`, `{…}` or `**`. Relative to this file.
+    pub(super) path: At<Text>,
+    /// Which of the files that match: `newest` (default), `oldest`, `random`, `{random: SEED}` or `all`.
+    pub(super) pick: Option<WirePick>,
+    /// Time zone of the machine that dumped: dumps do not record it.
+    pub(super) timezone: Option<Zone>,
+    /// `backup`: it may be restored where the kernel offers no isolation.
+    pub(super) trust: Option<WireTrust>,
+}
+
+#[derive(Debug, DeriveDeserialize)]
+#[serde(rename = "Pick", rename_all = "snake_case")]
+pub(super) enum WirePick {
+    Newest,
+    Oldest,
+    All,
+    /// Without a seed the run's own is used, and recorded.
+    Random(Option<u64>),
+}
+
+impl JsonSchema for WirePick {
+    fn schema_name() -> Cow<'static, str> {
+        "Pick".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Which of the files that match a pattern.",
+            "oneOf": [
+                { "enum": ["newest", "oldest", "random", "all"] },
+                {
+                    "type": "object",
+                    "properties": { "random": { "description": "The seed.", "type": "integer", "minimum": 0 } },
+                    "required": ["random"],
+                    "additionalProperties": false,
+                },
+            ],
+        })
+    }
+}
+
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Trust", rename_all = "snake_case")]
+pub(super) enum WireTrust {
+    /// The scenario vouches for the backup.
+    Backup,
+}
+
+/// How to restore, as in the runbook of a real recovery.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Restore", deny_unknown_fields)]
+pub(super) struct WireRestore {
+    /// Parallel jobs of pg_restore (custom and directory formats).
+    pub(super) jobs: Option<At<Positive>>,
+    /// `globals`: load the globals file. `stubs`: make roles that are missing. `none`: restore without owners and grants.
+    pub(super) roles: Option<At<Roles>>,
+    /// Errors that do not fail the drill: a SQLSTATE, or a part of the message.
+    pub(super) allow_errors: Option<Vec<At<Text>>>,
+    /// Restore only these schemas of an archive.
+    pub(super) schemas: Option<At<Vec<Text>>>,
+    /// Restore only these tables of an archive.
+    pub(super) tables: Option<At<Vec<Text>>>,
+    /// A file of SQL to run before the restore. Relative to this file.
+    pub(super) before: Option<At<Text>>,
+    /// A file of SQL to run after the restore. Relative to this file.
+    pub(super) after: Option<At<Text>>,
+    /// Server settings, as in the runbook: `maintenance_work_mem: 2GB`.
+    pub(super) settings: Option<BTreeMap<String, At<Text>>>,
+    /// Name of the database to restore into. Default: the dump's own.
+    pub(super) database: Option<At<Text>>,
+}
+
+/// The server to restore into.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Postgres", deny_unknown_fields)]
+pub(super) struct WirePostgres {
+    /// Major version. Default: the backup's own.
+    pub(super) major: Option<At<u32>>,
+    /// Container image; `{major}` is replaced. Default: `postgres:{major}`.
+    pub(super) image: Option<At<Text>>,
+    /// Size of /dev/shm. Default: 256 MiB.
+    pub(super) shm_size: Option<Size>,
+    /// The most memory that the server may use.
+    pub(super) memory: Option<Size>,
+    /// The most processors that the server may use.
+    pub(super) cpus: Option<Positive>,
+}
+
+/// What the drill must show, apart from contents.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Objectives", deny_unknown_fields)]
+pub(super) struct WireObjectives {
+    /// Recovery time objective: the longest that a recovery may take.
+    pub(super) rto: Option<At<Length>>,
+    /// What a real outage adds and a drill cannot measure: detection, decision, cut-over. Judged with the measured time.
+    pub(super) rto_overhead: Option<At<Length>>,
+    /// The phases that count. Default: `provision..ready`; may begin at `inspect`.
+    pub(super) rto_span: Option<At<Phases>>,
+    /// How old the backup may be when the drill starts.
+    pub(super) max_age: Option<Length>,
+}
+
+/// The longest that each phase may take; when it runs out, the drill ends with what was seen last.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Budgets", deny_unknown_fields)]
+pub(super) struct WireBudgets {
+    /// Check the engine and make scratch space.
+    pub(super) prepare: Option<Length>,
+    /// Look at the backup and plan.
+    pub(super) inspect: Option<Length>,
+    /// Make the sandbox and its server.
+    pub(super) provision: Option<Length>,
+    /// Bring the backup's bytes in.
+    pub(super) acquire: Option<Length>,
+    /// Load them.
+    pub(super) restore: Option<Length>,
+    /// Start PostgreSQL on a restored data directory.
+    pub(super) recover: Option<Length>,
+    /// Until service is back.
+    pub(super) ready: Option<Length>,
+    /// All checks together.
+    pub(super) validate: Option<Length>,
+    /// Remove what the drill made.
+    pub(super) teardown: Option<Length>,
+}
+
+/// When service counts as being back.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Ready", deny_unknown_fields)]
+pub(super) struct WireReady {
+    /// Must give a true or non-zero value.
+    pub(super) sql: Text,
+    /// Where to ask. Default: the restored database.
+    pub(super) database: Option<Text>,
+    /// The role to ask as. Default: the superuser.
+    #[serde(rename = "as")]
+    pub(super) role: Option<Text>,
+}
+
+/// A known defect that is accepted for a while.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Waiver", deny_unknown_fields)]
+pub(super) struct WireWaiver {
+    /// Name of the check that it is about.
+    pub(super) check: At<Text>,
+    /// The object that is known to be broken, for people.
+    pub(super) object: Option<Text>,
+    /// Why it is accepted, for the auditor: a ticket.
+    pub(super) reason: Text,
+    /// The last day on which it holds, in UTC.
+    pub(super) until: Day,
+}
+
+/// One question to the restored server, and the answer that it must give.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Check", rename_all = "snake_case")]
+pub(super) enum WireCheck {
+    /// Counts the rows of a table.
+    Rows(WireRows),
+    /// Any SQL.
+    Query(WireQuery),
+    /// Objects that must be there.
+    Exists(WireExists),
+}
+
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Rows", deny_unknown_fields)]
+pub(super) struct WireRows {
+    /// Unique within the drill. Default: from the table.
+    pub(super) name: Option<At<Text>>,
+    /// `schema.table`, quoted as SQL wants it.
+    pub(super) table: TableName,
+    /// Count only rows for which this SQL condition is true.
+    #[serde(rename = "where")]
+    pub(super) filter: Option<Text>,
+    /// At least so many.
+    pub(super) min: Option<At<u64>>,
+    /// At most so many.
+    pub(super) max: Option<At<u64>>,
+    /// Exactly so many, give or take the tolerance.
+    pub(super) equals: Option<At<u64>>,
+    /// With `equals`: how far it may be off, as a number of rows or as a share.
+    pub(super) tolerance: Option<At<Slack>>,
+    /// Where to ask. Default: the restored database.
+    pub(super) database: Option<Text>,
+    /// The role to ask as. Default: the superuser.
+    #[serde(rename = "as")]
+    pub(super) role: Option<Text>,
+    /// How long the answer may take. Default: 5 minutes.
+    pub(super) timeout: Option<Length>,
+    /// `critical` and `major` (default) fail the drill; `minor` is a finding.
+    pub(super) severity: Option<Severity>,
+}
+
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Query", deny_unknown_fields)]
+pub(super) struct WireQuery {
+    /// Unique within the drill.
+    pub(super) name: At<Text>,
+    /// One statement that gives rows.
+    pub(super) sql: Text,
+    /// What it must give.
+    pub(super) expect: At<WireExpect>,
+    /// Where to ask. Default: the restored database.
+    pub(super) database: Option<Text>,
+    /// The role to ask as. Default: the superuser.
+    #[serde(rename = "as")]
+    pub(super) role: Option<Text>,
+    /// How long the answer may take. Default: 5 minutes.
+    pub(super) timeout: Option<Length>,
+    /// `critical` and `major` (default) fail the drill; `minor` is a finding.
+    pub(super) severity: Option<Severity>,
+}
+
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Exists", deny_unknown_fields)]
+pub(super) struct WireExists {
+    /// Unique within the drill. Default: `objects exist`.
+    pub(super) name: Option<At<Text>>,
+    /// Schemas.
+    pub(super) schemas: Option<Vec<Text>>,
+    /// Tables, views, materialized views: `schema.table`, quoted as SQL wants it.
+    pub(super) tables: Option<Vec<TableName>>,
+    /// `schema.table.column`, quoted as SQL wants it.
+    pub(super) columns: Option<Vec<ColumnName>>,
+    /// `schema.index`, quoted as SQL wants it.
+    pub(super) indexes: Option<Vec<TableName>>,
+    /// `schema.function(integer, text)`, or without its arguments.
+    pub(super) functions: Option<Vec<Text>>,
+    /// Extensions: a name, or `{name: version}`.
+    pub(super) extensions: Option<Vec<WireExtension>>,
+    /// Roles.
+    pub(super) roles: Option<Vec<Text>>,
+    /// Where to ask. Default: the restored database.
+    pub(super) database: Option<Text>,
+    /// The role to ask as. Default: the superuser.
+    #[serde(rename = "as")]
+    pub(super) role: Option<Text>,
+    /// How long the answer may take. Default: 5 minutes.
+    pub(super) timeout: Option<Length>,
+    /// `critical` and `major` (default) fail the drill; `minor` is a finding.
+    pub(super) severity: Option<Severity>,
+}
+
+/// A name, or one key with a version.
+#[derive(Debug)]
+pub(super) struct WireExtension {
+    pub(super) name: String,
+    pub(super) version: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for WireExtension {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WireExtension, D::Error> {
+        struct ExtensionVisitor;
+        impl<'de> Visitor<'de> for ExtensionVisitor {
+            type Value = WireExtension;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an extension's name, or `{name: version}`")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<WireExtension, E> {
+                if name.trim().is_empty() {
+                    return Err(E::custom("an empty name"));
+                }
+                Ok(WireExtension { name: name.to_owned(), version: None })
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, keys: D) -> Result<WireExtension, D::Error> {
+                keys.deserialize_map(self)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<WireExtension, A::Error> {
+                let wrong = || A::Error::custom("expected an extension's name, or `{name: version}`");
+                let (name, version) = entries.next_entry::<String, Text>()?.ok_or_else(wrong)?;
+                match entries.next_key::<IgnoredAny>()? {
+                    None => Ok(WireExtension { name, version: Some(version.0) }),
+                    Some(_) => Err(wrong()),
+                }
+            }
+        }
+        deserializer.deserialize_newtype_struct(VALUE, ExtensionVisitor)
+    }
+}
+
+impl JsonSchema for WireExtension {
+    fn schema_name() -> Cow<'static, str> {
+        "Extension".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An extension's name, or `{name: version}`.",
+            "oneOf": [
+                { "type": "string" },
+                {
+                    "type": "object",
+                    "additionalProperties": { "type": ["string", "number"] },
+                    "minProperties": 1,
+                    "maxProperties": 1,
+                },
+            ],
+        })
+    }
+}
+
+/// What a query must give.
+#[derive(Debug)]
+pub(super) enum WireExpect {
+    /// `empty`, `not empty`, `null`, `not null`, or a value.
+    Word(Value),
+    Keys(Box<WireExpectKeys>),
+}
+
+/// What a query must give, in one of these ways.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Expect", deny_unknown_fields, default)]
+pub(super) struct WireExpectKeys {
+    /// This value, and no other.
+    #[serde(deserialize_with = "given")]
+    pub(super) equals: Option<Value>,
+    /// Any value but this.
+    #[serde(deserialize_with = "given")]
+    pub(super) not: Option<Value>,
+    /// Less than this.
+    #[serde(rename = "<", deserialize_with = "given")]
+    pub(super) less: Option<Value>,
+    /// At most this.
+    #[serde(rename = "<=", deserialize_with = "given")]
+    pub(super) at_most: Option<Value>,
+    /// More than this.
+    #[serde(rename = ">", deserialize_with = "given")]
+    pub(super) greater: Option<Value>,
+    /// At least this.
+    #[serde(rename = ">=", deserialize_with = "given")]
+    pub(super) at_least: Option<Value>,
+    /// From the first to the second, both included.
+    #[schemars(length(min = 2, max = 2))]
+    pub(super) between: Option<At<Vec<Value>>>,
+    /// A regular expression that must be found in the value.
+    pub(super) matches: Option<Pattern>,
+    /// These rows, each a list of values.
+    pub(super) rows: Option<At<Vec<At<Vec<Value>>>>>,
+    /// These rows, from a CSV file with a header. An empty field without quotes is null. Relative to this file.
+    pub(super) rows_file: Option<At<Text>>,
+    /// With `rows` or `rows_file`: whether their order matters. Default: false.
+    pub(super) ordered: Option<At<bool>>,
+    /// With `rows`: the names of the columns.
+    pub(super) columns: Option<At<Vec<Text>>>,
+}
+
+impl<'de> Deserialize<'de> for WireExpect {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WireExpect, D::Error> {
+        struct ExpectVisitor;
+        impl<'de> Visitor<'de> for ExpectVisitor {
+            type Value = WireExpect;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("what the query must give")
+            }
+
+            fn visit_none<E>(self) -> Result<WireExpect, E> {
+                Ok(WireExpect::Word(Value(None)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<WireExpect, E> {
+                Ok(WireExpect::Word(Value(Some(text.to_owned()))))
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, keys: D) -> Result<WireExpect, D::Error> {
+                WireExpectKeys::deserialize(keys).map(|it| WireExpect::Keys(Box::new(it)))
+            }
+        }
+        deserializer.deserialize_newtype_struct(VALUE, ExpectVisitor)
+    }
+}
+
+impl JsonSchema for WireExpect {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "ExpectAny".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let keys = generator.subschema_for::<WireExpectKeys>();
+        json_schema!({
+            "anyOf": [
+                { "enum": ["empty", "not empty", "not null", null] },
+                { "description": "Exactly this value.", "type": ["string", "number", "boolean"] },
+                keys,
+            ],
+        })
+    }
+}
