@@ -41,10 +41,8 @@ impl DrillReport {
     fn new(drilled: Drilled) -> DrillReport {
         let Drilled { evidence, judgement, file } = drilled;
         let asked = evidence.asked.as_ref();
-        let server_log = evidence.log.as_ref().map(|it| LogReport {
-            first_error: it.first_error.clone(),
-            path: it.path.clone(),
-        });
+        let server_log =
+            evidence.log.as_ref().map(|it| LogReport { first_error: it.first_error.clone(), path: it.path.clone() });
         DrillReport {
             name: asked.map_or_else(|| "(unknown drill)".to_owned(), |it| it.name.clone()),
             tags: asked.map(|it| it.tags.clone()).unwrap_or_default(),
@@ -246,7 +244,9 @@ fn not_reached(evidence: &Evidence) -> Vec<Phase> {
         }
     };
     let began = |phase| evidence.phase(phase).is_some() || evidence.unfinished == Some(phase);
-    let passed_by = |phase| evidence.phases.iter().any(|it| it.phase > phase && it.phase != Phase::Teardown);
+    let begun = evidence.phases.iter().map(|it| it.phase).chain(evidence.unfinished);
+    let furthest = begun.filter(|it| *it != Phase::Teardown).max();
+    let passed_by = |phase| furthest.is_some_and(|it| it > phase);
     Phase::ALL.into_iter().filter(|it| planned(*it) && !began(*it) && !passed_by(*it)).collect()
 }
 
@@ -280,7 +280,9 @@ fn rto_words(judged: &RtoJudged) -> String {
         Rto::Missed { elapsed, by } => {
             format!("MISSED by {} on this host: {} of {limit}{overhead}", duration(by), duration(elapsed))
         }
-        Rto::NotReached => format!("not reached: {limit} allowed, but the span {}..{} never completed", judged.first, judged.last),
+        Rto::NotReached => {
+            format!("not reached: {limit} allowed, but the span {}..{} never completed", judged.first, judged.last)
+        }
         Rto::NotComparable { elapsed } => format!(
             "not comparable: {} of {limit}{overhead}, but measured with durability: fast, which proves no RTO",
             duration(elapsed)

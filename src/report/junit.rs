@@ -8,9 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::model::{
-    CheckReport, CheckStatus, DrillReport, PhaseReport, PhaseStatus, Report, RestoreError, RtoOutcome,
-};
+use super::model::{CheckReport, CheckStatus, DrillReport, PhaseReport, PhaseStatus, Report, RestoreError, RtoOutcome};
 use super::words::{bytes, duration, from_seconds, head_and_tail, one_line};
 use super::xml::{RootExtras, SuiteExtras, decorate, time, xml_clean};
 use crate::check::Severity;
@@ -80,7 +78,12 @@ enum Outcome {
     Passed,
     Skipped(String),
     /// Not [`Verdict::Passed`]: then it would be no problem.
-    Problem { verdict: Verdict, kind: &'static str, message: String, text: String },
+    Problem {
+        verdict: Verdict,
+        kind: &'static str,
+        message: String,
+        text: String,
+    },
 }
 
 impl Suite {
@@ -184,8 +187,7 @@ impl Cases<'_> {
         }
         let with_errors = drill.phases.iter().filter(|it| it.steps.iter().any(|it| it.errors_total > 0));
         let (completed, ended): (Vec<_>, Vec<_>) = with_errors.partition(|it| self.is_about_errors(it));
-        let reasons: Vec<&Reason> =
-            completed.iter().flat_map(|it| self.reasons(&About::Phase(it.phase))).collect();
+        let reasons: Vec<&Reason> = completed.iter().flat_map(|it| self.reasons(&About::Phase(it.phase))).collect();
         let outcome = match (reasons.is_empty(), ended.first()) {
             (false, _) => problem(&reasons, "restore_errors"),
             (true, Some(phase)) => Outcome::Skipped(format!("judged with the phase {}", phase.phase)),
@@ -259,9 +261,7 @@ impl Cases<'_> {
     fn whole_drill(&mut self) {
         let drill = self.drill;
         let has_check = |name: &String| drill.checks.iter().any(|it| it.name == *name);
-        let has_phase = |phase| {
-            drill.phases.iter().any(|it| it.phase == phase) || drill.not_reached.contains(&phase)
-        };
+        let has_phase = |phase| drill.phases.iter().any(|it| it.phase == phase) || drill.not_reached.contains(&phase);
         let homeless = |reason: &&Reason| match &reason.about {
             About::Drill => true,
             About::Check(name) => !has_check(name),
@@ -321,7 +321,7 @@ fn reason_text(reason: &Reason) -> String {
     if let Some(blame) = reason.blame {
         let _ = writeln!(text, "fault: {}", blame.owner());
     }
-    for cause in &reason.causes {
+    for cause in reason.causes.iter().filter(|it| !reason.text.contains(it.as_str())) {
         let _ = writeln!(text, "because: {cause}");
     }
     if let Some(hint) = &reason.hint {
@@ -393,7 +393,8 @@ fn errors_output(drill: &DrillReport) -> String {
 /// `42P01: relation … does not exist (line 12; TABLE DATA orders) in: ALTER TABLE …`
 pub(super) fn error_line(error: &RestoreError) -> String {
     let mut line = format!("{}: {}", error.sqlstate.as_deref().unwrap_or("ERROR"), one_line(&error.message));
-    let at: Vec<String> = [error.line.map(|it| format!("line {it}")), error.entry.clone()].into_iter().flatten().collect();
+    let at: Vec<String> =
+        [error.line.map(|it| format!("line {it}")), error.entry.clone()].into_iter().flatten().collect();
     if !at.is_empty() {
         let _ = write!(line, " ({})", at.join("; "));
     }
@@ -470,10 +471,7 @@ pub(super) const fn severity(severity: Severity) -> &'static str {
 }
 
 fn run_properties(report: &Report) -> Vec<(String, String)> {
-    vec![
-        ("pgdrill.version".to_owned(), report.run.pgdrill.clone()),
-        ("pgdrill.run".to_owned(), report.run.run.clone()),
-    ]
+    vec![("pgdrill.version".to_owned(), report.run.pgdrill.clone()), ("pgdrill.run".to_owned(), report.run.run.clone())]
 }
 
 fn properties(report: &Report, drill: &DrillReport) -> Vec<(String, String)> {
@@ -660,5 +658,6 @@ fn unique(names: &mut Names, class: &str, name: String) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 #[path = "junit_tests.rs"]
 mod tests;

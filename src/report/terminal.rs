@@ -9,6 +9,7 @@ use super::model::{
     RuntimeReport,
 };
 use super::words::{bytes, count, duration, from_seconds, one_line, strip_ansi};
+use crate::evidence::Held;
 use crate::phase::Phase;
 use crate::recipe::RuntimeKind;
 use crate::verdict::{About, Reason, Rpo, Verdict};
@@ -17,8 +18,9 @@ use crate::verdict::{About, Reason, Rpo, Verdict};
 const HELD_NAMED: usize = 4;
 /// Statement errors, remnants and the like are listed up to this many.
 const LISTED: usize = 5;
-/// Columns of the bar of a phase.
-const BAR: usize = 24;
+/// Columns of the bar of a phase, at most, and of what stands around it.
+const BAR: u8 = 24;
+const REST_OF_PHASE_LINE: usize = 50;
 const NARROWEST: usize = 40;
 
 /// What the terminal can show.
@@ -60,7 +62,7 @@ fn drill_summary(page: &mut Page, drill: &DrillReport) {
     not_covered(page, drill);
     if !drill.remnants.is_empty() {
         page.blank();
-        page.heading("left behind, and to be removed by hand (`pgdrill clean` tries again)");
+        page.heading("left behind (try `pgdrill clean`)");
         page.list(&drill.remnants, LISTED);
     }
 }
@@ -92,7 +94,7 @@ fn backup_line(backup: &BackupReport) -> String {
         (None, _) => None,
     });
     parts.extend(backup.database.as_ref().map(|it| format!("database {it}")));
-    parts.extend(backup.created.as_ref().map(|it| format!("dumped {it} (its own clock)")));
+    parts.extend(backup.created.as_ref().map(|it| format!("dumped {it} (zone not recorded)")));
     parts.extend(backup.server_version.as_ref().map(|it| format!("from PostgreSQL {}", short_version(it))));
     parts.join(", ")
 }
@@ -116,15 +118,26 @@ fn short_version(version: &str) -> &str {
 }
 
 fn reasons(page: &mut Page, drill: &DrillReport) {
-    // A check's reason is told with the check; a phase's errors with the phase.
-    for reason in drill.reasons.iter().filter(|it| !is_told_by_check(it, drill)) {
+    let (by_check, others): (Vec<_>, Vec<_>) = drill.reasons.iter().partition(|it| is_told_by_check(it, drill));
+    if !by_check.is_empty() {
+        page.blank();
+    }
+    // The rest of what there is to say of a check stands with the checks.
+    for reason in by_check.iter().take(LISTED) {
+        let (_, color) = verdict(reason.verdict);
+        page.block("  ", color, &about(&reason.about), &reason.text);
+    }
+    if by_check.len() > LISTED {
+        page.raw(&format!("  and {} more: see below", count(by_check.len() - LISTED, "check")));
+    }
+    for reason in others {
         page.blank();
         let (_, color) = verdict(reason.verdict);
         page.block("  ", color, &about(&reason.about), &reason.text);
         if let Some(blame) = reason.blame {
             page.block("    ", Color::Dim, "fault", blame.owner());
         }
-        for cause in &reason.causes {
+        for cause in reason.causes.iter().filter(|it| !reason.text.contains(it.as_str())) {
             page.block("    ", Color::Dim, "because", cause);
         }
         if matches!(reason.about, About::Phase(_)) {
@@ -274,6 +287,12 @@ fn checks(page: &mut Page, drill: &DrillReport) {
             words.push(format!("{number} {word}"));
         }
     }
+    let reached = drill.phases.iter().any(|it| it.phase == Phase::Validate);
+    if !reached {
+        let because = drill.checks.iter().find_map(|it| it.because.as_deref()).unwrap_or("validation did not begin");
+        page.painted_field("checks", Color::Yellow, &format!("{} not asked: {because}", drill.checks.len()));
+        return;
+    }
     let mut line = words.join(", ");
     if !names.is_empty() {
         let more = names.len().saturating_sub(HELD_NAMED);
@@ -285,9 +304,7 @@ fn checks(page: &mut Page, drill: &DrillReport) {
     for check in with(CheckStatus::Broken) {
         check_block(page, check, drill, "BROKEN", Color::Red);
     }
-    // All unknown for one reason, since validation never began: said once, above.
-    let reached = drill.phases.iter().any(|it| it.phase == Phase::Validate);
-    for check in with(CheckStatus::Unknown).filter(|_| reached) {
+    for check in with(CheckStatus::Unknown) {
         check_block(page, check, drill, "UNKNOWN", Color::Yellow);
     }
 }
@@ -324,7 +341,9 @@ fn not_covered(page: &mut Page, drill: &DrillReport) {
         _ => Vec::new(),
     };
     let notes = &drill.notes;
-    let groups: [(&str, &[String]); 7] = [
+    let absent = drill.guarantees.iter().filter(|it| it.held == Held::Absent);
+    let absent: Vec<String> = absent.map(|it| format!("{} ({})", it.name, it.seen)).collect();
+    let groups: [(&str, &[String]); 8] = [
         ("not checked", &notes.not_checked),
         ("not carried", &notes.not_carried),
         ("made up", &notes.stubbed),
@@ -332,9 +351,15 @@ fn not_covered(page: &mut Page, drill: &DrillReport) {
         ("waived", &waived),
         ("allowed", &errors),
         ("finding", &notes.findings),
+        ("isolation not in force", &absent),
     ];
     if groups.iter().all(|(_, it)| it.is_empty()) {
-        page.field("limits", "nothing is known to have been left out");
+        // A drill that ended before its plan was made knows nothing of its limits.
+        let text = match drill.phases.iter().any(|it| it.phase >= Phase::Provision && it.phase < Phase::Teardown) {
+            true => "nothing is known to have been left out",
+            false => "the drill ended before it could tell what it leaves out",
+        };
+        page.field("limits", text);
         return;
     }
     page.heading("what this verdict does not cover");
@@ -348,19 +373,29 @@ fn not_covered(page: &mut Page, drill: &DrillReport) {
 fn totals(page: &mut Page, report: &Report, ending: &Ending<'_>) {
     let counts = report.counts;
     let mut words = Vec::new();
-    for (number, of) in
-        [(counts.failed, Verdict::Failed), (counts.inconclusive, Verdict::Inconclusive), (counts.passed, Verdict::Passed)]
-    {
+    for (number, of) in [
+        (counts.failed, Verdict::Failed),
+        (counts.inconclusive, Verdict::Inconclusive),
+        (counts.passed, Verdict::Passed),
+    ] {
         if number > 0 {
             let (word, color) = verdict(of);
             words.push(page.paint(color, &format!("{number} {}", word.to_lowercase())));
         }
     }
     let line = match counts.drills {
-        0 => "no drill ran: that proves nothing".to_owned(),
+        0 => page.paint(Color::Yellow, "no drill ran: that proves nothing"),
         drills => format!("{}: {}", count(drills, "drill"), words.join(", ")),
     };
     page.raw(&line);
+    // The drills above may have scrolled away.
+    if counts.drills > 1 {
+        for drill in report.drills.iter().filter(|it| it.verdict != Verdict::Passed) {
+            let (word, color) = verdict(drill.verdict);
+            let why = drill.reasons.first().map(|it| format!(": {}", it.text)).unwrap_or_default();
+            page.block("  ", color, word, &format!("{}{why}", drill.name));
+        }
+    }
     for (index, file) in ending.files.iter().enumerate() {
         page.field(if index == 0 { "reports" } else { "" }, file);
     }
@@ -511,11 +546,13 @@ impl Page {
             (false, false) => '-',
         };
         let share = if longest > 0.0 { seconds / longest } else { 0.0 };
-        let length = (1..=BAR).filter(|it| share * 24.0 + 0.5 >= f64::from(u8::try_from(*it).unwrap_or(u8::MAX))).count();
-        format!("{}{}", full.to_string().repeat(length), " ".repeat(BAR - length))
+        let room = u8::try_from(self.style.width.saturating_sub(REST_OF_PHASE_LINE)).unwrap_or(u8::MAX).min(BAR);
+        let length = (1..=room).filter(|it| share * f64::from(room) + 0.5 >= f64::from(*it)).count();
+        format!("{}{}", full.to_string().repeat(length), " ".repeat(usize::from(room) - length))
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 #[path = "terminal_tests.rs"]
 mod tests;

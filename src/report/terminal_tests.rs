@@ -1,12 +1,18 @@
 use super::super::testing;
 use super::{Ending, Style, terminal};
 use crate::report::Report;
+use crate::verdict::Verdict;
 
 const PLAIN: Style = Style { color: false, unicode: true, width: 100 };
 
 fn shown(report: &Report, style: Style) -> String {
     let files = ["pgdrill-out/0193a5e2/report.json".to_owned(), "pgdrill-out/0193a5e2/junit.xml".to_owned()];
-    terminal(report, &Ending { files: &files, exit: Some((1, "at least one drill failed")) }, style)
+    let exit = match report.verdict {
+        Verdict::Passed => (0, "every drill passed"),
+        Verdict::Inconclusive => (3, "none failed, at least one is inconclusive"),
+        Verdict::Failed => (1, "at least one drill failed"),
+    };
+    terminal(report, &Ending { files: &files, exit: Some(exit) }, style)
 }
 
 #[test]
@@ -51,7 +57,8 @@ fn nothing_from_a_backup_can_steer_the_terminal() {
 fn every_summary_says_what_the_verdict_does_not_cover() {
     for (name, report) in testing::all() {
         let text = shown(&report, PLAIN);
-        let said = text.contains("what this verdict does not cover") || text.contains("nothing is known to have been");
+        let words = ["what this verdict does not cover", "nothing is known to have been", "what it leaves out"];
+        let said = words.iter().any(|it| text.contains(it));
         assert!(said || report.drills.is_empty(), "{name}: {text}");
     }
 }
@@ -59,9 +66,22 @@ fn every_summary_says_what_the_verdict_does_not_cover() {
 #[test]
 fn a_failure_says_whose_fault_it_is_where_the_log_lies_and_what_to_do() {
     let text = shown(&testing::failed_restore(), PLAIN);
-    for part in ["fault: the backup", "server's first error: ERROR:", "server's log: shop-nightly/server.log", "next: "] {
+    for part in ["fault: the backup", "server's first error: ERROR:", "server's log: shop-nightly/server.log", "next: "]
+    {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+#[test]
+fn a_run_of_several_drills_ends_with_those_that_did_not_pass() {
+    let stories = [testing::passed(), testing::failed_restore()];
+    let mut report = testing::report(Vec::new());
+    report.drills = stories.into_iter().flat_map(|it| it.drills).collect();
+    report.counts.drills = 2;
+    let text = shown(&report, PLAIN);
+    let end = text.split("2 drills").last().unwrap();
+    assert!(end.contains("FAILED: shop-nightly: 2 errors of the restore"), "{text}");
+    assert!(!end.contains("PASSED"), "{text}");
 }
 
 #[test]

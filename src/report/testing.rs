@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::{Drilled, EvidenceFile, Report, RunInfo};
 use crate::check::{Check, Expect, Finding, Judged, Kind, Population, Query, Severity};
-use crate::evidence::{
-    Done, Evidence, Guarantee, Held, PhaseOutcome, PhaseRecord, SCHEMA, ServerLog, Start,
-};
+use crate::evidence::{Done, Evidence, Guarantee, Held, PhaseOutcome, PhaseRecord, SCHEMA, ServerLog, Start};
 use crate::fault::{Blame, Fault};
 use crate::format::{ArchiveVersion, Compression, Contents, DumpFacts, DumpFormat, Selection};
 use crate::phase::Phase;
@@ -78,15 +76,18 @@ pub(super) fn failed_check() -> Report {
         Finding::Broken { expected: "no rows".to_owned(), observed: "3 rows, the first: (1041, NULL)".to_owned() };
     checks[1].judged =
         Judged { finding: Finding::Unknown { because: "shop.payments has no rows".to_owned() }, population: rows(0) };
-    checks[2].judged.finding =
-        Finding::Broken { expected: "at most 3".to_owned(), observed: "5".to_owned() };
-    checks[3].judged.finding =
-        Finding::Broken { expected: "true".to_owned(), observed: "false".to_owned() };
+    checks[2].judged.finding = Finding::Broken { expected: "at most 3".to_owned(), observed: "5".to_owned() };
+    checks[3].judged.finding = Finding::Broken { expected: "true".to_owned(), observed: "false".to_owned() };
     checks[3].waived = Some("ticket 4711, until 2027-01-31".to_owned());
     story.judgement.verdict = Verdict::Failed;
     story.judgement.findings.push("minor check broken: few stale carts".to_owned());
     story.judgement.reasons = vec![
-        reason(Verdict::Failed, About::Check("no orphaned lines".to_owned()), None, "expected no rows, observed 3 rows"),
+        reason(
+            Verdict::Failed,
+            About::Check("no orphaned lines".to_owned()),
+            None,
+            "expected no rows, observed 3 rows",
+        ),
         reason(
             Verdict::Inconclusive,
             About::Check("payments add up".to_owned()),
@@ -116,7 +117,8 @@ pub(super) fn failed_restore() -> Report {
         },
         StatementError {
             sqlstate: Some("23503".to_owned()),
-            message: "insert or update on table \"lines\" violates foreign key constraint \"lines_order_fkey\"".to_owned(),
+            message: "insert or update on table \"lines\" violates foreign key constraint \"lines_order_fkey\""
+                .to_owned(),
             line: None,
             statement: None,
             entry: Some("FK CONSTRAINT lines lines_order_fkey shop_owner".to_owned()),
@@ -159,7 +161,9 @@ pub(super) fn inconclusive_host() -> Report {
     story.evidence.phases.truncate(2);
     story.evidence.phases[1].outcome = PhaseOutcome::Failed(fault.clone());
     story.evidence.phases.push(record(Phase::Teardown, 520, 8));
+    story.evidence.log = None;
     not_asked(&mut story, "no server was made");
+    story.judgement.rto.as_mut().unwrap().outcome = Rto::NotReached;
     story.judgement.verdict = Verdict::Inconclusive;
     story.judgement.reasons = vec![Reason {
         verdict: Verdict::Inconclusive,
@@ -216,6 +220,8 @@ pub(super) fn killed() -> Report {
     let mut story = shop_nightly();
     story.evidence.phases.truncate(3);
     story.evidence.unfinished = Some(Phase::Restore);
+    story.evidence.done.clear();
+    story.evidence.log = None;
     not_asked(&mut story, "the record ends before");
     story.judgement.rto.as_mut().unwrap().outcome = Rto::NotReached;
     story.judgement.verdict = Verdict::Inconclusive;
@@ -264,10 +270,8 @@ pub(super) fn hostile() -> Report {
 
 fn not_asked(story: &mut Story, because: &str) {
     for check in &mut story.judgement.checks[0] {
-        check.judged = Judged {
-            finding: Finding::Unknown { because: because.to_owned() },
-            population: Population::default(),
-        };
+        check.judged =
+            Judged { finding: Finding::Unknown { because: because.to_owned() }, population: Population::default() };
         check.elapsed = Duration::ZERO;
     }
 }
@@ -339,7 +343,12 @@ fn drill() -> Drill {
         durability: Durability::Representative,
         ready: None,
         checks: vec![
-            check("no orphaned lines", Severity::Critical, 20, "select line, orders from shop.lines where orders is null"),
+            check(
+                "no orphaned lines",
+                Severity::Critical,
+                20,
+                "select line, orders from shop.lines where orders is null",
+            ),
             check("payments add up", Severity::Major, 25, "select sum(amount) = 0 from shop.payments"),
             check("few stale carts", Severity::Minor, 30, "select count(*) from shop.carts where age > 90"),
             check("every customer has a name", Severity::Major, 34, "select bool_and(name <> '') from shop.customers"),
@@ -412,13 +421,7 @@ fn pg_restore() -> Command {
 }
 
 fn done(phase: Phase, what: &str, action: Action, bytes: Option<u64>) -> Done {
-    let step = Step {
-        phase,
-        place: Place::Server,
-        what: what.to_owned(),
-        action,
-        tolerance: Tolerance::RecordsErrors,
-    };
+    let step = Step { phase, place: Place::Server, what: what.to_owned(), action, tolerance: Tolerance::RecordsErrors };
     let output = Output { bytes, sha256: bytes.map(|_| "ab".repeat(32)), ..Output::default() };
     Done { step, output, elapsed: Duration::from_millis(if bytes.is_some() { 95 } else { 41_056 }) }
 }
