@@ -18,7 +18,7 @@ pub(crate) async fn doctor(_: &Screen) -> Exit {
     };
     let machine = surroundings.machine();
     let mut found = engine(&machine).await;
-    found.extend(host::diagnose(&machine.local, &surroundings.base).await);
+    found.extend(host::doctor(&machine.local, &surroundings.base).await);
     for it in &found {
         let state = match it.state {
             State::Good => "ok",
@@ -108,7 +108,7 @@ pub(crate) async fn clean(args: &Clean, _: &Screen) -> Exit {
         tell(&format!("{verb} {}\n", scratch.display()));
     }
     let swept = match machine.container.engine().await {
-        Ok(_) if args.dry_run => machine.container.lapsed().await,
+        Ok(_) if args.dry_run => machine.container.sweep(Sweep::Lapsed).await,
         Ok(_) => machine.container.sweep(Sweep::Lapsed).await,
         Err(_) => Ok(crate::runtime::container::Swept::default()),
     };

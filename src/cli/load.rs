@@ -136,8 +136,8 @@ pub(crate) fn look_at(path: &Path) -> Result<(FileSeen, DumpFacts), Fault> {
         return Err(Fault::new(Blame::Scenario, format!("find {path}"))
             .hint("Name a backup file, a directory of pg_dump, a scenario file, or a directory of scenarios."));
     }
-    let seen = store::look(&path)?;
-    let facts = store::dump_facts(&path, &Selection::default(), &Stop::default(), &mut |_| ())?;
+    let seen = store::look(Path::new(&path))?;
+    let facts = store::dump_facts(Path::new(&path), &Selection::default(), &Stop::default(), &mut |_| ())?;
     Ok((seen, facts))
 }
 
@@ -159,7 +159,7 @@ fn environment(chosen: &Chosen, files: &[File]) -> Result<Environment, Fault> {
     let vars = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut environment = Environment { vars: vars.collect(), set, seed, texts: BTreeMap::new() };
     for path in scenario::files_named(files, &environment) {
-        let text = store::read_text(&path).map_err(|fault| fault.line());
+        let text = store::read_text(Path::new(&path)).map_err(|fault| fault.line());
         environment.texts.insert(path, text);
     }
     Ok(environment)

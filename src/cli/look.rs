@@ -24,6 +24,7 @@ use crate::report::words;
 use crate::report::{Report, RunInfo, junit};
 use crate::runtime::lease;
 use crate::scenario::{self, Drill};
+use crate::store;
 
 /// What would happen. Creates nothing that receives data.
 pub(crate) async fn plan(chosen: &Chosen, screen: &Screen) -> Exit {
@@ -254,7 +255,10 @@ pub(crate) fn init(args: &Init, _: &Screen) -> Exit {
         Err(fault) => return refused(&fault),
     };
     let pattern = scenario::suggest_pattern(&seen.path);
-    let text = scenario::init(&scenario::Init { path: &seen.path, pattern: pattern.as_deref(), facts: &facts });
+    let matching = pattern.as_deref().map(store::list).transpose().unwrap_or_default().unwrap_or_default();
+    let matching: Vec<String> = matching.into_iter().map(|it| it.path).collect();
+    let pattern = pattern.as_deref().map(|pattern| (pattern, matching.as_slice()));
+    let text = scenario::init(&scenario::Init { path: &seen.path, pattern, facts: &facts });
     let Some(output) = &args.output else {
         tell(&text);
         return Exit::Passed;

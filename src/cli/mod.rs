@@ -20,6 +20,7 @@ use crate::fault::Fault;
 use args::{Cli, Color, Command, Document};
 
 pub use exit::Exit;
+pub use world::reexecuted;
 
 /// Runs the program: parses the arguments, does what they say, and gives the exit status.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {

@@ -60,7 +60,8 @@ struct Running<'a> {
 
 impl Running<'_> {
     async fn to_the_end(&self) -> Exit {
-        let view = Arc::new(ProgressView::new(self.screen.err_is_tty && !self.args.quiet, self.args.quiet));
+        let view = if self.args.quiet { ProgressView::silent() } else { ProgressView::new(self.screen.err_is_tty) };
+        let view = Arc::new(view);
         let machine = self.surroundings.machine();
         let watcher = Arc::clone(&view);
         let last_words = format!(

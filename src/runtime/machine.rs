@@ -4,6 +4,7 @@
 //! on the plan says it, and everything else follows the plan.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -74,9 +75,11 @@ impl Machine {
 #[async_trait]
 impl Runtime for Machine {
     async fn prepare(&self, lease: &Lease) -> Result<(), Fault> {
-        lease::prepare(lease, self.patience)?;
+        lease::make(lease, self.patience)?;
         let movers = self.movers(lease);
-        let active = Active { movers, renewal: Some(Renewal::start(lease)) };
+        let renewal = Renewal::start(lease)
+            .map_err(|error| Fault::new(Blame::Host, "renew the lease on the sandbox").cause(error.to_string()))?;
+        let active = Active { movers, renewal: Some(renewal) };
         self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(lease.drill.clone(), active);
         Ok(())
     }
@@ -88,7 +91,7 @@ impl Runtime for Machine {
             Question::Dump { path, select } => {
                 let watch = watch.clone();
                 let reading = move |stop: &store::Stop| {
-                    let (what, total) = (format!("read {path}"), store::look(&path).ok().map(|it| it.bytes));
+                    let (what, total) = (format!("read {path}"), store::look(Path::new(&path)).ok().map(|it| it.bytes));
                     let mut told = 0;
                     let mut tell = |done: u64| {
                         if done >= told + (1 << 20) {
@@ -96,11 +99,11 @@ impl Runtime for Machine {
                             watch(Progress::Bytes { what: what.clone(), done, total });
                         }
                     };
-                    store::dump_facts(&path, &select, stop, &mut tell)
+                    store::dump_facts(Path::new(&path), &select, stop, &mut tell)
                 };
                 movers.run(reading).await.map(|facts| Learnt::Dump(Box::new(facts)))
             }
-            Question::Text { path } => movers.run(move |_| store::read_text(&path)).await.map(Learnt::Text),
+            Question::Text { path } => movers.run(move |_| store::read_text(Path::new(&path))).await.map(Learnt::Text),
             Question::Server { runtime, major, image, trusted } => {
                 let found = self.server(lease, runtime, (major, image.as_deref(), trusted), watch).await;
                 Ok(match found {

@@ -1,12 +1,20 @@
 //! The only effects on servers: learning, and making, driving and releasing a throwaway PostgreSQL.
 
 pub(crate) mod complaints;
-mod container;
+pub(crate) mod container;
 pub mod fake;
-mod local;
+pub(crate) mod host;
+pub(crate) mod lease;
+pub(crate) mod local;
+pub(crate) mod machine;
+pub(crate) mod processes;
+pub(crate) mod reaper;
 mod room;
+mod room_init;
 mod sandbox;
 mod sql;
+
+pub use room_init::reexecuted;
 
 use std::path::PathBuf;
 use std::sync::Arc;

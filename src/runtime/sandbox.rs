@@ -73,13 +73,13 @@ impl Sandbox for LiveSandbox {
             Action::Stream { from, through, into } => self.stream(&step.what, from, *through, into, watch).await?,
             Action::Scan { from } => {
                 let (from, mut progress) = (from.clone(), progress(&step.what, from, watch));
-                let read = self.movers.run(move |stop| store::scan(&from, stop, &mut progress)).await?;
+                let read = self.movers.run(move |stop| store::scan(Path::new(&from), stop, &mut progress)).await?;
                 poured(read)
             }
             Action::Copy { from, name } => {
                 let to = self.scratch.join("spool").join(name);
                 let (from, mut progress) = (from.clone(), progress(&step.what, from, watch));
-                let read = self.movers.run(move |stop| store::copy(&from, &to, stop, &mut progress)).await?;
+                let read = self.movers.run(move |stop| store::copy(Path::new(&from), &to, stop, &mut progress)).await?;
                 poured(read)
             }
             Action::Write { at, path, text } => {
@@ -162,7 +162,7 @@ impl LiveSandbox {
                 Ok(()) => std::ops::ControlFlow::Continue(()),
                 Err(_) => std::ops::ControlFlow::Break(()),
             };
-            store::pour(&path, through, &mut sink, stop, &mut progress)
+            store::pour(Path::new(&path), through, &mut sink, stop, &mut progress)
         });
         let (read, ran) = tokio::join!(pouring, self.run(into, Some(receive)));
         let mut output = ran?;
@@ -215,7 +215,7 @@ fn poured(read: Poured) -> Output {
 /// Reports bytes as they pass, each mebibyte.
 fn progress(what: &str, from: &str, watch: &Watcher) -> impl FnMut(u64) + Send + use<> {
     let (what, watch) = (what.to_owned(), Arc::clone(watch));
-    let total = store::look(from).ok().map(|seen| seen.bytes);
+    let total = store::look(Path::new(from)).ok().map(|seen| seen.bytes);
     let mut told = 0;
     move |done| {
         if done >= told + (1 << 20) || Some(done) == total {
