@@ -60,7 +60,8 @@ impl DockerEnvironment {
     fn problem(&self) -> Option<Fault> {
         let fault = |cause: String| Some(unreachable_engine(&self.endpoint()).cause(cause));
         if self.tls_verify && self.cert_path.is_none() {
-            let hint = "Set DOCKER_CERT_PATH to the directory of ca.pem, cert.pem and key.pem, or unset DOCKER_TLS_VERIFY.";
+            let hint =
+                "Set DOCKER_CERT_PATH to the directory of ca.pem, cert.pem and key.pem, or unset DOCKER_TLS_VERIFY.";
             return fault("DOCKER_TLS_VERIFY is set and DOCKER_CERT_PATH is not".to_owned()).map(|it| it.hint(hint));
         }
         let scheme = self.host.as_deref().and_then(|host| host.split_once("://")).map(|(scheme, _)| scheme);
@@ -107,10 +108,7 @@ pub(super) async fn connect(environment: &DockerEnvironment) -> Result<Engine, F
         root_dir: info.docker_root_dir.map(PathBuf::from).filter(|it| is_here(&endpoint, it)),
         init: present(info.init_binary),
         selinux: info.security_options.unwrap_or_default().iter().any(|it| it.contains("name=selinux")),
-        parts: parts
-            .into_iter()
-            .filter_map(|(name, commit)| Some((name.to_owned(), present(commit?.id)?)))
-            .collect(),
+        parts: parts.into_iter().filter_map(|(name, commit)| Some((name.to_owned(), present(commit?.id)?))).collect(),
         endpoint,
     };
     Ok(Engine { docker, facts })

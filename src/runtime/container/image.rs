@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt;
+use testcontainers::GenericImage;
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::container::LogOutput;
-use testcontainers::bollard::models::{ContainerCreateBody, CreateImageInfo, HostConfig, ImageInspect};
+use testcontainers::bollard::errors::Error;
+use testcontainers::bollard::models::{
+    ContainerCreateBody, CreateImageInfo, HostConfig, ImageInspect, Mount, MountType, MountVolumeOptions,
+};
 use testcontainers::bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder, ListImagesOptionsBuilder,
     RemoveContainerOptionsBuilder, StartContainerOptions,
 };
 use testcontainers::runners::AsyncRunner;
-use testcontainers::GenericImage;
 
 use super::super::{Lease, Progress, Watcher};
 use super::engine::{self, Engine};
@@ -45,12 +48,7 @@ pub(super) struct Found {
 }
 
 /// The image for a major version, pulled if it must be. `{major}` is replaced in a `template`.
-pub(super) async fn find(
-    docker: &Docker,
-    major: u32,
-    template: Option<&str>,
-    watch: &Watcher,
-) -> Result<Found, Fault> {
+pub(super) async fn find(docker: &Docker, major: u32, template: Option<&str>, watch: &Watcher) -> Result<Found, Fault> {
     if let Some(template) = template {
         let reference = with_tag(&template.replace("{major}", &major.to_string()));
         if let Some(facts) = inspect(docker, &reference).await? {
@@ -174,7 +172,7 @@ impl Layers {
     }
 }
 
-/// What an image has, from the cache or by looking into it. `probe` is only called where the cache does not know.
+/// What an image has, if it was looked into before.
 pub(super) fn cached(cache_dir: &Path, id: &str) -> Option<Probed> {
     let text = std::fs::read(cache_file(cache_dir, id)).ok()?;
     let probed: Probed = serde_json::from_slice(&text).ok()?;
@@ -210,23 +208,20 @@ pub(super) async fn probe(engine: &Engine, lease: &Lease, image: &ImageFacts, pa
     let output = output.map_err(|error| engine::fault(what(), &error))?;
     probe::parse(&output).ok_or_else(|| {
         let last = output.lines().last().unwrap_or("it said nothing").to_owned();
-        let hint = "An image for drills needs PostgreSQL's programs and /bin/sh; name another one with `postgres.image`.";
+        let hint =
+            "An image for drills needs PostgreSQL's programs and /bin/sh; name another one with `postgres.image`.";
         Fault::new(Blame::Host, what()).cause(last).hint(hint)
     })
 }
 
-async fn look(
-    docker: &Docker,
-    name: &str,
-    lease: &Lease,
-    image: &ImageFacts,
-    patience: u64,
-) -> Result<String, testcontainers::bollard::errors::Error> {
+async fn look(docker: &Docker, name: &str, lease: &Lease, image: &ImageFacts, patience: u64) -> Result<String, Error> {
+    let labels = labels(lease, Role::Probe, patience);
+    let mounts = own_volumes(docker, &image.id, &labels).await?;
     let body = ContainerCreateBody {
         image: Some(image.id.clone()),
         entrypoint: Some(["/bin/sh", "-c", probe::SCRIPT].map(str::to_owned).to_vec()),
         cmd: Some(Vec::new()),
-        labels: Some(labels(lease, Role::Probe, patience)),
+        labels: Some(labels),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         host_config: Some(HostConfig {
@@ -234,6 +229,7 @@ async fn look(
             cap_drop: Some(vec!["ALL".to_owned()]),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             pids_limit: Some(256),
+            mounts: Some(mounts),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
@@ -249,11 +245,35 @@ async fn look(
             LogOutput::StdOut { message } | LogOutput::StdErr { message } if output.len() < PROBE_LIMIT => {
                 output.extend_from_slice(&message);
             }
-            LogOutput::StdOut { .. } | LogOutput::StdErr { .. } => {}
-            LogOutput::StdIn { .. } | LogOutput::Console { .. } => {}
+            // Beyond the limit.
+            LogOutput::StdOut { .. }
+            | LogOutput::StdErr { .. }
+            | LogOutput::StdIn { .. }
+            | LogOutput::Console { .. } => {}
         }
     }
     Ok(String::from_utf8_lossy(&output).into_owned())
+}
+
+/// The volumes that an image declares for itself. Drills leave them unused, but the engine makes them, and without these
+/// mounts they would carry no label: nothing of ours must exist that a sweep cannot find.
+pub(super) async fn own_volumes(
+    docker: &Docker,
+    id: &str,
+    labels: &HashMap<String, String>,
+) -> Result<Vec<Mount>, Error> {
+    let config = docker.inspect_image(id).await?.config.unwrap_or_default();
+    Ok(config.volumes.unwrap_or_default().into_iter().map(|target| volume(target, labels)).collect())
+}
+
+/// A volume without a name: the engine removes it with the container.
+pub(super) fn volume(target: String, labels: &HashMap<String, String>) -> Mount {
+    Mount {
+        target: Some(target),
+        typ: Some(MountType::VOLUME),
+        volume_options: Some(MountVolumeOptions { labels: Some(labels.clone()), ..MountVolumeOptions::default() }),
+        ..Mount::default()
+    }
 }
 
 /// Images that could serve, by their names or because they did before.

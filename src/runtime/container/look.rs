@@ -38,8 +38,13 @@ pub(super) fn guarantees(
     vec![
         network(section("net"), inspected),
         ports(inspected),
-        capabilities(status("CapEff"), status("CapBnd")),
-        simple("no new privileges", status("NoNewPrivs").is_some_and(|it| it == "1"), "NoNewPrivs", status("NoNewPrivs")),
+        capabilities(status("CapEff").as_deref(), status("CapBnd").as_deref()),
+        simple(
+            "no new privileges",
+            status("NoNewPrivs").is_some_and(|it| it == "1"),
+            "NoNewPrivs",
+            status("NoNewPrivs"),
+        ),
         user(status("Uid")),
         read_only(section("mounts"), inputs),
         limit("memory limited", section("memory"), limits.memory_bytes, "bytes"),
@@ -75,7 +80,8 @@ fn simple(name: &str, holds: bool, key: &str, value: Option<String>) -> Guarante
 }
 
 fn network(net: &[&str], inspected: &ContainerInspectResponse) -> Guarantee {
-    let interfaces: Vec<&str> = net.iter().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim()).collect();
+    let interfaces: Vec<&str> =
+        net.iter().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim()).collect();
     let mode = inspected.host_config.as_ref().and_then(|it| it.network_mode.as_deref()).unwrap_or("unknown");
     let seen = format!("interfaces {}; network mode {mode}", interfaces.join(", "));
     enforced("no network", interfaces == ["lo"] && mode == "none", seen)
@@ -90,14 +96,11 @@ fn ports(inspected: &ContainerInspectResponse) -> Guarantee {
     enforced("no published port", published.is_empty(), seen)
 }
 
-fn capabilities(effective: Option<String>, bounding: Option<String>) -> Guarantee {
-    let is_none = |set: &Option<String>| set.as_ref().is_some_and(|it| !it.is_empty() && it.chars().all(|c| c == '0'));
-    let seen = format!(
-        "CapEff: {}, CapBnd: {}",
-        effective.as_deref().unwrap_or("not to be seen"),
-        bounding.as_deref().unwrap_or("not to be seen")
-    );
-    enforced("capabilities dropped", is_none(&effective) && is_none(&bounding), seen)
+fn capabilities(effective: Option<&str>, bounding: Option<&str>) -> Guarantee {
+    let is_none = |set: Option<&str>| set.is_some_and(|it| !it.is_empty() && it.chars().all(|c| c == '0'));
+    let seen =
+        format!("CapEff: {}, CapBnd: {}", effective.unwrap_or("not to be seen"), bounding.unwrap_or("not to be seen"));
+    enforced("capabilities dropped", is_none(effective) && is_none(bounding), seen)
 }
 
 fn user(uid: Option<String>) -> Guarantee {
@@ -204,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_writable_file_system_beneath_the_backup_is_seen() {
-        let beneath = "ro,relatime - ext4 /dev/vda rw\n613 612 0:40 / /pgdrill/input/0/wal rw,relatime - nfs4 nas:/wal rw";
+        let beneath =
+            "ro,relatime - ext4 /dev/vda rw\n613 612 0:40 / /pgdrill/input/0/wal rw,relatime - nfs4 nas:/wal rw";
         let looked = TIGHT.replacen("ro,relatime - ext4 /dev/vda rw", beneath, 1);
         assert_eq!(absent(&looked, &inspected("none", None)), ["backup read-only"]);
     }

@@ -95,17 +95,16 @@ impl Container {
         let engine = self.connect().await?;
         let found = image::find(&engine.docker, major, image, watch).await?;
         let cache_dir = &self.settings.cache_dir;
-        let probed = match image::cached(cache_dir, &found.facts.id) {
-            Some(probed) => probed,
-            None => {
-                watch(Progress::Said(format!("looking into the image {}", found.facts.reference)));
-                let (engine, lease_, facts) = (engine.clone(), lease.clone(), found.facts.clone());
-                let patience = self.settings.patience.as_secs();
-                let look = async move { image::probe(&engine, &lease_, &facts, patience).await };
-                let probed = self.own(lease, look).await?;
-                image::keep(cache_dir, &found.facts.id, &probed);
-                probed
-            }
+        let probed = if let Some(probed) = image::cached(cache_dir, &found.facts.id) {
+            probed
+        } else {
+            watch(Progress::Said(format!("looking into the image {}", found.facts.reference)));
+            let (engine, lease_, facts) = (engine.clone(), lease.clone(), found.facts.clone());
+            let patience = self.settings.patience.as_secs();
+            let look = async move { image::probe(&engine, &lease_, &facts, patience).await };
+            let probed = self.own(lease, look).await?;
+            image::keep(cache_dir, &found.facts.id, &probed);
+            probed
         };
         server_facts(engine, major, image.is_some(), found, &probed)
     }
@@ -209,13 +208,7 @@ fn labels(lease: &Lease, role: Role, patience: u64) -> HashMap<String, String> {
 }
 
 /// Puts together what was learnt of engine and image, or says why this image cannot serve.
-fn server_facts(
-    engine: &Engine,
-    major: u32,
-    named: bool,
-    found: Found,
-    probed: &Probed,
-) -> Result<ServerFacts, Fault> {
+fn server_facts(engine: &Engine, major: u32, named: bool, found: Found, probed: &Probed) -> Result<ServerFacts, Fault> {
     let reference = &found.facts.reference;
     let blame = if named { Blame::Scenario } else { Blame::Host };
     let fault = |cause: String| Fault::new(blame, format!("use the image {reference}")).cause(cause);
@@ -230,7 +223,9 @@ fn server_facts(
     let own = image::own_architecture();
     if found.facts.architecture != own && engine.facts.endpoint.starts_with("unix://") {
         let cause = format!("it is made for {}, and this machine is {own}", found.facts.architecture);
-        return Err(fault(cause).hint("Pull it for this machine's architecture: an emulated one proves no recovery time."));
+        return Err(
+            fault(cause).hint("Pull it for this machine's architecture: an emulated one proves no recovery time.")
+        );
     }
     let (disk_free, filesystem) = match &engine.facts.root_dir {
         Some(root_dir) => (disk_free(root_dir), filesystem(root_dir)),

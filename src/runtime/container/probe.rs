@@ -99,7 +99,8 @@ pub(super) fn parse(output: &str) -> Option<Probed> {
             ["install", bindir, version] => {
                 finish(&mut probed, &mut scripts);
                 let version = version.strip_prefix("postgres (PostgreSQL) ").unwrap_or(version);
-                let install = Install { bindir: (*bindir).to_owned(), version: version.to_owned(), ..Install::default() };
+                let install =
+                    Install { bindir: (*bindir).to_owned(), version: version.to_owned(), ..Install::default() };
                 probed.installs.push(install);
             }
             ["program", name] => {
@@ -154,7 +155,8 @@ fn finish(probed: &mut Probed, scripts: &mut Vec<String>) {
     }
     for (name, versions) in &mut made {
         loop {
-            let next = updates.iter().find(|(of, from, to)| of == name && versions.contains(from) && !versions.contains(to));
+            let next =
+                updates.iter().find(|(of, from, to)| of == name && versions.contains(from) && !versions.contains(to));
             let Some((_, _, to)) = next else { break };
             versions.insert(*to);
         }
@@ -236,7 +238,9 @@ mod tests {
 
     #[test]
     fn noise_makes_no_facts_and_no_panic() {
-        for noise in ["program\tinitdb\nend\n", "control\t*.control\t\nend\n", "install\t\t\n\t\t\t\nend", "user\ta\tb\tc\nend"] {
+        for noise in
+            ["program\tinitdb\nend\n", "control\t*.control\t\nend\n", "install\t\t\n\t\t\t\nend", "user\ta\tb\tc\nend"]
+        {
             drop(parse(noise));
         }
         let none = "install\t/bin\tpostgres (PostgreSQL) 17.1\ncontrol\t*.control\t\nscript\t*--*.sql\nend\n";

@@ -1,6 +1,6 @@
 //! A sandbox's container: making it, running programs in it, and looking at what holds it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,9 +10,7 @@ use testcontainers::bollard::Docker;
 use testcontainers::bollard::container::LogOutput;
 use testcontainers::bollard::errors::Error;
 use testcontainers::bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use testcontainers::bollard::models::{
-    HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType, MountVolumeOptions,
-};
+use testcontainers::bollard::models::{HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType};
 use testcontainers::bollard::query_parameters::{
     InspectContainerOptions, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
@@ -27,7 +25,7 @@ use super::super::room::{Ended, Exec};
 use super::engine::{self, Engine};
 use super::output::{Ends, Lines};
 use super::vigil::{Seen, Vigil};
-use super::{Role, container_name, disk_free, labels, look};
+use super::{Role, container_name, disk_free, image, labels, look};
 use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
 use crate::plan::{Limits, SandboxSpec};
@@ -50,7 +48,7 @@ const DISK_FULL_BYTES: u64 = 1 << 20;
 /// A running container with a guard in it.
 pub(crate) struct ContainerRoom {
     docker: Docker,
-    name: String,
+    pub(super) name: String,
     bindir: String,
     user: RoomUser,
     limits: Limits,
@@ -71,10 +69,21 @@ pub(super) async fn make(
     let name = container_name(lease);
     let guard = prepare(lease).map_err(|error| {
         let what = format!("prepare the directory {}", lease.scratch.display());
-        Fault::new(Blame::Host, what).cause(error.to_string()).hint("Is there space left, and may this user write there?")
+        Fault::new(Blame::Host, what)
+            .cause(error.to_string())
+            .hint("Is there space left, and may this user write there?")
     })?;
+    let labels = labels(lease, Role::Server, patience.as_secs());
+    let image = spec.server.image.as_ref().map(|it| it.id.as_str()).unwrap_or_default();
+    let mut mounts = mounts(lease, &spec.inputs, &labels);
+    let own = image::own_volumes(&engine.docker, image, &labels).await;
+    mounts.extend(own.map_err(|error| engine::fault(format!("look at the image {image}"), &error))?);
     let vigil = Vigil::keep(engine.docker.clone(), name.clone());
-    let start = |init| start(request(&engine, lease, spec, patience, &guard, init));
+    let config = host_config(&engine, &spec.limits, mounts);
+    let start = |init: bool| {
+        let config = HostConfig { init: init.then_some(true), ..config.clone() };
+        start(request(lease, spec, patience, &guard, labels.clone(), config))
+    };
     let mut started = start(engine.facts.init.is_some()).await;
     // Engines name their init program even where it is not installed.
     if let (Err(words), Some(init)) = (&started, &engine.facts.init)
@@ -125,15 +134,13 @@ async fn start(request: testcontainers::ContainerRequest<GenericImage>) -> Resul
 }
 
 fn request(
-    engine: &Engine,
     lease: &Lease,
     spec: &SandboxSpec,
     patience: Duration,
     guard: &Path,
-    init: bool,
+    labels: HashMap<String, String>,
+    host_config: HostConfig,
 ) -> testcontainers::ContainerRequest<GenericImage> {
-    let labels = labels(lease, Role::Server, patience.as_secs());
-    let host_config = host_config(engine, lease, spec, labels.clone(), init);
     // The very image that was looked into, whatever its name means by now: `sha256:` is a name with a tag to testcontainers.
     let id = spec.server.image.as_ref().map(|it| it.id.as_str()).unwrap_or_default();
     let (name, tag) = id.split_once(':').unwrap_or((id, "latest"));
@@ -151,14 +158,7 @@ fn request(
         })
 }
 
-fn host_config(
-    engine: &Engine,
-    lease: &Lease,
-    spec: &SandboxSpec,
-    labels: HashMap<String, String>,
-    init: bool,
-) -> HostConfig {
-    let limits = &spec.limits;
+fn host_config(engine: &Engine, limits: &Limits, mounts: Vec<Mount>) -> HostConfig {
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     let memory = limits.memory_bytes.map(bytes);
     let mut security = vec!["no-new-privileges".to_owned()];
@@ -178,21 +178,14 @@ fn host_config(
         nano_cpus: limits.cpus.map(|cpus| i64::from(cpus) * 1_000_000_000),
         shm_size: Some(if limits.shm_bytes == 0 { 256 << 20 } else { bytes(limits.shm_bytes) }),
         auto_remove: Some(true),
-        init: init.then_some(true),
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
-        mounts: Some(mounts(lease, &spec.inputs, labels)),
+        mounts: Some(mounts),
         ..HostConfig::default()
     }
 }
 
-fn mounts(lease: &Lease, inputs: &[String], labels: HashMap<String, String>) -> Vec<Mount> {
-    // Without a source it is anonymous: the engine removes it with the container.
-    let root = Mount {
-        target: Some(ROOT.to_owned()),
-        typ: Some(MountType::VOLUME),
-        volume_options: Some(MountVolumeOptions { labels: Some(labels), no_copy: Some(true), ..Default::default() }),
-        ..Mount::default()
-    };
+fn mounts(lease: &Lease, inputs: &[String], labels: &HashMap<String, String>) -> Vec<Mount> {
+    let root = image::volume(ROOT.to_owned(), labels);
     let bind = |source: String, target: String, read_only| Mount {
         source: Some(source),
         target: Some(target),
@@ -201,9 +194,8 @@ fn mounts(lease: &Lease, inputs: &[String], labels: HashMap<String, String>) -> 
         bind_options: Some(MountBindOptions::default()),
         ..Mount::default()
     };
-    let shared = ["run", "spool"].map(|name| {
-        bind(lease.scratch.join(name).display().to_string(), format!("{ROOT}/{name}"), false)
-    });
+    let shared = ["run", "spool"]
+        .map(|name| bind(lease.scratch.join(name).display().to_string(), format!("{ROOT}/{name}"), false));
     let inputs = inputs.iter().enumerate().map(|(at, input)| bind(input.clone(), format!("{ROOT}/input/{at}"), true));
     std::iter::once(root).chain(shared).chain(inputs).collect()
 }
@@ -319,7 +311,7 @@ impl ContainerRoom {
         let inspected = self.docker.inspect_container(&self.name, None::<InspectContainerOptions>).await;
         let inspected = inspected.map_err(|error| engine::fault(what(), &error))?;
         let argv = ["/bin/sh", "-c", look::SCRIPT].map(str::to_owned).to_vec();
-        let exec = Exec { argv, env: Default::default(), stdin: None, on_stderr: Box::new(|_| {}) };
+        let exec = Exec { argv, env: BTreeMap::new(), stdin: None, on_stderr: Box::new(|_| {}) };
         let ended = self.exec(exec).await?;
         if ended.status != 0 {
             return Err(Fault::new(Blame::Host, what()).cause(ended.stderr.trim()));
@@ -373,9 +365,9 @@ fn death(seen: &Seen, program: &str, patience: Duration) -> Fault {
     let fault = Fault::new(Blame::Host, format!("run {program}: its container ended"));
     let status = seen.ended.as_ref().and_then(|it| it.status);
     if seen.out_of_memory {
-        return fault
-            .cause("the kernel killed it for want of memory")
-            .hint("Give the drill more with `postgres.memory`, or ask for less with `restore.jobs` and `restore.settings`.");
+        return fault.cause("the kernel killed it for want of memory").hint(
+            "Give the drill more with `postgres.memory`, or ask for less with `restore.jobs` and `restore.settings`.",
+        );
     }
     match status {
         Some(LAPSED) => fault
@@ -458,11 +450,8 @@ mod tests {
 
     #[test]
     fn a_containers_death_says_why_and_never_blames_the_backup() {
-        let seen = |out_of_memory, status: Option<i32>| Seen {
-            out_of_memory,
-            ended: Some(Ending { status }),
-            silent: false,
-        };
+        let seen =
+            |out_of_memory, status: Option<i32>| Seen { out_of_memory, ended: Some(Ending { status }), silent: false };
         let cases = [
             (seen(true, Some(137)), "want of memory"),
             (seen(false, Some(75)), "not renewed for 600 s"),

@@ -118,26 +118,31 @@ pub(super) async fn purge(
 
 async fn list(docker: &Docker, label: &str) -> Result<Vec<Thing>, Error> {
     let filters = by_label(label);
-    let containers = docker.list_containers(Some(ListContainersOptionsBuilder::new().all(true).filters(&filters).build()));
+    let containers =
+        docker.list_containers(Some(ListContainersOptionsBuilder::new().all(true).filters(&filters).build()));
     let volumes = docker.list_volumes(Some(ListVolumesOptionsBuilder::new().filters(&filters).build()));
     let (containers, volumes) = tokio::try_join!(containers, volumes)?;
-    let containers: Vec<Thing> = containers.into_iter().map(|it| {
-        let name = it.names.unwrap_or_default().into_iter().next().map(|it| it.trim_start_matches('/').to_owned());
-        let running = matches!(
-            it.state,
-            Some(
-                ContainerSummaryStateEnum::RUNNING
-                    | ContainerSummaryStateEnum::PAUSED
-                    | ContainerSummaryStateEnum::RESTARTING
-            )
-        );
-        let name = name.or(it.id).unwrap_or_default();
-        Thing::new(Kind::Container, name, it.created.unwrap_or_default(), running, &it.labels.unwrap_or_default())
-    }).collect();
+    let containers: Vec<Thing> = containers
+        .into_iter()
+        .map(|it| {
+            let name = it.names.unwrap_or_default().into_iter().next().map(|it| it.trim_start_matches('/').to_owned());
+            let running = matches!(
+                it.state,
+                Some(
+                    ContainerSummaryStateEnum::RUNNING
+                        | ContainerSummaryStateEnum::PAUSED
+                        | ContainerSummaryStateEnum::RESTARTING
+                )
+            );
+            let name = name.or(it.id).unwrap_or_default();
+            Thing::new(Kind::Container, name, it.created.unwrap_or_default(), running, &it.labels.unwrap_or_default())
+        })
+        .collect();
     // A volume is as alive as its container.
-    let alive: BTreeSet<String> = containers.iter().filter(|it| it.running).filter_map(|it| it.scratch.clone()).collect();
+    let alive: BTreeSet<String> =
+        containers.iter().filter(|it| it.running).filter_map(|it| it.scratch.clone()).collect();
     let volumes = volumes.volumes.unwrap_or_default().into_iter().map(|it| {
-        let created = it.created_at.map_or(0, |at| at.unix_timestamp());
+        let created = if let Some(at) = it.created_at { at.unix_timestamp() } else { 0 };
         let running = it.labels.get(LABEL_SCRATCH).is_some_and(|scratch| alive.contains(scratch));
         Thing::new(Kind::Volume, it.name, created, running, &it.labels)
     });

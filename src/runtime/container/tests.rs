@@ -21,6 +21,9 @@ use crate::recipe::{At, HostCondition};
 /// Connections belong to the runtime that made them, and testcontainers shares one client between all who ask.
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
 
+/// Held by tests with a lease that lapses: a sweep would take another one's.
+static LAPSING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A drill's worth of things.
 struct Bench {
     container: Container,
@@ -159,6 +162,12 @@ async fn a_whole_drill(major: u32) {
     assert!(lines.iter().any(|it| it.contains("processing data for table")), "{lines:?}");
     assert_eq!(lines.join("\n"), ended.stderr.trim_end());
     assert_eq!(select(&bench, "restored", "select count(*) from t").await, "50000");
+
+    let format = "{{range .Mounts}}{{if eq .Type \"volume\"}}{{println .Name}}{{end}}{{end}}";
+    let mounted = Command::new("docker").args(["inspect", "-f", format, &room.name]).output().unwrap();
+    let mounted = String::from_utf8(mounted.stdout).unwrap();
+    let unlabelled: Vec<&str> = mounted.split_whitespace().filter(|it| !bench.left().contains(it)).collect();
+    assert!(!mounted.trim().is_empty() && unlabelled.is_empty(), "a sweep would not find {unlabelled:?} of {mounted}");
 
     let guarantees = room.observe().await.unwrap();
     let absent: Vec<_> = guarantees.iter().filter(|it| it.held == Held::Absent).collect();
@@ -323,15 +332,24 @@ fn engine_standard_input_is_not_faster_than_its_reader_and_ends_with_it() {
 #[test]
 fn engine_the_guard_ends_a_sandbox_whose_lease_is_not_renewed() {
     RUNTIME.block_on(async {
+        let _alone = LAPSING.lock().await;
         let bench = Bench::new(3);
+        let lease = bench.lease.scratch.join("run/lease");
+        let renewing = tokio::spawn(async move {
+            for renewal in 0.. {
+                std::fs::write(&lease, renewal.to_string()).unwrap();
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
         let room = bench.room(17).await;
-        // Data that the guard must wipe, in a directory that the host can look into.
         room.run("initdb", &["-D", &room.path(At::Data), "-N"]).await;
-        for renewal in 0..8 {
-            std::fs::write(bench.lease.scratch.join("run/lease"), renewal.to_string()).unwrap();
-            tokio::time::sleep(Duration::from_millis(700)).await;
-        }
-        assert_ne!(bench.left(), "", "the lease was renewed for longer than the patience");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(
+            room.exec(sh("true")).await.unwrap().status,
+            0,
+            "the lease was renewed for longer than the patience"
+        );
+        renewing.abort();
         let fault = room.exec(sh("sleep 60")).await.unwrap_err();
         assert!(fault.line().contains("the lease was not renewed for 3 s"), "{}", fault.line());
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -346,10 +364,16 @@ fn engine_the_guard_ends_a_sandbox_whose_lease_is_not_renewed() {
 #[test]
 fn engine_sweeping_takes_a_run_or_what_lapsed_and_nothing_else() {
     RUNTIME.block_on(async {
+        let _alone = LAPSING.lock().await;
         let (alive, dead) = (Bench::new(600), Bench::new(600));
         let (room, _other) = (alive.room(15).await, dead.room(15).await);
         let old = std::time::SystemTime::now() - Duration::from_secs(700);
-        std::fs::File::options().write(true).open(dead.lease.scratch.join("run/lease")).unwrap().set_modified(old).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(dead.lease.scratch.join("run/lease"))
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
         // Another process does this: it knows of neither.
         let sweeper = Bench::new(600).container;
         let swept = sweeper.sweep(Sweep::Lapsed).await.unwrap();
@@ -358,7 +382,7 @@ fn engine_sweeping_takes_a_run_or_what_lapsed_and_nothing_else() {
         assert_eq!(dead.left(), "");
         assert_eq!(room.exec(sh("true")).await.unwrap().status, 0);
         let swept = sweeper.sweep(Sweep::Run(alive.lease.run.clone())).await.unwrap();
-        assert_eq!(swept.removed.len(), 2, "a container and its volume: {swept:?}");
+        assert_eq!(swept.removed.len(), 3, "a container, its volume and its image's: {swept:?}");
         assert_eq!(alive.left(), "");
     });
 }
@@ -444,13 +468,12 @@ mod guard {
             std::fs::write(directory.path().join("data/base/1/1259"), "rows").unwrap();
             std::os::unix::fs::symlink("/etc", directory.path().join("data/link")).unwrap();
             let args = [directory.path().join("lease"), patience.into(), directory.path().join("data")];
-            let child = loop {
-                // Another test's fork may hold the file open for a moment.
-                match Command::new(&program).args(&args).spawn() {
-                    Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => continue,
-                    spawned => break spawned.unwrap(),
-                }
-            };
+            let mut spawned = Command::new(&program).args(&args).spawn();
+            // Another test's fork may hold the file open for a moment.
+            while matches!(&spawned, Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy) {
+                spawned = Command::new(&program).args(&args).spawn();
+            }
+            let child = spawned.unwrap();
             Watched { directory, child }
         }
 
