@@ -234,20 +234,18 @@ fn steps(phase: Phase, done: &[Done]) -> Vec<StepReport> {
 
 /// Phases that this drill has, by its plan, and that did not begin. Without a plan: those that every restore has.
 fn not_reached(evidence: &Evidence) -> Vec<Phase> {
-    let planned = |phase| match (phase, &evidence.plan) {
-        (Phase::Prepare | Phase::Inspect | Phase::Provision | Phase::Ready | Phase::Validate, _)
-        | (Phase::Teardown, _)
-        | (Phase::Restore, None) => true,
-        (Phase::Acquire | Phase::Recover, None) => false,
-        (Phase::Acquire | Phase::Restore | Phase::Recover, Some(plan)) => {
-            plan.recipe.steps.iter().any(|it| it.phase == phase)
-        }
+    let planned = |phase| match phase {
+        Phase::Prepare | Phase::Inspect | Phase::Provision | Phase::Ready | Phase::Validate | Phase::Teardown => true,
+        Phase::Acquire | Phase::Restore | Phase::Recover => match &evidence.plan {
+            Some(plan) => plan.recipe.steps.iter().any(|it| it.phase == phase),
+            None => phase == Phase::Restore,
+        },
     };
-    let began = |phase| evidence.phase(phase).is_some() || evidence.unfinished == Some(phase);
-    let begun = evidence.phases.iter().map(|it| it.phase).chain(evidence.unfinished);
-    let furthest = begun.filter(|it| *it != Phase::Teardown).max();
+    let has_begun = |phase| evidence.phase(phase).is_some() || evidence.unfinished == Some(phase);
+    let seen = evidence.phases.iter().map(|it| it.phase).chain(evidence.unfinished);
+    let furthest = seen.filter(|it| *it != Phase::Teardown).max();
     let passed_by = |phase| furthest.is_some_and(|it| it > phase);
-    Phase::ALL.into_iter().filter(|it| planned(*it) && !began(*it) && !passed_by(*it)).collect()
+    Phase::ALL.into_iter().filter(|it| planned(*it) && !has_begun(*it) && !passed_by(*it)).collect()
 }
 
 fn rto(judged: &RtoJudged) -> RtoReport {

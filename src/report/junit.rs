@@ -1,6 +1,6 @@
-//! JUnit XML: one suite for each drill, and in it a case for each phase, objective and check.
+//! `JUnit` XML: one suite for each drill, and in it a case for each phase, objective and check.
 //!
-//! JUnit has no standard; what its readers really take was read from their sources. From that: `(classname, name)` never
+//! `JUnit` has no standard; what its readers really take was read from their sources. From that: `(classname, name)` never
 //! repeats and never carries a time, an LSN or a label, or readers lose the history of a case; the reason stands in the
 //! `message` and at the head of the text, since some readers show only one of them; suites do not nest; and a file that
 //! is absent or broken reads as "no tests, all well", so [`crashed`] is written before there is anything to report.
@@ -152,16 +152,11 @@ impl Cases<'_> {
         self.drill.reasons.iter().filter(|it| it.about == *about).collect()
     }
 
-    /// Reasons about a phase that itself completed, in which errors were recorded, are about those errors.
-    fn is_about_errors(&self, phase: &PhaseReport) -> bool {
-        phase.status == PhaseStatus::Completed && phase.steps.iter().any(|it| it.errors_total > 0)
-    }
-
     fn phases(&mut self) {
         let drill = self.drill;
         for phase in &drill.phases {
             let reasons = self.reasons(&About::Phase(phase.phase));
-            let outcome = if reasons.is_empty() || self.is_about_errors(phase) {
+            let outcome = if reasons.is_empty() || is_about_errors(phase) {
                 phase_outcome(phase, drill.verdict)
             } else {
                 problem(&reasons, "phase")
@@ -186,7 +181,7 @@ impl Cases<'_> {
             return;
         }
         let with_errors = drill.phases.iter().filter(|it| it.steps.iter().any(|it| it.errors_total > 0));
-        let (completed, ended): (Vec<_>, Vec<_>) = with_errors.partition(|it| self.is_about_errors(it));
+        let (completed, ended): (Vec<_>, Vec<_>) = with_errors.partition(|it| is_about_errors(it));
         let reasons: Vec<&Reason> = completed.iter().flat_map(|it| self.reasons(&About::Phase(it.phase))).collect();
         let outcome = match (reasons.is_empty(), ended.first()) {
             (false, _) => problem(&reasons, "restore_errors"),
@@ -287,6 +282,11 @@ impl Cases<'_> {
             self.add("", "verdict", 0.0, outcome, String::new());
         }
     }
+}
+
+/// Reasons about a phase that itself completed, in which errors were recorded, are about those errors.
+fn is_about_errors(phase: &PhaseReport) -> bool {
+    phase.status == PhaseStatus::Completed && phase.steps.iter().any(|it| it.errors_total > 0)
 }
 
 impl Outcome {

@@ -12,7 +12,7 @@ use super::{Flavor, Pending, crashed, junit};
 use crate::report::Report;
 use crate::verdict::Verdict;
 
-/// A file as a reader of JUnit sees it.
+/// A file as a reader of `JUnit` sees it.
 #[derive(Debug, Default)]
 struct Read {
     root: Attributes,
@@ -67,7 +67,10 @@ fn read(xml: &str) -> Read {
             Event::CData(text) => read.text(&text.decode().unwrap(), &open),
             Event::Text(text) => read.text(&text.decode().unwrap(), &open),
             Event::Eof => break,
-            _ => {}
+            Event::Decl(_) => {}
+            other @ (Event::Comment(_) | Event::PI(_) | Event::DocType(_) | Event::GeneralRef(_)) => {
+                panic!("nothing of this kind is written: {other:?}")
+            }
         }
     }
     assert!(open.is_empty(), "{open:?}");
@@ -375,7 +378,14 @@ fn the_strict_flavor_has_no_attribute_that_jenkins_schema_lacks() {
                     }
                 }
                 Event::Eof => break,
-                _ => {}
+                Event::End(_)
+                | Event::Text(_)
+                | Event::CData(_)
+                | Event::Comment(_)
+                | Event::Decl(_)
+                | Event::PI(_)
+                | Event::DocType(_)
+                | Event::GeneralRef(_) => {}
             }
         }
     }

@@ -1,4 +1,4 @@
-//! One [`Report`] of a run, and its renderings: JSON (the report itself), JUnit, and the terminal.
+//! One [`Report`] of a run, and its renderings: JSON (the report itself), `JUnit`, and the terminal.
 //!
 //! A report is made only from evidence that was read back from its serialised form, so what was judged is what was kept.
 //! The renderings are functions from a report to text: they read no files, know no clock and judge nothing.

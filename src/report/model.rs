@@ -122,7 +122,7 @@ pub struct BackupReport {
     pub archive_version: Option<String>,
     /// The server that was dumped.
     pub server_version: Option<String>,
-    /// The pg_dump that wrote it.
+    /// The `pg_dump` that wrote it.
     pub dump_version: Option<String>,
     pub database: Option<String>,
     /// As the dump says it; dumps record no zone.

@@ -8,7 +8,7 @@ use super::model::{
     BackupReport, CheckReport, CheckStatus, DrillReport, PhaseReport, PhaseStatus, Report, RtoOutcome, RtoReport,
     RuntimeReport,
 };
-use super::words::{bytes, count, duration, from_seconds, one_line, strip_ansi};
+use super::words::{bytes, count, duration, from_seconds, harmless};
 use crate::evidence::Held;
 use crate::phase::Phase;
 use crate::recipe::RuntimeKind;
@@ -275,7 +275,7 @@ fn checks(page: &mut Page, drill: &DrillReport) {
     }
     let with = |status| drill.checks.iter().filter(move |it| it.status == status);
     let mut words = Vec::new();
-    let names: Vec<&str> = with(CheckStatus::Held).map(|it| it.name.as_str()).collect();
+    let held: Vec<&str> = with(CheckStatus::Held).map(|it| it.name.as_str()).collect();
     for (status, word) in [
         (CheckStatus::Broken, "broken"),
         (CheckStatus::Unknown, "unknown"),
@@ -294,9 +294,9 @@ fn checks(page: &mut Page, drill: &DrillReport) {
         return;
     }
     let mut line = words.join(", ");
-    if !names.is_empty() {
-        let more = names.len().saturating_sub(HELD_NAMED);
-        let named = names.iter().take(HELD_NAMED).copied().collect::<Vec<_>>().join(", ");
+    if !held.is_empty() {
+        let more = held.len().saturating_sub(HELD_NAMED);
+        let named = held.iter().take(HELD_NAMED).copied().collect::<Vec<_>>().join(", ");
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         line = format!("{line} ({named}{more})");
     }
@@ -355,9 +355,11 @@ fn not_covered(page: &mut Page, drill: &DrillReport) {
     ];
     if groups.iter().all(|(_, it)| it.is_empty()) {
         // A drill that ended before its plan was made knows nothing of its limits.
-        let text = match drill.phases.iter().any(|it| it.phase >= Phase::Provision && it.phase < Phase::Teardown) {
-            true => "nothing is known to have been left out",
-            false => "the drill ended before it could tell what it leaves out",
+        let planned = drill.phases.iter().any(|it| (Phase::Provision..Phase::Teardown).contains(&it.phase));
+        let text = if planned {
+            "nothing is known to have been left out"
+        } else {
+            "the drill ended before it could tell what it leaves out"
         };
         page.field("limits", text);
         return;
@@ -524,17 +526,18 @@ impl Page {
         format!("{}\u{1b}[{code}m{body}\u{1b}[0m", &text[..text.len() - body.len()])
     }
 
-    /// Names and messages come from backups and servers: nothing in them may move the cursor.
+    /// Harmless, and only what the terminal can show.
     fn clean(&self, text: &str) -> String {
-        let clean = |char: char| match char {
-            '…' if !self.style.unicode => "...".to_owned(),
-            _ if char.is_control() => "?".to_owned(),
-            // Marks that reorder text: they can make a line read as another.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => "?".to_owned(),
-            _ if !self.style.unicode && !char.is_ascii() => "?".to_owned(),
-            _ => char.to_string(),
+        let text = harmless(text);
+        if self.style.unicode {
+            return text;
+        }
+        let ascii = |char: char| match char {
+            '…' => "...".to_owned(),
+            _ if char.is_ascii() => char.to_string(),
+            _ => "?".to_owned(),
         };
-        one_line(&strip_ansi(text)).chars().map(clean).collect()
+        text.chars().map(ascii).collect()
     }
 
     /// A share of the longest phase; solid where the RTO counts it.

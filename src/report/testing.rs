@@ -98,7 +98,7 @@ pub(super) fn failed_check() -> Report {
     report(vec![story])
 }
 
-/// pg_restore went on after three errors, of which one is a lost table.
+/// The restore went on after two errors, of which one is a lost table.
 pub(super) fn failed_restore() -> Report {
     let mut story = shop_nightly();
     let restore = story.evidence.done.iter_mut().find(|it| it.step.phase == Phase::Restore).unwrap();

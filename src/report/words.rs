@@ -95,6 +95,18 @@ pub fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// On one line, and with nothing in it that could steer a terminal or make a line read as another: names and messages
+/// come from backups, servers and file systems.
+pub fn harmless(text: &str) -> String {
+    let clean = |char: char| match char {
+        // Marks that reorder text (Unicode's bidirectional embeddings, overrides and isolates).
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '?',
+        _ if char.is_control() => '?',
+        _ => char,
+    };
+    one_line(&strip_ansi(text)).chars().map(clean).collect()
+}
+
 /// The head and the tail of a long text, at most `limit` bytes in all, with a word on what is left out between them.
 pub fn head_and_tail(text: &str, limit: usize) -> String {
     const ROOM: usize = 64;
@@ -102,8 +114,9 @@ pub fn head_and_tail(text: &str, limit: usize) -> String {
         return text.to_owned();
     }
     let half = limit.saturating_sub(ROOM) / 2;
-    let head = &text[..text.floor_char_boundary(half)];
-    let tail = &text[text.ceil_char_boundary(text.len() - half)..];
+    let boundary = |it: &usize| text.is_char_boundary(*it);
+    let head = &text[..(0..=half).rev().find(boundary).unwrap_or(0)];
+    let tail = &text[(text.len() - half..=text.len()).find(boundary).unwrap_or(text.len())..];
     let left_out = text.len() - head.len() - tail.len();
     format!("{head}\n[… {left_out} bytes left out …]\n{tail}")
 }

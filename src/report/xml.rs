@@ -1,4 +1,4 @@
-//! What the JUnit writer lacks: text that is always legal XML, and the attributes and properties that readers want.
+//! What the `JUnit` writer lacks: text that is always legal XML, and the attributes and properties that readers want.
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, Writer};
