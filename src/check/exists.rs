@@ -103,7 +103,9 @@ impl fmt::Display for NotAName<'_> {
         let example = match kind {
             ObjectKind::Column => "shop.\"Order Lines\".id",
             ObjectKind::Function => "shop.total(integer)",
-            _ => "shop.\"Order Lines\"",
+            ObjectKind::Schema | ObjectKind::Table | ObjectKind::Index | ObjectKind::Extension | ObjectKind::Role => {
+                "shop.\"Order Lines\""
+            }
         };
         write!(f, "{name} is not the name of a {} in SQL syntax, such as {example}", kind.noun(false))
     }
@@ -385,10 +387,10 @@ mod tests {
     }
 
     fn states(states: &[Option<&str>]) -> Answer {
-        let row = |(at, state): (usize, &Option<&str>)| vec![Some(at.to_string()), state.map(str::to_owned)];
+        let row = |(at, state): (usize, Option<&str>)| vec![Some(at.to_string()), state.map(str::to_owned)];
         Answer::Rows(Table {
             columns: names(&["item", "state"]),
-            rows: states.iter().enumerate().map(row).collect(),
+            rows: states.iter().copied().enumerate().map(row).collect(),
             total: states.len() as u64,
         })
     }

@@ -159,13 +159,11 @@ fn unknown(because: impl Into<String>) -> Judged {
 fn refused(sqlstate: &str, message: &str, hint: Option<&str>) -> Judged {
     let hint = hint.map(|it| format!(" ({it})")).unwrap_or_default();
     let observed = format!("error {sqlstate}: {message}{hint}");
-    match not_the_data(sqlstate) {
-        Some(why) => unknown(format!("{why}: {observed}")),
-        None => {
-            let finding = Finding::Broken { expected: "an answer".to_owned(), observed };
-            Judged { finding, population: Population::default() }
-        }
+    if let Some(why) = not_the_data(sqlstate) {
+        return unknown(format!("{why}: {observed}"));
     }
+    let finding = Finding::Broken { expected: "an answer".to_owned(), observed };
+    Judged { finding, population: Population::default() }
 }
 
 /// Why an error says nothing about what was restored; None where it does.
@@ -242,7 +240,7 @@ mod tests {
         let role = Some("app".to_owned());
         let timeout = Duration::from_secs(7);
         let probe = Probe { database: "shop".to_owned(), role, sql, timeout, keep_rows: 1 };
-        assert_eq!(check.probes("shop", &[]), [probe.clone()]);
+        assert_eq!(check.probes("shop", &[]), std::slice::from_ref(&probe));
         check.database = Some("other".to_owned());
         assert_eq!(check.probes("shop", &[]), [Probe { database: "other".to_owned(), ..probe }]);
         assert!(check.probes("shop", &[Answer::Silent { because: String::new() }]).is_empty());

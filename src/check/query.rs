@@ -3,6 +3,7 @@
 //! Values of restored data are production data: of rows that should not be there, three are shown, each value cut.
 //! A query that gives no result set at all (DDL, DO, an empty text) examined nothing and is unknown, whatever it expects.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use schemars::JsonSchema;
@@ -149,12 +150,12 @@ impl Scalar {
         Ok(match self {
             Scalar::Equals(other) => same(value, other),
             Scalar::NotEquals(other) => !same(value, other),
-            Scalar::Less(other) => ordered(other).is_some_and(|it| it.is_lt()),
-            Scalar::AtMost(other) => ordered(other).is_some_and(|it| it.is_le()),
-            Scalar::Greater(other) => ordered(other).is_some_and(|it| it.is_gt()),
-            Scalar::AtLeast(other) => ordered(other).is_some_and(|it| it.is_ge()),
+            Scalar::Less(other) => ordered(other).is_some_and(Ordering::is_lt),
+            Scalar::AtMost(other) => ordered(other).is_some_and(Ordering::is_le),
+            Scalar::Greater(other) => ordered(other).is_some_and(Ordering::is_gt),
+            Scalar::AtLeast(other) => ordered(other).is_some_and(Ordering::is_ge),
             Scalar::Between(low, high) => {
-                ordered(low).is_some_and(|it| it.is_ge()) && ordered(high).is_some_and(|it| it.is_le())
+                ordered(low).is_some_and(Ordering::is_ge) && ordered(high).is_some_and(Ordering::is_le)
             }
             Scalar::Matches(pattern) => match regex::Regex::new(pattern) {
                 Ok(regex) => regex.is_match(value),
@@ -207,7 +208,7 @@ fn first_difference(wanted: &Table, table: &Table) -> Option<String> {
         None if all_here => return None,
         None => wanted.rows.len().min(table.rows.len()),
     };
-    let show = |rows: &[Row]| rows.get(at).map_or_else(|| "nothing".to_owned(), |row| show_row(row));
+    let show = |rows: &[Row]| rows.get(at).map_or_else(|| "nothing".to_owned(), show_row);
     Some(format!("row {} should be {} and is {}", at + 1, show(&wanted.rows), show(&table.rows)))
 }
 

@@ -50,7 +50,7 @@ impl Value<'_> {
 
 /// A number of any length, as PostgreSQL writes numeric, integer and floating-point types.
 enum Number {
-    NotANumber,
+    Nan,
     Infinite { negative: bool },
     Finite(Decimal),
 }
@@ -70,7 +70,7 @@ impl Number {
             None => (false, text.strip_prefix('+').unwrap_or(text)),
         };
         match magnitude {
-            "NaN" if !negative => return Some(Number::NotANumber),
+            "NaN" if !negative => return Some(Number::Nan),
             "Infinity" => return Some(Number::Infinite { negative }),
             _ => {}
         }
@@ -99,8 +99,8 @@ impl Number {
     /// hold for it.
     fn compare(&self, other: &Number) -> Option<Ordering> {
         match (self, other) {
-            (Number::NotANumber, Number::NotANumber) => Some(Ordering::Equal),
-            (Number::NotANumber, _) | (_, Number::NotANumber) => None,
+            (Number::Nan, Number::Nan) => Some(Ordering::Equal),
+            (Number::Nan, _) | (_, Number::Nan) => None,
             (Number::Infinite { negative: a }, Number::Infinite { negative: b }) => Some(b.cmp(a)),
             (Number::Infinite { negative }, Number::Finite(_)) => Some(far(*negative)),
             (Number::Finite(_), Number::Infinite { negative }) => Some(far(*negative).reverse()),
