@@ -3,6 +3,8 @@
 mod exists;
 mod query;
 mod rows;
+pub mod sql_text;
+mod value;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 pub use exists::Exists;
 pub use query::{Expect, Query, Scalar};
-pub use rows::Rows;
+pub use rows::{Count, Rows, Tolerance};
 
 /// One check of a drill.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -117,7 +119,7 @@ impl Check {
         let keep_rows = match &self.kind {
             Kind::Query(it) => it.keep_rows(),
             Kind::Rows(_) => 1,
-            Kind::Exists(_) => 10_000,
+            Kind::Exists(_) => exists::KEEP_ROWS,
         };
         let probe = |sql| Probe {
             database: database.to_owned(),
@@ -135,5 +137,112 @@ impl Check {
             Kind::Rows(it) => it.judge(answers),
             Kind::Exists(it) => it.judge(answers),
         }
+    }
+}
+
+/// The rows of an answer, or what it means that there are none.
+fn answered(answer: Option<&Answer>) -> Result<&Table, Judged> {
+    match answer {
+        Some(Answer::Rows(table)) => Ok(table),
+        Some(Answer::Refused { sqlstate, message, hint }) => Err(refused(sqlstate, message, hint.as_deref())),
+        Some(Answer::Silent { because }) => Err(unknown(because.clone())),
+        None => Err(unknown("it was not asked")),
+    }
+}
+
+fn unknown(because: impl Into<String>) -> Judged {
+    Judged { finding: Finding::Unknown { because: because.into() }, population: Population::default() }
+}
+
+/// An error is an answer: what a check names is absent, not allowed or damaged, and the check is broken, unless the error
+/// tells of the scenario or of this host.
+fn refused(sqlstate: &str, message: &str, hint: Option<&str>) -> Judged {
+    let hint = hint.map(|it| format!(" ({it})")).unwrap_or_default();
+    let observed = format!("error {sqlstate}: {message}{hint}");
+    if let Some(why) = not_the_data(sqlstate) {
+        return unknown(format!("{why}: {observed}"));
+    }
+    let finding = Finding::Broken { expected: "an answer".to_owned(), observed };
+    Judged { finding, population: Population::default() }
+}
+
+/// Why an error says nothing about what was restored; None where it does.
+///
+/// See PostgreSQL's manual, Appendix A. Class 42 is both: an undefined object is the data's, bad grammar the scenario's.
+fn not_the_data(sqlstate: &str) -> Option<&'static str> {
+    let why = match sqlstate {
+        "57014" => "it took too long",
+        "55P03" => "a lock could not be had",
+        "25006" => "it writes, and the server only reads",
+        // Syntax, grouping, windowing, ambiguous names, types that do not fit: no data could mend these.
+        "42601" | "42602" | "42622" | "42611" | "42702" | "42712" | "42725" | "42803" | "42P08" | "42P09" | "42P10"
+        | "42P18" | "42P19" | "42P20" | "42P21" | "42P22" | "42804" | "42846" => "the query is not right",
+        _ => match sqlstate.get(..2)? {
+            "08" => "the connection failed",
+            "0A" => "this server cannot do that",
+            "40" => "it collided with another transaction",
+            "53" => "this host ran out of something",
+            "54" => "it went over a limit of this server",
+            "57" => "the server was interrupted",
+            "58" => "this host failed the server",
+            _ => return None,
+        },
+    };
+    Some(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(sqlstate: &str) -> Finding {
+        refused(sqlstate, "the message", Some("the hint")).finding
+    }
+
+    #[test]
+    fn errors_about_restored_data_break_a_check() {
+        for sqlstate in [
+            "42P01", "3F000", "42703", "42883", "42704", "42501", "3D000", "22023", "22P02", "23505", "P0001", "P0004",
+            "55000", "XX000", "XX001", "XX002", "?",
+        ] {
+            let observed = format!("error {sqlstate}: the message (the hint)");
+            assert_eq!(refusal(sqlstate), Finding::Broken { expected: "an answer".to_owned(), observed });
+        }
+    }
+
+    #[test]
+    fn errors_about_the_scenario_or_the_host_leave_a_check_unknown() {
+        for sqlstate in [
+            "42601", "42803", "42702", "53100", "53200", "57014", "57P01", "58030", "58P01", "08006", "0A000", "54001",
+            "55P03", "40P01", "25006",
+        ] {
+            let finding = refusal(sqlstate);
+            assert!(matches!(&finding, Finding::Unknown { because } if because.contains(sqlstate)), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn probes_carry_the_checks_own_database_role_and_limit() {
+        let mut check = Check {
+            name: "orders".to_owned(),
+            severity: Severity::Major,
+            database: None,
+            role: Some("app".to_owned()),
+            timeout: Duration::from_secs(7),
+            kind: Kind::Rows(Rows {
+                table: "orders".to_owned(),
+                filter: None,
+                expect: Count::Range { min: Some(1), max: None },
+            }),
+            line: None,
+        };
+        let sql = "select count(*) from orders".to_owned();
+        let role = Some("app".to_owned());
+        let timeout = Duration::from_secs(7);
+        let probe = Probe { database: "shop".to_owned(), role, sql, timeout, keep_rows: 1 };
+        assert_eq!(check.probes("shop", &[]), std::slice::from_ref(&probe));
+        check.database = Some("other".to_owned());
+        assert_eq!(check.probes("shop", &[]), [Probe { database: "other".to_owned(), ..probe }]);
+        assert!(check.probes("shop", &[Answer::Silent { because: String::new() }]).is_empty());
     }
 }
