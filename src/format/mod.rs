@@ -3,6 +3,13 @@
 //! Everything in here is fed bytes (or a `std::io::Read`) by `store` and gives bytes or facts. Nothing is guessed by
 //! trying a program on a file: the format is read from the bytes.
 
+pub mod archive;
+pub mod decode;
+pub mod plain;
+pub mod select;
+pub mod sniff;
+mod sql;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
@@ -159,6 +166,7 @@ pub struct Table {
     pub schema: String,
     pub name: String,
     /// Whether the dump has a data entry for it (an empty table has one; one left out by `--exclude-table-data` has not).
+    /// True for partitioned tables, which hold no rows of their own and therefore have no data entry.
     pub data: bool,
     /// Rows in the dump, where they were counted (plain text).
     #[serde(default, skip_serializing_if = "Option::is_none")]
