@@ -27,6 +27,8 @@ pub struct Archive {
     pub server_version: Option<String>,
     pub dump_version: Option<String>,
     pub entries: Vec<Entry>,
+    /// Bytes of header and table of contents.
+    pub end: u64,
 }
 
 /// The format byte. `toc.dat` of a directory says tar, too.
@@ -80,6 +82,8 @@ pub const SUFFIXES: [&str; 4] = ["", ".gz", ".lz4", ".zst"];
 
 const STRING_LIMIT: usize = 256 << 20;
 const TOC_LIMIT: u64 = 2 << 30;
+/// Data that are walked through to see whether they are whole: a fraction of a second.
+const WALK_LIMIT: u64 = 256 << 20;
 
 impl Archive {
     /// Reads header and table of contents, and not a byte more.
@@ -175,49 +179,59 @@ impl Archive {
 
     /// Whether the custom file is as long as its table of contents needs it to be. `input` is the whole file.
     ///
-    /// The last data block of a custom file is closed by a zero integer; a file that does not end with one is walked
-    /// from its last known block on.
+    /// Every data block ends with a zero integer. The last block is walked to that mark (all blocks, where their places
+    /// are not known); of a larger one only the end of the file is looked at.
     pub fn check_custom<R: Read + Seek>(&self, input: &mut R) -> Result<(), Fault> {
         let length = input.seek(SeekFrom::End(0)).map_err(|it| unreadable(&it))?;
-        let mut last: Option<(u64, &Entry)> = None;
-        for entry in &self.entries {
-            let Data::At(at) = entry.data else { continue };
-            if at >= length {
+        let place = |it: &Entry| if let Data::At(at) = it.data { Some(at) } else { None };
+        if let Some(entry) = self.entries.iter().find(|it| place(it).is_some_and(|at| at >= length)) {
+            return Err(cut_data(entry, length));
+        }
+        let mut open: BTreeSet<i32> =
+            self.entries.iter().filter(|it| it.data == Data::Somewhere).map(|it| it.dump_id).collect();
+        let mut from = self.end;
+        if open.is_empty() {
+            let Some(last) = self.entries.iter().max_by_key(|it| place(it)).filter(|it| place(it).is_some()) else {
+                return Ok(());
+            };
+            open.insert(last.dump_id);
+            from = place(last).unwrap_or_default();
+        }
+        if length.saturating_sub(from) <= WALK_LIMIT || !self.ends_in_mark(input, length, &open)? {
+            self.walk(input, from, &mut open)?;
+            if let Some(entry) = self.entries.iter().find(|it| open.contains(&it.dump_id)) {
                 return Err(cut_data(entry, length));
             }
-            if last.is_none_or(|(other, _)| at > other) {
-                last = Some((at, entry));
-            }
-        }
-        let Some((_, entry)) = last.or_else(|| {
-            let somewhere = self.entries.iter().rfind(|it| it.data == Data::Somewhere);
-            somewhere.map(|it| (0, it))
-        }) else {
-            return Ok(());
-        };
-        let mark = 1 + u64::from(self.int_size);
-        let mut end = Vec::new();
-        input.seek(SeekFrom::Start(length.saturating_sub(mark))).map_err(|it| unreadable(&it))?;
-        input.read_to_end(&mut end).map_err(|it| unreadable(&it))?;
-        if end.iter().any(|it| *it != 0) && !self.closed_before_end(input, last.map(|it| it.0))? {
-            return Err(cut_data(entry, length));
         }
         Ok(())
     }
 
-    /// Whether the data block at `at` is closed: the file may have something appended to it. Without a position nothing
-    /// can be said, and the block counts as open.
-    fn closed_before_end<R: Read + Seek>(&self, input: &mut R, at: Option<u64>) -> Result<bool, Fault> {
-        let Some(at) = at else { return Ok(false) };
-        input.seek(SeekFrom::Start(at)).map_err(|it| unreadable(&it))?;
-        let buffered = io::BufReader::with_capacity(64 * 1024, input);
-        let mut reader =
-            Reader { input: buffered.take(u64::MAX), int_size: self.int_size, offset_size: self.offset_size };
-        match reader.walk_block() {
-            Ok(()) => Ok(true),
-            Err(Trouble::Cut | Trouble::Garbled(_) | Trouble::Unknown(_)) => Ok(false),
-            Err(Trouble::Io(error)) => Err(unreadable(&error)),
+    /// Whether the file ends with the mark of a data block's end; large objects have one more of their own.
+    fn ends_in_mark<R: Read + Seek>(&self, input: &mut R, length: u64, open: &BTreeSet<i32>) -> Result<bool, Fault> {
+        let last = self.entries.iter().rfind(|it| open.contains(&it.dump_id));
+        let marks = if last.is_some_and(|it| it.desc == "BLOBS") { 2 } else { 1 };
+        let mut end = Vec::new();
+        input
+            .seek(SeekFrom::Start(length.saturating_sub(marks * (1 + u64::from(self.int_size)))))
+            .and_then(|_| input.read_to_end(&mut end))
+            .map_err(|it| unreadable(&it))?;
+        Ok(end.iter().all(|it| *it == 0))
+    }
+
+    /// Removes from `open` the entries whose data blocks, from this place on, are whole. What follows them, if somebody
+    /// appended something, does no harm to a restore.
+    fn walk<R: Read + Seek>(&self, input: &mut R, from: u64, open: &mut BTreeSet<i32>) -> Result<(), Fault> {
+        input.seek(SeekFrom::Start(from)).map_err(|it| unreadable(&it))?;
+        let input = io::BufReader::with_capacity(64 * 1024, input).take(u64::MAX);
+        let mut reader = Reader { input, int_size: self.int_size, offset_size: self.offset_size };
+        while !open.is_empty() {
+            match reader.walk_block() {
+                Ok(id) => drop(open.remove(&id)),
+                Err(Trouble::Cut | Trouble::Garbled(_) | Trouble::Unknown(_)) => break,
+                Err(Trouble::Io(error)) => return Err(unreadable(&error)),
+            }
         }
+        Ok(())
     }
 }
 
@@ -370,6 +384,7 @@ impl<R: Read> Reader<R> {
             before = format!("after {}", entry.name());
             archive.entries.push(entry);
         }
+        archive.end = TOC_LIMIT - self.input.limit();
         Ok(archive)
     }
 
@@ -420,6 +435,7 @@ impl<R: Read> Reader<R> {
             server_version: self.string()?,
             dump_version: self.string()?,
             entries: Vec::new(),
+            end: 0,
         })
     }
 
@@ -477,11 +493,11 @@ impl<R: Read> Reader<R> {
                 .dependencies
                 .push(id.parse().map_err(|_| Trouble::Garbled(format!("a dependency on {}", short(&id))))?);
         }
-        entry.data = self.data(archive, &entry.desc)?;
+        entry.data = self.data(archive, entry.dump_id, &entry.desc)?;
         Ok(entry)
     }
 
-    fn data(&mut self, archive: &Archive, desc: &str) -> Field<Data> {
+    fn data(&mut self, archive: &Archive, dump_id: i32, desc: &str) -> Field<Data> {
         match archive.layout {
             Layout::Custom => {
                 let state = self.byte()?;
@@ -497,8 +513,9 @@ impl<R: Read> Reader<R> {
             }
             Layout::Tar => match self.string()?.filter(|it| !it.is_empty()) {
                 None => Ok(Data::None),
-                // Before 1.16 the name in the entry may differ from the name of the file.
+                // The name in the entry is not that of the file, in tars and before 1.16; pg_restore makes it up, too.
                 Some(_) if desc == "BLOBS" && archive.version.minor < 16 => Ok(Data::File("blobs.toc".to_owned())),
+                Some(_) if desc == "BLOBS" => Ok(Data::File(format!("blobs_{dump_id}.toc"))),
                 Some(file) if file.contains(['/', '\\', '\0']) || file == ".." => {
                     Err(Trouble::Garbled(format!("a data file named {}", short(&file))))
                 }
@@ -507,20 +524,20 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// One data block of a custom file, to its closing mark.
-    fn walk_block(&mut self) -> Field<()> {
+    /// One data block of a custom file, to its closing mark: the id of its entry.
+    fn walk_block(&mut self) -> Field<i32> {
         let kind = self.byte()?;
-        self.int()?;
+        let id = self.int()?;
         match kind {
-            1 => self.walk_chunks(),
+            1 => self.walk_chunks()?,
             3 => {
                 while self.wide()? != 0 {
                     self.walk_chunks()?;
                 }
-                Ok(())
             }
-            other => Err(Trouble::Garbled(format!("a data block of kind {other}"))),
+            other => return Err(Trouble::Garbled(format!("a data block of kind {other}"))),
         }
+        Ok(id)
     }
 
     fn walk_chunks(&mut self) -> Field<()> {

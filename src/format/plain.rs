@@ -844,3 +844,168 @@ fn date(text: &str) -> Option<&str> {
     let fits = |(it, shape): (u8, &u8)| if *shape == b'0' { it.is_ascii_digit() } else { it == *shape };
     date.bytes().zip(shape).all(fits).then_some(date)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts(sql: &str) -> DumpFacts {
+        read(sql.as_bytes(), usize::MAX).unwrap()
+    }
+
+    fn read(sql: &[u8], piece: usize) -> Result<DumpFacts, Fault> {
+        let mut scanner = Scanner::default();
+        sql.chunks(piece.min(sql.len().max(1))).for_each(|it| scanner.push(it));
+        scanner.finish(Compression::None)
+    }
+
+    fn rows(facts: &DumpFacts) -> BTreeMap<String, Option<u64>> {
+        let tables = facts.contents.tables.iter();
+        tables.map(|it| (format!("{}.{}", it.schema, it.name), it.rows)).collect()
+    }
+
+    #[test]
+    fn rows_are_counted_however_they_are_written() {
+        let cases: &[(&str, Option<u64>)] = &[
+            ("COPY a.t (x) FROM stdin;\n1\n2\n\\N\n\\.\n", Some(3)),
+            ("COPY a.t (x) FROM stdin;\r\n1\r\n2\r\n\\.\r\n", Some(2)),
+            ("COPY a.t FROM stdin;\n\\.\n", Some(0)),
+            ("COPY a.t FROM stdin;\n\n\n\\.", Some(2)),
+            ("COPY a.t FROM stdin;\n\\\\.\n\\.x\n \\.\n\\.\n", Some(3)),
+            ("COPY a.t FROM stdin WITH (FORMAT csv);\n\"1\n2\"\n\\.\n", None),
+            ("COPY a.t TO stdout;\n", None),
+            ("INSERT INTO a.t VALUES (1, 'a;(b'), ((2), ')');", Some(2)),
+            (
+                "INSERT INTO a.t (\"VALUES\", y) VALUES\n\t(1, f(2)),\n\t(3, NULL);\ninsert into a.t values (1);",
+                Some(3),
+            ),
+            ("INSERT INTO a.t VALUES (1);\nINSERT INTO a.t VALUES (2);\n", Some(2)),
+            ("INSERT INTO a.t OVERRIDING SYSTEM VALUE VALUES (1);", Some(1)),
+            ("INSERT INTO a.t DEFAULT VALUES;", Some(1)),
+            ("INSERT INTO a.t VALUES (E'it\\'s; (x)'), ('two''s');", Some(2)),
+            ("INSERT INTO a.t VALUES (1) ON CONFLICT (x) DO NOTHING;", None),
+            ("INSERT INTO a.t SELECT * FROM b;", None),
+            ("CREATE FUNCTION f() RETURNS void AS $$INSERT INTO a.t VALUES (1);$$;CREATE TABLE a.t ();", None),
+            (
+                "CREATE FUNCTION f() RETURNS void BEGIN ATOMIC INSERT INTO a.t VALUES (1); SELECT CASE 1 WHEN 1 THEN 2 END; END;CREATE TABLE a.t ();",
+                None,
+            ),
+            ("CREATE RULE r AS ON INSERT TO x DO (INSERT INTO a.t VALUES (1); SELECT 1); CREATE TABLE a.t ();", None),
+            (
+                "/* /* ; */ INSERT INTO a.t VALUES (9); */ -- ' ;\nCREATE TABLE a.t (); INSERT INTO /* x */ a.t VALUES (1);",
+                Some(1),
+            ),
+            ("SET standard_conforming_strings = off; INSERT INTO a.t VALUES ('\\'), (1;');", Some(1)),
+        ];
+        for (sql, expect) in cases {
+            for piece in [usize::MAX, 1, 3, 7] {
+                let facts = read(sql.as_bytes(), piece).unwrap_or_else(|it| panic!("{sql}: {it:?}"));
+                let found = rows(&facts);
+                assert_eq!(found.get("a.t").copied().flatten(), *expect, "{sql} in pieces of {piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_data_and_strings_say_is_no_statement() {
+        let sql = "--\n-- PostgreSQL database dump\n--\n\
+             COMMENT ON SCHEMA a IS 'x\n-- PostgreSQL database dump complete\nCREATE ROLE evil;';\n\
+             COPY a.t (x) FROM stdin;\nCREATE ROLE evil;\n-- PostgreSQL database dump complete\n\\\\connect evil\n\\.\n\
+             SELECT $a$ $b$ CREATE ROLE evil; $a$, \"CREATE ROLE evil;\" FROM x$1$;CREATE ROLE good;";
+        for piece in [usize::MAX, 1, 5] {
+            let facts = read(sql.as_bytes(), piece).unwrap();
+            assert_eq!(facts.end_marker, Some(false));
+            assert_eq!(rows(&facts), BTreeMap::from([("a.t".to_owned(), Some(3))]));
+            assert_eq!(facts.contents.roles_made, BTreeSet::from(["good".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_text_that_ends_too_early_names_table_and_line() {
+        let cases: &[(&str, &str)] = &[
+            (
+                "SET a = 1;\nCOPY a.t (x) FROM stdin;\n1\n2\n3",
+                "line 5, within the data of table a.t, which begin on line 2",
+            ),
+            ("COPY \"A b\".t FROM stdin;", "line 1, within the data of table A b.t"),
+            ("COPY a.t FROM stdin;\n1\n\\", "within the data of table a.t"),
+            ("INSERT INTO a.t VALUES (1,\n'two", "line 2, within a quoted text that begins on line 2"),
+            ("SELECT 1;\n/* once", "within a comment that begins on line 2"),
+            ("SELECT $x$ a $y$", "within a quoted text that begins on line 1"),
+        ];
+        for (sql, expect) in cases {
+            let fault = read(sql.as_bytes(), 4).unwrap_err();
+            assert_eq!(fault.blame, Blame::Backup);
+            assert!(fault.causes[0].contains(expect), "{:?} lacks {expect:?}", fault.causes);
+        }
+    }
+
+    #[test]
+    fn connections_tell_tables_of_several_databases_apart() {
+        let sql = "--\n-- PostgreSQL database cluster dump\n--\nCREATE ROLE r;\nCREATE DATABASE \"my db\" TABLESPACE = fast;\n\
+             \\connect -reuse-previous=on \"dbname='my db'\"\nCREATE TABLE t ();\nCOPY t FROM stdin;\n1\n\\.\n\
+             \\connect \"a\"\"b\"\nCREATE TABLE s.t ();\n\\connect plain\nCREATE EXTENSION hstore;\n\
+             --\n-- PostgreSQL database cluster dump complete\n--\n";
+        let facts = facts(sql);
+        assert_eq!((facts.format, facts.end_marker), (DumpFormat::Cluster, Some(true)));
+        let tables: Vec<_> =
+            facts.contents.tables.iter().map(|it| (it.database.as_deref(), it.schema.as_str(), it.rows)).collect();
+        assert_eq!(tables, [(Some("my db"), "public", Some(1)), (Some("a\"b"), "s", None)]);
+        assert_eq!(facts.contents.extensions[0].database.as_deref(), Some("plain"));
+        assert_eq!(facts.contents.databases, ["my db"]);
+        assert_eq!(facts.contents.tablespaces, BTreeSet::from(["fast".to_owned()]));
+    }
+
+    #[test]
+    fn a_hand_kept_script_has_no_end_marker_to_ask_for() {
+        let facts = facts("CREATE SCHEMA s;\nCREATE TABLE s.t (x integer)\n");
+        assert_eq!((facts.format, facts.end_marker), (DumpFormat::Plain, None));
+        assert_eq!(rows(&facts), BTreeMap::from([("s.t".to_owned(), None)]));
+    }
+
+    #[test]
+    fn row_security_and_restrict_are_noticed() {
+        let facts =
+            facts("\\restrict abc\nSET row_security = on;\nSET client_encoding = 'LATIN1';\n\\unrestrict abc\n");
+        assert!(facts.restrict && facts.contents.row_security_on);
+        assert_eq!(facts.contents.encoding.as_deref(), Some("LATIN1"));
+    }
+
+    #[test]
+    fn memory_stays_small_however_long_a_line_is() {
+        let mut scanner = Scanner::default();
+        scanner.push(b"INSERT INTO a.t VALUES ('");
+        let long = vec![b'x'; 1 << 20];
+        (0..64).for_each(|_| scanner.push(&long));
+        scanner.push(b"', 2), (3, '");
+        (0..64).for_each(|_| scanner.push(&long));
+        scanner.push(b"');\n-- ");
+        (0..8).for_each(|_| scanner.push(&long));
+        assert!(scanner.head.capacity() + scanner.line.capacity() < 4 * HEAD);
+        scanner.push(b"\n;");
+        assert_eq!(scanner.finish(Compression::None).unwrap().contents.tables[0].rows, Some(2));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn arbitrary_bytes_never_panic_and_pieces_do_not_matter(
+            text in proptest::collection::vec(prop_oneof![
+                Just(b"COPY a.t FROM stdin;\n".to_vec()), Just(b"\\.\n".to_vec()), Just(b"'".to_vec()), Just(b"$x$".to_vec()),
+                Just(b"INSERT INTO a VALUES (".to_vec()), Just(b"(".to_vec()), Just(b");".to_vec()), Just(b"/*".to_vec()),
+                Just(b"*/".to_vec()), Just(b"--".to_vec()), Just(b"\n".to_vec()), Just(b"\\connect x\n".to_vec()),
+                Just(b"\"".to_vec()), Just(b"E'\\".to_vec()), Just(b"CREATE FUNCTION f BEGIN ATOMIC;".to_vec()),
+                proptest::collection::vec(any::<u8>(), 0..12),
+            ], 0..40),
+            piece in 1usize..9,
+        ) {
+            let text = text.concat();
+            prop_assert_eq!(read(&text, piece), read(&text, usize::MAX));
+        }
+    }
+}

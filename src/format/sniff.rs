@@ -235,6 +235,7 @@ fn begins(what: &str, head: &[u8]) -> Fault {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

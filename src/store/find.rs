@@ -36,7 +36,10 @@ pub fn list(pattern: &str) -> Result<Vec<FileSeen>, Fault> {
     let mut walk = Walk {
         matcher,
         depth: if pattern.contains("**") { usize::MAX } else { path.components().count() },
-        hidden: pattern.split('/').any(|it| it.starts_with('.')),
+        hidden: path
+            .components()
+            .skip(base.components().count())
+            .any(|it| it.as_os_str().as_encoded_bytes().starts_with(b".")),
         unfinished: UNFINISHED.iter().any(|it| pattern.ends_with(it)),
         found: Vec::new(),
     };

@@ -6,6 +6,9 @@ mod dump;
 mod find;
 mod pour;
 mod tap;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
