@@ -1,7 +1,7 @@
-//! pg_dump's archives: their header and table of contents, as in a custom file or in the `toc.dat` of a directory or tar.
+//! `pg_dump`'s archives: their header and table of contents, as in a custom file or in the `toc.dat` of a directory or tar.
 //!
-//! The layout is that of ReadHead, ReadToc, ReadInt, ReadStr and ReadOffset in PostgreSQL's
-//! src/bin/pg_dump/pg_backup_archiver.c; format versions 1.12 (PostgreSQL 9.0) to 1.16 (17 and 18) are read. Nothing is
+//! The layout is that of `ReadHead`, `ReadToc`, `ReadInt`, `ReadStr` and `ReadOffset` in `PostgreSQL`'s
+//! `src/bin/pg_dump/pg_backup_archiver.c`; format versions 1.12 (`PostgreSQL` 9.0) to 1.16 (17 and 18) are read. Nothing is
 //! allocated on the word of a length field: buffers grow with the bytes that really come.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,7 +77,7 @@ pub enum Data {
     File(String),
 }
 
-/// Suffixes that pg_restore tries for files of a directory.
+/// Suffixes that `pg_restore` tries for files of a directory.
 pub const SUFFIXES: [&str; 4] = ["", ".gz", ".lz4", ".zst"];
 
 const STRING_LIMIT: usize = 256 << 20;
@@ -145,7 +145,14 @@ impl Archive {
                     match said {
                         Said::Role(role) => drop(contents.roles.insert(role)),
                         Said::Tablespace(name) => drop(contents.tablespaces.insert(name)),
-                        _ => {}
+                        Said::RoleMade(_)
+                        | Said::TablespaceMade(_)
+                        | Said::Schema(_)
+                        | Said::Extension(_)
+                        | Said::Database(_)
+                        | Said::Table { .. }
+                        | Said::Setting { .. }
+                        | Said::LargeObject => {}
                     }
                 }
             }
@@ -326,14 +333,15 @@ pub fn read_tar<R: Read>(input: R) -> Result<Archive, Fault> {
 }
 
 /// A fault for a tar archive that holds no `toc.dat`, by the names of its members.
-pub fn foreign_tar<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Fault {
-    let shown: Vec<&str> = names.clone().take(3).collect();
+pub fn foreign_tar<'a>(names: impl IntoIterator<Item = &'a str>) -> Fault {
+    let names: Vec<&str> = names.into_iter().collect();
+    let shown = &names[..names.len().min(3)];
     let fault = super::sniff::no_dump(format!("it is a tar archive without toc.dat, of {}", shown.join(", ")));
     let base = ["backup_label", "PG_VERSION", "tablespace_map", "global/pg_control", "base/", "pg_wal/"];
-    if names.clone().any(|it| base.contains(&it.trim_start_matches("./"))) {
+    if names.iter().any(|it| base.contains(&it.trim_start_matches("./"))) {
         return fault.hint("it looks like a base backup (pg_basebackup -Ft), which is no dump");
     }
-    if names.clone().any(|it| it.ends_with("/toc.dat")) {
+    if names.iter().any(|it| it.ends_with("/toc.dat")) {
         return fault.hint("somebody packed a directory dump: unpack it, and name the directory that holds toc.dat");
     }
     fault.hint("pg_dump -Ft writes toc.dat first: name the file that it wrote")
@@ -608,10 +616,7 @@ fn short(text: &str) -> String {
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Trouble {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Trouble::Cut,
-            _ => Trouble::Io(error),
-        }
+        if error.kind() == io::ErrorKind::UnexpectedEof { Trouble::Cut } else { Trouble::Io(error) }
     }
 }
 

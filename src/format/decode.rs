@@ -30,7 +30,7 @@ pub fn decoder<'a, R: Read + 'a>(compression: Compression, input: R) -> io::Resu
 
 /// lz4 frames, one after another.
 ///
-/// lz4_flex ends at the first frame's end, and takes an input that ends between blocks for a whole one. So we look
+/// `lz4_flex` ends at the first frame's end, and takes an input that ends between blocks for a whole one. So we look
 /// ourselves at whether the input goes on after a frame, and whether a frame ended because its input did. Each frame gets
 /// a decoder of its own: a used one keeps the buffer size of the frame before.
 enum Lz4<R: Read> {
@@ -99,10 +99,13 @@ impl<R: Read> Read for Lz4<R> {
         loop {
             *self = match std::mem::replace(self, Lz4::Ended) {
                 Lz4::Ended => return Ok(0),
-                Lz4::Between(mut input) => match input.another()? {
-                    true => Lz4::Within(Box::new(FrameDecoder::new(input))),
-                    false => return Ok(0),
-                },
+                Lz4::Between(mut input) => {
+                    if input.another()? {
+                        Lz4::Within(Box::new(FrameDecoder::new(input)))
+                    } else {
+                        return Ok(0);
+                    }
+                }
                 Lz4::Within(mut frame) => {
                     let read = frame.read(buffer)?;
                     if read > 0 || buffer.is_empty() {

@@ -97,6 +97,7 @@ enum Insert {
 
 /// What was learnt so far.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each was seen in the text or was not")]
 struct Facts {
     contents: Contents,
     tables: HashMap<(Option<String>, String, String), usize>,
@@ -160,7 +161,18 @@ impl Scanner {
             State::Comment => self.comment(),
             State::Command => self.command(),
             State::Copy { mark: Some(2 | 3) } => self.end_copy(),
-            _ => {}
+            State::Copy { .. }
+            | State::CopyHead
+            | State::Code
+            | State::Dash
+            | State::Slash
+            | State::Block { .. }
+            | State::String { .. }
+            | State::Escaped
+            | State::StringEnd { .. }
+            | State::Name
+            | State::Tag
+            | State::Dollar { .. } => {}
         }
         if let Some(fault) = self.open_end() {
             return Err(fault);
@@ -360,9 +372,9 @@ impl Scanner {
         self.line.extend_from_slice(&part[..part.len().min(room)]);
         if end.is_some() {
             if self.state == State::Comment {
-                self.comment()
+                self.comment();
             } else {
-                self.command()
+                self.command();
             }
             if self.state != State::Code {
                 return part.len();
@@ -635,7 +647,7 @@ impl Facts {
                 "row_security" => contents.row_security_on |= value == "on",
                 "standard_conforming_strings" => self.escapes = value == "off",
                 "search_path" => {
-                    self.search_path = Some(value).filter(|it| !matches!(it.as_str(), "" | "$user" | "pg_catalog"))
+                    self.search_path = Some(value).filter(|it| !matches!(it.as_str(), "" | "$user" | "pg_catalog"));
                 }
                 _ => {}
             },
@@ -726,7 +738,7 @@ impl Facts {
         }
     }
 
-    /// What pg_dump and pg_dumpall write in comments (_printTocEntry and RestoreArchive in pg_backup_archiver.c).
+    /// What `pg_dump` and `pg_dumpall` write in comments (_printTocEntry and `RestoreArchive` in `pg_backup_archiver.c`).
     fn comment(&mut self, line: &str) {
         match line {
             "PostgreSQL database dump" => self.headers += 1,
@@ -796,8 +808,9 @@ impl Facts {
         };
         let end_marker = match format {
             DumpFormat::Cluster | DumpFormat::Globals => Some(self.cluster_end && self.ends >= self.headers),
-            _ if self.headers > 0 => Some(self.ends >= self.headers),
-            _ => None,
+            DumpFormat::Plain | DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar => {
+                (self.headers > 0).then_some(self.ends >= self.headers)
+            }
         };
         for table in &self.uncounted {
             self.contents.tables[*table].rows = None;

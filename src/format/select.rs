@@ -1,6 +1,6 @@
 //! Which entries of an archive a selective restore needs.
 //!
-//! pg_restore's own `-n` and `-t` take tables without what they depend on and without what hangs on them, so their
+//! `pg_restore`'s own `-n` and `-t` take tables without what they depend on and without what hangs on them, so their
 //! restores rarely succeed. This takes the entries that belong to what was named, and all that those depend on.
 
 use std::collections::BTreeMap;
@@ -220,13 +220,12 @@ impl<'a> Picker<'a> {
 
     /// How much is taken of the parent that a table is attached to.
     fn attached_to(&self, table: &Entry) -> Option<Taken> {
-        let attach =
-            self.entries.iter().filter(|it| it.desc == "TABLE ATTACH" && it.dependencies.contains(&table.dump_id));
-        let parents = attach.flat_map(|it| &it.dependencies).filter(|it| **it != table.dump_id);
-        let is_child = |it: &&Entry| it.tag == table.tag && it.namespace == table.namespace;
-        let mut own = self.entries.iter().filter(|it| it.desc == "TABLE ATTACH").filter(is_child);
-        own.next()?;
-        parents.filter_map(|it| self.state(*it)).max()
+        let own = |it: &&Entry| {
+            let name = it.tag == table.tag && it.namespace == table.namespace;
+            name && it.desc == "TABLE ATTACH" && it.dependencies.contains(&table.dump_id)
+        };
+        let attach = self.entries.iter().find(own)?;
+        attach.dependencies.iter().filter(|it| **it != table.dump_id).filter_map(|it| self.state(*it)).max()
     }
 
     /// How much is taken of the table that a sequence belongs to, as a serial or an identity.
@@ -261,7 +260,15 @@ impl<'a> Picker<'a> {
             // Data are taken with their table or not at all; an ACL of a column follows the ACL of its table.
             let data = matches!(other.desc.as_str(), "TABLE DATA" | "MATERIALIZED VIEW DATA" | "BLOBS");
             if !is_never(other) && !data {
-                self.taken[needed] = self.taken[needed].max(Taken::Defined);
+                // A view shows what its tables hold: without their rows it would be there and say nothing.
+                let shown = self.taken[at] == Taken::Whole && entry.desc.ends_with("VIEW") && is_relation(other);
+                let wanted = if shown { Taken::Whole } else { Taken::Defined };
+                self.taken[needed] = self.taken[needed].max(wanted);
+            }
+        }
+        if needs_operators(entry) {
+            for (at, _) in self.entries.iter().enumerate().filter(|(_, it)| it.desc == "EXTENSION") {
+                self.taken[at] = self.taken[at].max(Taken::Defined);
             }
         }
         let schema = entry.namespace.as_deref().and_then(|it| self.schemas.get(it));
@@ -274,9 +281,19 @@ impl<'a> Picker<'a> {
 /// Whether a part that depends on this does not belong to it: a trigger is part of its table, not of its function.
 fn is_bystander(kind: &str, parent: &Entry) -> bool {
     let mark = MARKS.contains(&kind);
-    let relation = RELATIONS.contains(&parent.desc.as_str());
+    let relation = is_relation(parent);
     let index = matches!(parent.desc.as_str(), "CONSTRAINT" | "INDEX" | "STATISTICS");
     !mark && !relation && !(index && matches!(kind, "STATISTICS DATA" | "INDEX ATTACH"))
+}
+
+fn is_relation(entry: &Entry) -> bool {
+    RELATIONS.contains(&entry.desc.as_str())
+}
+
+/// Whether a constraint uses operators of which `pg_dump` records no dependency: those of `btree_gist`, for example.
+fn needs_operators(entry: &Entry) -> bool {
+    let uses = |it: &str| entry.definition.contains(it);
+    entry.desc == "CONSTRAINT" && (uses(" EXCLUDE USING ") || uses(" WITHOUT OVERLAPS"))
 }
 
 fn is_never(entry: &Entry) -> bool {

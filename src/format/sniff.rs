@@ -14,7 +14,7 @@ pub const HEAD: usize = 4096;
 pub enum Kind {
     /// `PGDMP`
     Custom,
-    /// A tar archive; whether it is pg_dump's own is known once `toc.dat` was found in it.
+    /// A tar archive; whether it is `pg_dump`'s own is known once `toc.dat` was found in it.
     Tar,
     /// SQL for psql.
     Text,
@@ -150,7 +150,7 @@ fn text(head: &[u8]) -> Result<Kind, Fault> {
     }
 }
 
-/// Words that statements of PostgreSQL begin with, and that hand-kept scripts begin with.
+/// Words that statements of `PostgreSQL` begin with, and that hand-kept scripts begin with.
 const WORDS: &[&str] = &[
     "abort",
     "alter",

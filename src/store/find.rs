@@ -18,7 +18,7 @@ const UNFINISHED: [&str; 6] = [".tmp", ".part", ".partial", ".temp", ".crdownloa
 
 /// Files that match a path or a pattern (`*`, `?`, `[…]`, `{…}`, `**`), sorted by path.
 ///
-/// Of directories only those of pg_dump match a pattern; a path may name any. Hidden and unfinished files match only a
+/// Of directories only those of `pg_dump` match a pattern; a path may name any. Hidden and unfinished files match only a
 /// pattern that spells their mark out. Nothing found in a directory that can be read is an empty list; a directory that
 /// is not there or cannot be read is a fault of the host.
 pub fn list(pattern: &str) -> Result<Vec<FileSeen>, Fault> {

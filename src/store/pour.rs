@@ -95,7 +95,7 @@ pub fn scan(path: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault
                 }
                 Err(_) => {
                     outcome =
-                        Err(Fault::new(Blame::Harness, format!("read {}", path.display())).cause("a thread panicked"))
+                        Err(Fault::new(Blame::Harness, format!("read {}", path.display())).cause("a thread panicked"));
                 }
             }
         }

@@ -272,6 +272,14 @@ fn a_selection_is_told_in_dump_ids_and_an_unknown_name_is_explained() {
         let count: u64 = all.contents.entries.values().sum();
         assert!(ids.len() > 20 && (ids.len() as u64) < count / 2, "pg{major}: {} of {count}", ids.len());
     }
+    let count = |schemas: &[&str], tables: &[&str]| {
+        let own = |it: &[&str]| it.iter().map(ToString::to_string).collect();
+        let selection = Selection { schemas: own(schemas), tables: own(tables) };
+        selected(&of(15, "shop.dump"), &selection).unwrap().contents.selected.unwrap().len()
+    };
+    assert_eq!(count(&[], &["MixedCase.a.b"]), count(&[], &["\"MixedCase\".\"a.b\""]));
+    assert!(count(&[], &["shop.event_2026_click"]) < count(&[], &["shop.event_2026"]));
+    assert!(count(&[], &["shop.event_2026"]) < count(&[], &["shop.event"]));
     for (wrong, near) in [("shop.custmer", "shop.customer"), ("Maße_", "Maße")] {
         let selection = Selection { schemas: Vec::new(), tables: vec![wrong.into()] };
         let fault = selected(&of(15, "shop.dump"), &selection).unwrap_err();
@@ -409,7 +417,7 @@ fn who_may_read_a_file_depends_on_the_directories_above() {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("x");
     fs::write(&file, "x").unwrap();
-    let mut seen = |directory: u32, mode: u32| {
+    let seen = |directory: u32, mode: u32| {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(directory)).unwrap();
         (look(&file).unwrap().world_readable, look(scratch.path()).unwrap().world_readable)
