@@ -3,6 +3,13 @@
 //! Everything in here is fed bytes (or a `std::io::Read`) by `store` and gives bytes or facts. Nothing is guessed by
 //! trying a program on a file: the format is read from the bytes.
 
+pub mod archive;
+pub mod decode;
+pub mod plain;
+pub mod select;
+pub mod sniff;
+mod sql;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
@@ -27,7 +34,7 @@ pub enum DumpFormat {
 }
 
 impl DumpFormat {
-    /// As PostgreSQL's documentation calls it.
+    /// As `PostgreSQL`'s documentation calls it.
     pub const fn name(self) -> &'static str {
         match self {
             DumpFormat::Custom => "custom",
@@ -39,7 +46,7 @@ impl DumpFormat {
         }
     }
 
-    /// Archives are read by pg_restore; everything else is SQL for psql.
+    /// Archives are read by `pg_restore`; everything else is SQL for psql.
     pub const fn is_archive(self) -> bool {
         match self {
             DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar => true,
@@ -48,7 +55,7 @@ impl DumpFormat {
     }
 }
 
-/// A compression of the whole file, outside of what pg_dump itself compressed.
+/// A compression of the whole file, outside of what `pg_dump` itself compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
@@ -69,7 +76,7 @@ pub struct DumpFacts {
     /// The archive's own format version (1.14 …), for `custom`, `directory` and `tar`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archive_version: Option<ArchiveVersion>,
-    /// The compression that pg_dump used inside the archive: `none`, `gzip`, `lz4`, `zstd`, with its level if recorded.
+    /// The compression that `pg_dump` used inside the archive: `none`, `gzip`, `lz4`, `zstd`, with its level if recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archive_compression: Option<String>,
     /// When the dump began, as recorded: `YYYY-MM-DD HH:MM:SS`, in the zone of the machine that dumped, which no dump records.
@@ -82,19 +89,19 @@ pub struct DumpFacts {
     /// `17.11 (Debian 17.11-1)`: the server that was dumped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
-    /// The pg_dump that wrote it.
+    /// The `pg_dump` that wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dump_version: Option<String>,
     /// A plain dump starts with `\restrict`: psql older than August 2025 cannot read it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub restrict: bool,
-    /// A plain dump that has pg_dump's header must end with its end marker. None where there is no header.
+    /// A plain dump that has `pg_dump`'s header must end with its end marker. None where there is no header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_marker: Option<bool>,
     pub contents: Contents,
 }
 
-/// `K_VERS_MAJOR.K_VERS_MINOR` of pg_backup_archiver.h.
+/// `K_VERS_MAJOR.K_VERS_MINOR` of `pg_backup_archiver.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct ArchiveVersion {
     pub major: u8,
@@ -105,10 +112,10 @@ pub struct ArchiveVersion {
 /// What a dump holds, from its table of contents or from its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Contents {
-    /// Number of entries by kind, as pg_restore -l names them (`TABLE`, `TABLE DATA`, `INDEX` …). For plain text, by the
-    /// kind in pg_dump's own comments, where it wrote them.
+    /// Number of entries by kind, as `pg_restore` -l names them (`TABLE`, `TABLE DATA`, `INDEX` …). For plain text, by the
+    /// kind in `pg_dump`'s own comments, where it wrote them.
     pub entries: BTreeMap<String, u64>,
-    /// Databases that the dump itself creates (pg_dumpall, `pg_dump -C`).
+    /// Databases that the dump itself creates (`pg_dumpall`, `pg_dump -C`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<String>,
     pub schemas: Vec<String>,
@@ -116,13 +123,13 @@ pub struct Contents {
     pub extensions: Vec<Extension>,
     /// Every role that the dump refers to: owners, grantees, grantors, policies' roles, `SET SESSION AUTHORIZATION`.
     pub roles: BTreeSet<String>,
-    /// Roles that the dump itself creates (pg_dumpall, globals).
+    /// Roles that the dump itself creates (`pg_dumpall`, globals).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub roles_made: BTreeSet<String>,
-    /// Tablespaces that the dump refers to, other than pg_default and pg_global.
+    /// Tablespaces that the dump refers to, other than `pg_default` and `pg_global`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tablespaces: BTreeSet<String>,
-    /// Tablespaces that the dump itself creates (pg_dumpall, globals).
+    /// Tablespaces that the dump itself creates (`pg_dumpall`, globals).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tablespaces_made: BTreeSet<String>,
     /// The archive's own `CREATE DATABASE` statement, from its DATABASE entry.
@@ -159,6 +166,7 @@ pub struct Table {
     pub schema: String,
     pub name: String,
     /// Whether the dump has a data entry for it (an empty table has one; one left out by `--exclude-table-data` has not).
+    /// True for partitioned tables, which hold no rows of their own and therefore have no data entry.
     pub data: bool,
     /// Rows in the dump, where they were counted (plain text).
     #[serde(default, skip_serializing_if = "Option::is_none")]

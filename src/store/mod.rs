@@ -2,14 +2,22 @@
 //!
 //! Functions in here block; callers run them on blocking threads and stop them by a [`Stop`].
 
-use std::ops::ControlFlow;
-use std::path::Path;
+mod dump;
+mod find;
+mod pour;
+mod tap;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::fault::Fault;
-use crate::format::{Compression, DumpFacts, Selection};
 use crate::recipe::FileSeen;
+
+pub use dump::dump_facts;
+pub use find::{list, look, read_text};
+pub use pour::{copy, pour, scan};
 
 /// Told to stop from another thread; looked at every 64 KiB.
 #[derive(Clone, Debug, Default)]

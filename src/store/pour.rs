@@ -1,0 +1,199 @@
+//! Reading all bytes of a backup once, with their digest.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use sha2::{Digest, Sha256};
+
+use super::find::{Found, files, look};
+use super::tap::{CHUNK, Tap, hex, metadata};
+use super::{OnBytes, Poured, Stop};
+use crate::fault::{Blame, Fault};
+use crate::format::{Compression, decode};
+
+/// Streams the decoded bytes of a file to `sink`, in chunks of at most 64 KiB, and digests the stored ones.
+pub fn pour(
+    path: &Path,
+    compression: Compression,
+    sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    stop: &Stop,
+    on_bytes: OnBytes,
+) -> Result<Poured, Fault> {
+    let mut tap = Tap::open(path, stop, on_bytes)?.digesting();
+    let mut cut_short = false;
+    let outcome = (|| {
+        let mut decoder = decode::decoder(compression, &mut tap)?;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let read = decoder.read(&mut buffer)?;
+            if read == 0 {
+                return Ok(());
+            }
+            if sink(&buffer[..read]).is_break() {
+                cut_short = true;
+                return Ok(());
+            }
+        }
+    })();
+    outcome.map_err(|it| tap.blame(&it))?;
+    if !cut_short {
+        tap.drain()?;
+    }
+    Ok(Poured { bytes: tap.bytes, sha256: tap.sha256(), seen: look(path)?, cut_short })
+}
+
+/// Digests a file, or all files of a directory, without a receiver.
+pub fn scan(path: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault> {
+    if !metadata(path)?.is_dir() {
+        return pour(path, Compression::None, &mut |_| ControlFlow::Continue(()), stop, on_bytes);
+    }
+    let files = plain_files(path)?;
+    let next = AtomicUsize::new(0);
+    let (tell, told) = mpsc::channel::<Result<u64, Fault>>();
+    let mut digests = vec![String::new(); files.len()];
+    let outcome = std::thread::scope(|scope| {
+        let work = |tell: mpsc::Sender<Result<u64, Fault>>| {
+            let mut digests = Vec::new();
+            while let Some(found) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match digest(found, stop, &tell) {
+                    Ok(sha256) => digests.push((found, sha256)),
+                    Err(fault) => {
+                        // The other thread ends, too: there is no file left for it.
+                        next.store(files.len(), Ordering::Relaxed);
+                        let _ = tell.send(Err(fault));
+                        break;
+                    }
+                }
+            }
+            digests
+        };
+        let workers = [tell.clone(), tell].map(|it| scope.spawn(move || work(it)));
+        let mut bytes = 0;
+        let mut outcome = Ok(());
+        for it in told {
+            match it {
+                Ok(more) => {
+                    bytes += more;
+                    on_bytes(bytes);
+                }
+                Err(fault) => outcome = Err(fault),
+            }
+        }
+        for worker in workers {
+            match worker.join() {
+                Ok(done) => {
+                    for (found, sha256) in done {
+                        if let Some(at) = files.iter().position(|it| std::ptr::eq(it, found)) {
+                            digests[at] = sha256;
+                        }
+                    }
+                }
+                Err(_) => {
+                    outcome =
+                        Err(Fault::new(Blame::Harness, format!("read {}", path.display())).cause("a thread panicked"));
+                }
+            }
+        }
+        outcome.map(|()| bytes)
+    });
+    let bytes = outcome?;
+    Ok(Poured { bytes, sha256: of_directory(&files, &digests), seen: look(path)?, cut_short: false })
+}
+
+fn digest(found: &Found, stop: &Stop, tell: &mpsc::Sender<Result<u64, Fault>>) -> Result<String, Fault> {
+    let mut before = 0;
+    let mut on_bytes = |bytes| {
+        let _ = tell.send(Ok(bytes - before));
+        before = bytes;
+    };
+    let mut tap = Tap::open(&found.path, stop, &mut on_bytes)?.digesting();
+    tap.drain()?;
+    Ok(tap.sha256())
+}
+
+/// See `recipe::Output::sha256`: what `sha256sum` prints for the files, digested.
+fn of_directory(files: &[Found], digests: &[String]) -> String {
+    let mut whole = Sha256::new();
+    for (found, sha256) in files.iter().zip(digests) {
+        whole.update(format!("{sha256}  {}\n", found.name));
+    }
+    hex(&whole.finalize())
+}
+
+/// The files of a directory. Links could lead out of the backup, so they are refused; so is what is no file.
+fn plain_files(directory: &Path) -> Result<Vec<Found>, Fault> {
+    let mut found = files(directory)?;
+    found.retain(|it| !it.metadata.is_dir());
+    match found.iter().find(|it| !it.metadata.is_file()) {
+        None => Ok(found),
+        Some(odd) => Err(Fault::new(Blame::Scenario, format!("read {}", directory.display()))
+            .cause(format!(
+                "{} in it is {}",
+                odd.name,
+                if odd.metadata.is_symlink() { "a symbolic link" } else { "no file" }
+            ))
+            .hint(
+                "put a copy of the file in the link's place: links could lead out of the backup and are not followed",
+            )),
+    }
+}
+
+/// Copies a file or a directory to a place where nothing is yet, readable for all.
+pub fn copy(path: &Path, to: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault> {
+    if !metadata(path)?.is_dir() {
+        let (bytes, sha256) = copy_file(path, to, stop, on_bytes)?;
+        return Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false });
+    }
+    let files = plain_files(path)?;
+    make_directory(to)?;
+    let mut total = 0;
+    let mut digests = Vec::new();
+    for found in &files {
+        let target = to.join(&found.name);
+        if let Some(parent) = target.parent().filter(|it| !it.is_dir()) {
+            make_directory(parent)?;
+        }
+        let (bytes, sha256) = copy_file(&found.path, &target, stop, &mut |bytes| on_bytes(total + bytes))?;
+        total += bytes;
+        digests.push(sha256);
+    }
+    Ok(Poured { bytes: total, sha256: of_directory(&files, &digests), seen: look(path)?, cut_short: false })
+}
+
+fn make_directory(path: &Path) -> Result<(), Fault> {
+    // A mode in `create` is subject to the umask; the server's user must get in whatever that is.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .and_then(|()| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)))
+        .map_err(|it| unwritable(path, &it))
+}
+
+fn copy_file(path: &Path, to: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<(u64, String), Fault> {
+    let mut tap = Tap::open(path, stop, on_bytes)?.digesting();
+    let mut target: File =
+        OpenOptions::new().write(true).create_new(true).mode(0o644).open(to).map_err(|it| unwritable(to, &it))?;
+    target.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(|it| unwritable(to, &it))?;
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let read = tap.read(&mut buffer).map_err(|it| tap.blame(&it))?;
+        if read == 0 {
+            return Ok((tap.bytes, tap.sha256()));
+        }
+        target.write_all(&buffer[..read]).map_err(|it| unwritable(to, &it))?;
+    }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Fault {
+    let fault = Fault::new(Blame::Host, format!("write {}", path.display())).cause(error.to_string());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => fault.hint("make room on that disk"),
+        _ => fault,
+    }
+}
