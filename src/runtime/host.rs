@@ -1,0 +1,345 @@
+//! What this machine is, and what stands in the way of drills on it.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::sys::statvfs::statvfs;
+
+use super::local::Local;
+use super::processes;
+use crate::recipe::HostFacts;
+
+/// Writes that the fsync figure is the median of.
+const FSYNC_TRIES: usize = 5;
+/// Above this a commit waits visibly, and the restore of a real cluster with it.
+const FSYNC_SLOW_MICROS: u64 = 20_000;
+const DISK_POOR_BYTES: u64 = 10 << 30;
+const SHM_POOR_BYTES: u64 = 256 << 20;
+const MEMORY_POOR_BYTES: u64 = 2 << 30;
+
+/// What was measured on. Blocks for the five writes.
+pub(crate) fn host_facts(base: &Path) -> HostFacts {
+    let hostname = nix::unistd::gethostname().map(|it| it.to_string_lossy().into_owned());
+    HostFacts {
+        hostname: hostname.unwrap_or_default(),
+        os: os_name(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        architecture: std::env::consts::ARCH.to_owned(),
+        cpus: cpus(),
+        memory_bytes: memory_bytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
+        fsync_micros: fsync_micros(base),
+    }
+}
+
+fn os_name(release: &str) -> String {
+    let name = release.lines().find_map(|it| it.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| std::env::consts::OS.to_owned(), |it| it.trim_matches('"').to_owned())
+}
+
+/// Those that this process may use, which a container's quota can make fewer than the machine's.
+fn cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |it| u32::try_from(it.get()).unwrap_or(u32::MAX))
+}
+
+fn memory_bytes(meminfo: &str) -> u64 {
+    let line = meminfo.lines().find_map(|it| it.strip_prefix("MemTotal:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().map_or(0, |kib: u64| kib * 1024)
+}
+
+/// Median of a few 8 KiB write + fsync: a page and its flush, as a commit does it. None where nothing can be written.
+pub(crate) fn fsync_micros(base: &Path) -> Option<u64> {
+    let mut file: File = tempfile::tempfile_in(base).ok()?;
+    let mut times: Vec<u64> = Vec::new();
+    for _ in 0..FSYNC_TRIES {
+        let began = Instant::now();
+        file.write_all(&[0x5a; 8 << 10]).ok()?;
+        file.sync_all().ok()?;
+        times.push(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+    }
+    times.sort_unstable();
+    times.get(FSYNC_TRIES / 2).copied()
+}
+
+/// Bytes of a file system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Disk {
+    /// That an ordinary user may still fill.
+    pub(crate) free: u64,
+    pub(crate) total: u64,
+}
+
+pub(crate) fn disk(path: &Path) -> Option<Disk> {
+    let seen = statvfs(path).ok()?;
+    let unit = seen.fragment_size();
+    Some(Disk { free: seen.blocks_available() * unit, total: seen.blocks() * unit })
+}
+
+/// One row of `pgdrill doctor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Diagnosis {
+    pub(crate) name: String,
+    pub(crate) state: State,
+    pub(crate) seen: String,
+    /// What to do about it.
+    pub(crate) advice: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum State {
+    Good,
+    /// Drills work, but slower, or with less proof.
+    Poor,
+    Missing,
+}
+
+impl Diagnosis {
+    fn good(name: &str, seen: impl Into<String>) -> Diagnosis {
+        Diagnosis { name: name.to_owned(), state: State::Good, seen: seen.into(), advice: None }
+    }
+
+    fn bad(name: &str, state: State, seen: impl Into<String>, advice: impl Into<String>) -> Diagnosis {
+        Diagnosis { name: name.to_owned(), state, seen: seen.into(), advice: Some(advice.into()) }
+    }
+}
+
+/// What the local runtime and the disk are good for. `base`: where scratch directories are made.
+pub(crate) async fn doctor(local: &Local, base: &Path) -> Vec<Diagnosis> {
+    let mut rows = vec![programs(local), namespaces(local, base).await];
+    rows.extend([scratch_disk(base), file_system(base), fsync(base), shared_memory()]);
+    rows.extend([memory(), processors()]);
+    rows
+}
+
+fn programs(local: &Local) -> Diagnosis {
+    let name = "PostgreSQL programs";
+    let majors = local.majors();
+    if majors.is_empty() {
+        let advice = "Install a server package (postgresql on Debian), or name its directory in PGDRILL_BINDIR. \
+                      Not needed where a container engine answers.";
+        return Diagnosis::bad(name, State::Missing, "none found", advice);
+    }
+    let found: Vec<String> = majors.values().map(|it| format!("{} in {}", it.version, it.bindir.display())).collect();
+    Diagnosis::good(name, found.join(", "))
+}
+
+async fn namespaces(local: &Local, base: &Path) -> Diagnosis {
+    let name = "namespaces";
+    match local.isolation(base).await {
+        Ok(lacks) if lacks.is_empty() => Diagnosis::good(name, "network, processes, files and user of its own"),
+        Ok(lacks) => {
+            let advice = "Local rooms work without these; the report states what was not enforced.";
+            Diagnosis::bad(name, State::Poor, format!("not granted: {}", lacks.join("; ")), advice)
+        }
+        Err(fault) => Diagnosis::bad(name, State::Missing, fault.line(), fault.hint.unwrap_or_default()),
+    }
+}
+
+fn scratch_disk(base: &Path) -> Diagnosis {
+    let (name, path) = ("scratch disk", base.display());
+    match disk(base) {
+        None => Diagnosis::bad(
+            name,
+            State::Missing,
+            format!("{path} cannot be seen"),
+            "Set TMPDIR to a directory that exists.",
+        ),
+        Some(Disk { free, .. }) if free < DISK_POOR_BYTES => {
+            let advice = "Set TMPDIR to a disk with room for the restored cluster and its WAL.";
+            Diagnosis::bad(name, State::Poor, format!("{} free in {path}", human(free)), advice)
+        }
+        Some(Disk { free, .. }) => Diagnosis::good(name, format!("{} free in {path}", human(free))),
+    }
+}
+
+fn file_system(base: &Path) -> Diagnosis {
+    let name = "scratch file system";
+    match processes::filesystem(base).as_deref() {
+        Some(kind @ ("tmpfs" | "ramfs")) => {
+            let advice = "Set TMPDIR to a disk like production's: times on a memory file system prove no RTO.";
+            Diagnosis::bad(name, State::Poor, kind, advice)
+        }
+        Some(kind @ ("nfs" | "nfs4" | "cifs" | "9p" | "fuse" | "virtiofs")) => {
+            let advice = "Set TMPDIR to a local disk: times on a shared file system are those of the network.";
+            Diagnosis::bad(name, State::Poor, kind, advice)
+        }
+        Some(kind) => Diagnosis::good(name, kind),
+        None => Diagnosis::bad(name, State::Poor, "unknown", "See that /proc/self/mountinfo can be read."),
+    }
+}
+
+fn fsync(base: &Path) -> Diagnosis {
+    let name = "fsync latency";
+    match fsync_micros(base) {
+        None => {
+            let advice = format!("See that {} can be written, or set TMPDIR.", base.display());
+            Diagnosis::bad(name, State::Missing, "nothing could be written", advice)
+        }
+        Some(micros) if micros > FSYNC_SLOW_MICROS => {
+            let advice = "Use a faster disk for TMPDIR; restores that wait for every flush are slower than production.";
+            Diagnosis::bad(name, State::Poor, millis(micros), advice)
+        }
+        Some(micros) => Diagnosis::good(name, millis(micros)),
+    }
+}
+
+fn millis(micros: u64) -> String {
+    format!("{}.{} ms for 8 KiB", micros / 1000, micros % 1000 / 100)
+}
+
+fn shared_memory() -> Diagnosis {
+    let name = "/dev/shm";
+    match disk(Path::new("/dev/shm")) {
+        None => Diagnosis::bad(name, State::Poor, "absent", "Mount a tmpfs at /dev/shm: parallel queries need it."),
+        Some(Disk { total, .. }) if total < SHM_POOR_BYTES => {
+            let advice = "Give the container that pgdrill runs in more (docker run --shm-size 1g).";
+            Diagnosis::bad(name, State::Poor, human(total), advice)
+        }
+        Some(Disk { total, .. }) => Diagnosis::good(name, human(total)),
+    }
+}
+
+fn memory() -> Diagnosis {
+    let name = "memory";
+    let machine = memory_bytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
+    let limit = cgroup_memory_limit().filter(|it| *it < machine);
+    let seen = match limit {
+        Some(limit) => format!("{} (control group) of {}", human(limit), human(machine)),
+        None => format!("{}, no limit by a control group", human(machine)),
+    };
+    if limit.unwrap_or(machine) < MEMORY_POOR_BYTES {
+        return Diagnosis::bad(
+            name,
+            State::Poor,
+            seen,
+            "Give pgdrill 2 GiB or more, or restores may be killed for memory.",
+        );
+    }
+    Diagnosis::good(name, seen)
+}
+
+/// The nearest limit of this process's control group and those above it.
+fn cgroup_memory_limit() -> Option<u64> {
+    let limits = memory_groups().into_iter().filter_map(|group| {
+        let text = fs::read_to_string(group.join("memory.max"));
+        let text = text.or_else(|_| fs::read_to_string(group.join("memory.limit_in_bytes"))).ok()?;
+        text.trim().parse::<u64>().ok()
+    });
+    limits.min()
+}
+
+/// How many processes of our control group were killed for memory so far, by its own limit or the machine's.
+///
+/// /proc/vmstat counts the kills of the whole machine, other people's containers among them: only for want of better.
+pub(crate) fn oom_kills() -> u64 {
+    let count = |text: &str| text.lines().find_map(|it| it.strip_prefix("oom_kill ")?.trim().parse().ok());
+    let ours = memory_groups().into_iter().find_map(|group| {
+        let text = fs::read_to_string(group.join("memory.events"));
+        count(&text.or_else(|_| fs::read_to_string(group.join("memory.oom_control"))).ok()?)
+    });
+    ours.or_else(|| count(&fs::read_to_string("/proc/vmstat").ok()?)).unwrap_or(0)
+}
+
+/// This process's control group for memory, version 2 or 1, and those above it.
+fn memory_groups() -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    text.lines()
+        .filter_map(parse_group)
+        .flat_map(|(root, path)| {
+            // In a container the path may be the host's, of which only the root is there.
+            let groups: Vec<PathBuf> = Path::new(path).ancestors().map(|it| Path::new(root).join(it)).collect();
+            groups
+        })
+        .collect()
+}
+
+/// Mount point and path of a memory group, from a line of /proc/self/cgroup; see cgroups(7).
+fn parse_group(line: &str) -> Option<(&'static str, &str)> {
+    let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+    let root = match controllers {
+        "" => "/sys/fs/cgroup",
+        it if it.split(',').any(|it| it == "memory") => "/sys/fs/cgroup/memory",
+        _ => return None,
+    };
+    Some((root, path.trim_start_matches('/')))
+}
+
+fn processors() -> Diagnosis {
+    let name = "processors";
+    let cpus = cpus();
+    if cpus < 2 {
+        return Diagnosis::bad(
+            name,
+            State::Poor,
+            cpus.to_string(),
+            "Give pgdrill two or more: restores run in parallel.",
+        );
+    }
+    Diagnosis::good(name, cpus.to_string())
+}
+
+/// `1.5 GiB`; whole numbers below a mebibyte.
+fn human(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    let unit = units.into_iter().find(|(_, size)| bytes >= *size);
+    unit.map_or_else(
+        || format!("{bytes} B"),
+        |(name, size)| format!("{}.{} {name}", bytes / size, bytes % size * 10 / size),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_described() {
+        let facts = host_facts(&std::env::temp_dir());
+        assert!(!facts.kernel.is_empty() && !facts.os.is_empty() && !facts.hostname.is_empty(), "{facts:?}");
+        assert!(facts.cpus >= 1 && facts.memory_bytes > 1 << 20 && facts.fsync_micros.is_some(), "{facts:?}");
+    }
+
+    #[test]
+    fn a_machine_that_says_little_is_still_described() {
+        assert_eq!(
+            os_name("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
+            "Debian GNU/Linux 12 (bookworm)"
+        );
+        assert_eq!(os_name(""), std::env::consts::OS);
+        assert_eq!(memory_bytes("MemTotal:       24684092 kB\nMemFree: 1 kB\n"), 24_684_092 * 1024);
+        assert_eq!(memory_bytes("MemTotal: lots\n"), 0);
+        assert_eq!(fsync_micros(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn a_memory_file_system_is_no_place_for_times() {
+        assert_eq!(file_system(Path::new("/proc")).state, State::Good);
+        if processes::filesystem(Path::new("/dev/shm")).as_deref() == Some("tmpfs") {
+            assert_eq!(file_system(Path::new("/dev/shm")).state, State::Poor);
+        }
+        assert_eq!(scratch_disk(Path::new("/nowhere")).state, State::Missing);
+    }
+
+    #[test]
+    fn memory_groups_of_both_versions_are_found() {
+        let cases = [
+            ("0::/user.slice/a", Some(("/sys/fs/cgroup", "user.slice/a"))),
+            ("4:memory:/docker/x", Some(("/sys/fs/cgroup/memory", "docker/x"))),
+            ("9:cpu,memory:/", Some(("/sys/fs/cgroup/memory", ""))),
+            ("8:pids:/", None),
+            ("nonsense", None),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(parse_group(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_by_people() {
+        let cases = [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (256 << 20, "256.0 MiB"), (3 << 29, "1.5 GiB")];
+        for (bytes, text) in cases {
+            assert_eq!(human(bytes), text);
+        }
+    }
+}
