@@ -7,7 +7,7 @@ use super::collect::At;
 use super::convert::{Converter, strings};
 use super::csv;
 use super::problem::{Mistake, Span, nearest};
-use super::units::{Length, Slack, Text, Value};
+use super::units::{Length, Slack, Text, Value, without_only};
 use super::wire::{WireCheck, WireExists, WireExpect, WireExpectKeys, WireExtension, WireQuery, WireRows};
 use crate::check::{Check, Count, Exists, Expect, Kind, Query, Rows, Scalar, Severity, Table, Tolerance};
 
@@ -63,9 +63,10 @@ impl Converter<'_> {
                 let expect = self.count(&it, wire.span)?;
                 let WireRows { name, table, filter, database, role, timeout, severity, .. } = it;
                 let filter = filter.map(|it| it.0);
+                let counted = without_only(&table.0);
                 let default = match &filter {
-                    Some(filter) => format!("rows in {} where {}", table.0, short(filter)),
-                    None => format!("rows in {}", table.0),
+                    Some(filter) => format!("rows in {counted} where {}", short(filter)),
+                    None => format!("rows in {counted}"),
                 };
                 let kind = Kind::Rows(Rows { table: table.0, filter, expect });
                 unnamed(name, default, Asked { database, role, timeout, severity }, kind)
@@ -80,7 +81,7 @@ impl Converter<'_> {
                 let WireExists { name, database, role, timeout, severity, .. } = it;
                 let extensions = it.extensions.into_iter().flatten();
                 let exists = Exists {
-                    schemas: strings(it.schemas),
+                    schemas: it.schemas.into_iter().flatten().map(|it| it.0).collect(),
                     tables: it.tables.into_iter().flatten().map(|it| it.0).collect(),
                     columns: it.columns.into_iter().flatten().map(|it| it.0).collect(),
                     indexes: it.indexes.into_iter().flatten().map(|it| it.0).collect(),

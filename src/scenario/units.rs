@@ -67,8 +67,14 @@ from_text!(
     /// A regular expression that compiles.
     Pattern(String), pattern, { "type": "string", "format": "regex" });
 from_text!(
-    /// The name of a table or view, as SQL writes it.
+    /// The name of a table or view whose rows are counted, as SQL writes it; `only` may stand before it.
     TableName(String), table_name, { "type": "string", "examples": ["shop.orders", "shop.\"Order Items\""] });
+from_text!(
+    /// The name of a table, view or index, as SQL writes it.
+    RelationName(String), relation_name, { "type": "string", "examples": ["shop.orders", "shop.\"Order Items\""] });
+from_text!(
+    /// The name of a schema, as SQL writes it.
+    SchemaName(String), schema_name, { "type": "string", "examples": ["shop", "\"Größen\""] });
 from_text!(
     /// The name of a column with its table, as SQL writes it.
     ColumnName(String), column_name, { "type": "string", "examples": ["shop.orders.id"] });
@@ -188,10 +194,29 @@ fn pattern(text: &str) -> Result<String, String> {
 }
 
 fn table_name(text: &str) -> Result<String, String> {
-    match split_name(text)?.len() {
+    match split_name(without_only(text))?.len() {
         1 | 2 => Ok(text.trim().to_owned()),
         _ => Err(format!("`{text}` is not a table's name\nwrite `schema.table`; a dot within a name needs double quotes")),
     }
+}
+
+/// `only shop.orders` is shop.orders, without the tables that inherit from it.
+pub(super) fn without_only(text: &str) -> &str {
+    match text.trim().split_at_checked(5) {
+        Some((only, table)) if only.eq_ignore_ascii_case("only ") => table.trim_start(),
+        Some(_) | None => text.trim(),
+    }
+}
+
+fn schema_name(text: &str) -> Result<String, String> {
+    match split_name(text)?.len() {
+        1 => Ok(text.trim().to_owned()),
+        _ => Err(format!("`{text}` is not a schema's name\na dot within a name needs double quotes")),
+    }
+}
+
+fn relation_name(text: &str) -> Result<String, String> {
+    if without_only(text) == text.trim() { table_name(text) } else { Err("`only` belongs to `rows`".to_owned()) }
 }
 
 fn column_name(text: &str) -> Result<String, String> {

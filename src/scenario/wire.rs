@@ -12,7 +12,7 @@ use serde::Deserialize as DeriveDeserialize;
 use super::Scope;
 use super::collect::{At, Unsupported, VALUE};
 use super::units::{
-    ColumnName, Day, Length, Pattern, Phases, Positive, Size, Slack, TableName, Text, Value, Zone, given,
+    ColumnName, Day, Length, Pattern, Phases, Positive, RelationName, SchemaName, Size, Slack, TableName, Text, Value, Zone, given,
 };
 use crate::check::Severity;
 use crate::recipe::RuntimeChoice;
@@ -304,7 +304,7 @@ pub(super) enum WireCheck {
 pub(super) struct WireRows {
     /// Unique within the drill. Default: from the table.
     pub(super) name: Option<At<Text>>,
-    /// `schema.table`, quoted as SQL wants it.
+    /// `schema.table`, quoted as SQL wants it. `only schema.table` leaves out tables that inherit from it.
     pub(super) table: TableName,
     /// Count only rows for which this SQL condition is true.
     #[serde(rename = "where")]
@@ -353,19 +353,19 @@ pub(super) struct WireQuery {
 pub(super) struct WireExists {
     /// Unique within the drill. Default: `objects exist`.
     pub(super) name: Option<At<Text>>,
-    /// Schemas.
-    pub(super) schemas: Option<Vec<Text>>,
+    /// Schemas, quoted as SQL wants it.
+    pub(super) schemas: Option<Vec<SchemaName>>,
     /// Tables, views, materialized views: `schema.table`, quoted as SQL wants it.
-    pub(super) tables: Option<Vec<TableName>>,
+    pub(super) tables: Option<Vec<RelationName>>,
     /// `schema.table.column`, quoted as SQL wants it.
     pub(super) columns: Option<Vec<ColumnName>>,
     /// `schema.index`, quoted as SQL wants it.
-    pub(super) indexes: Option<Vec<TableName>>,
+    pub(super) indexes: Option<Vec<RelationName>>,
     /// `schema.function(integer, text)`, or without its arguments.
     pub(super) functions: Option<Vec<Text>>,
     /// Extensions: a name, or `{name: version}`.
     pub(super) extensions: Option<Vec<WireExtension>>,
-    /// Roles.
+    /// Roles, quoted as SQL wants it.
     pub(super) roles: Option<Vec<Text>>,
     /// Where to ask. Default: the restored database.
     pub(super) database: Option<Text>,
@@ -481,7 +481,7 @@ pub(super) struct WireExpectKeys {
     pub(super) rows_file: Option<At<Text>>,
     /// With `rows` or `rows_file`: whether their order matters. Default: false.
     pub(super) ordered: Option<At<bool>>,
-    /// With `rows`: the names of the columns.
+    /// With `rows`: names of the columns, for readers. Each row must have as many values; the names are not compared.
     pub(super) columns: Option<At<Vec<Text>>>,
 }
 
