@@ -7,7 +7,7 @@ use super::collect::At;
 use super::convert::{Converter, strings};
 use super::csv;
 use super::problem::{Mistake, Span, nearest};
-use super::units::{Length, Slack, Text, Value, without_only};
+use super::units::{Length, Name, Slack, Text, Value, without_only};
 use super::wire::{WireCheck, WireExists, WireExpect, WireExpectKeys, WireExtension, WireQuery, WireRows};
 use crate::check::{Check, Count, Exists, Expect, Kind, Query, Rows, Scalar, Severity, Table, Tolerance};
 
@@ -60,7 +60,7 @@ impl Converter<'_> {
         };
         match wire.value {
             WireCheck::Rows(it) => {
-                let expect = self.count(&it, wire.span)?;
+                let expect = self.count(&it, wire.span, wire.extent)?;
                 let WireRows { name, table, filter, database, role, timeout, severity, .. } = it;
                 let filter = filter.map(|it| it.0);
                 let counted = without_only(&table.0);
@@ -90,10 +90,15 @@ impl Converter<'_> {
                     roles: strings(it.roles),
                 };
                 if exists == Exists::default() {
+                    if self.findings.has_mistake_in(wire.extent) {
+                        return None;
+                    }
                     let mistake = Mistake::new(wire.span, "this check names nothing that must exist");
-                    self.note(mistake.help(
-                        "list `schemas`, `tables`, `columns`, `indexes`, `functions`, `extensions` or `roles`",
-                    ));
+                    self.note(
+                        mistake.help(
+                            "list `schemas`, `tables`, `columns`, `indexes`, `functions`, `extensions` or `roles`",
+                        ),
+                    );
                     return None;
                 }
                 let kind = Kind::Exists(exists);
@@ -102,7 +107,7 @@ impl Converter<'_> {
         }
     }
 
-    fn count(&self, wire: &WireRows, place: Span) -> Option<Count> {
+    fn count(&self, wire: &WireRows, place: Span, extent: Span) -> Option<Count> {
         let WireRows { min, max, equals, tolerance, .. } = wire;
         if let Some(equals) = equals {
             for (key, other) in [("min", min), ("max", max)] {
@@ -123,6 +128,7 @@ impl Converter<'_> {
             self.note(mistake.help("a range has no tolerance: widen `min` or `max` instead"));
         }
         match (min, max) {
+            (None, None) if self.findings.has_mistake_in(extent) => return None,
             (None, None) => {
                 let mistake = Mistake::new(place, "this check expects nothing: it could not fail");
                 self.note(mistake.help("give `min`, `max` or `equals`"));
@@ -154,7 +160,7 @@ impl Converter<'_> {
                     Some(Expect::Scalar(Scalar::Equals(text)))
                 }
             },
-            WireExpect::Keys(keys) => self.expect_keys(*keys, wire.span),
+            WireExpect::Keys(keys) => self.expect_keys(*keys, wire.span, wire.extent),
         }
     }
 
@@ -175,15 +181,30 @@ impl Converter<'_> {
         }
         let words = ["empty", "not empty", "null", "not null"];
         let spaced = text.trim().to_lowercase().replace(['_', '-'], " ");
-        let near = words.into_iter().find(|it| *it == spaced || it.replace(' ', "") == spaced || *it == spaced.replace("non ", "not "));
+        let near = words
+            .into_iter()
+            .find(|it| *it == spaced || it.replace(' ', "") == spaced || *it == spaced.replace("non ", "not "));
         if let Some(near) = near.or_else(|| nearest(&spaced, ["empty", "not empty", "not null"])) {
             let mistake = Mistake::new(place, format!("`{text}` would be compared as a text"));
             self.note(mistake.label(format!("did you mean `{near}`?")).help(help));
         }
     }
 
-    fn expect_keys(&self, keys: WireExpectKeys, place: Span) -> Option<Expect> {
-        let WireExpectKeys { equals, not, less, at_most, greater, at_least, between, matches, rows, rows_file, ordered, columns } = keys;
+    fn expect_keys(&self, keys: WireExpectKeys, place: Span, extent: Span) -> Option<Expect> {
+        let WireExpectKeys {
+            equals,
+            not,
+            less,
+            at_most,
+            greater,
+            at_least,
+            between,
+            matches,
+            rows,
+            rows_file,
+            ordered,
+            columns,
+        } = keys;
         let mut ways: Vec<(&str, Option<Expect>)> = Vec::new();
         let text = |key: &str, it: Value, make: fn(String) -> Scalar| match it.0 {
             Some(text) => Some(Expect::Scalar(make(text))),
@@ -227,9 +248,10 @@ impl Converter<'_> {
                 None
             }
             (None, _) => {
-                // An expectation that could not be read has been noted; without one there must be a word on it.
-                if self.findings.mistakes.borrow().is_empty() {
-                    self.note(Mistake::new(place, "this check expects nothing").help("write `expect: empty`, or a value"));
+                if !self.findings.has_mistake_in(extent) {
+                    self.note(
+                        Mistake::new(place, "this check expects nothing").help("write `expect: empty`, or a value"),
+                    );
                 }
                 None
             }
@@ -242,7 +264,10 @@ impl Converter<'_> {
                 if let (Ok(first), Ok(second)) = (low.parse::<f64>(), high.parse::<f64>())
                     && first > second
                 {
-                    self.note(Mistake::new(it.span, format!("nothing lies between {low} and {high}")).help("the smaller comes first"));
+                    self.note(
+                        Mistake::new(it.span, format!("nothing lies between {low} and {high}"))
+                            .help("the smaller comes first"),
+                    );
                 }
                 Some(Expect::Scalar(Scalar::Between(low, high)))
             }
@@ -256,13 +281,15 @@ impl Converter<'_> {
     fn rows(&self, rows: At<Vec<At<Vec<Value>>>>, columns: Option<At<Vec<Text>>>, ordered: bool) -> Option<Expect> {
         let columns = strings(columns.map(|it| it.value));
         let Some(first) = rows.value.first() else {
-            self.note(Mistake::new(rows.span, "`rows` lists no row").help("write `expect: empty` if there must be none"));
+            self.note(
+                Mistake::new(rows.span, "`rows` lists no row").help("write `expect: empty` if there must be none"),
+            );
             return None;
         };
         let width = if columns.is_empty() { first.value.len() } else { columns.len() };
         for row in &rows.value {
             if row.value.len() != width {
-                let message = format!("a row with {} values among rows with {width}", row.value.len());
+                let message = format!("a row of {} where {width} values are expected", row.value.len());
                 self.note(Mistake::new(row.span, message));
             }
         }
@@ -293,8 +320,8 @@ impl Converter<'_> {
 
 /// What every kind of check says.
 struct Asked {
-    database: Option<Text>,
-    role: Option<Text>,
+    database: Option<Name>,
+    role: Option<Name>,
     timeout: Option<Length>,
     severity: Option<Severity>,
 }

@@ -47,7 +47,7 @@ fn every_bad_file_gives_its_message() {
     files.retain(|it| it.extension().is_some_and(|it| it == "yaml"));
     files.sort();
     assert!(files.len() >= 30, "only {} files", files.len());
-    let update = std::env::var_os("PGDRILL_UPDATE").is_some();
+    let update = option_env!("PGDRILL_UPDATE").is_some();
     let mut wrong = String::new();
     for path in files {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
@@ -268,15 +268,21 @@ fn checks_have_stable_names_of_their_own() {
             "objects exist"
         ]
     );
-    let counts: Vec<&Count> =
-        drill.checks.iter().filter_map(|it| if let Kind::Rows(rows) = &it.kind { Some(&rows.expect) } else { None }).collect();
+    let counts: Vec<&Count> = drill
+        .checks
+        .iter()
+        .filter_map(|it| if let Kind::Rows(rows) = &it.kind { Some(&rows.expect) } else { None })
+        .collect();
     assert_eq!(*counts[0], Count::Range { min: Some(1), max: None });
     assert_eq!(*counts[1], Count::Equals { rows: 1000, tolerance: Tolerance::Percent(5.0) });
     assert_eq!(*counts[2], Count::Equals { rows: 7, tolerance: Tolerance::Rows(2) });
     let check = &drill.checks[1];
     assert_eq!((check.severity, check.timeout.as_secs(), check.line), (Severity::Critical, 3600, Some(7)));
     let check = &drill.checks[3];
-    assert_eq!((check.role.as_deref(), check.database.as_deref(), check.severity), (Some("me"), Some("db"), Severity::Major));
+    assert_eq!(
+        (check.role.as_deref(), check.database.as_deref(), check.severity),
+        (Some("me"), Some("db"), Severity::Major)
+    );
     let Kind::Exists(exists) = &drill.checks[4].kind else { panic!() };
     assert_eq!(exists.extensions["uuid-ossp"], None);
     assert_eq!(exists.extensions["postgis"].as_deref(), Some("3.5"));
@@ -286,12 +292,15 @@ fn checks_have_stable_names_of_their_own() {
 fn variables_are_filled_from_set_then_from_the_environment() {
     let text = drill_with(
         "    tags: ['${A}', \"x${B}y\", '${C:-c}', '${EMPTY:-e}', '$${A}', '$1 $$ $', '${A}${B}']\n    \
-         restore: { jobs: ${N} }",
+         restore: { jobs: '${N}' }\n    postgres:\n      major: ${N}",
     );
-    let environment = environment(&[("A", "env"), ("B", "b\"\n: ["), ("EMPTY", ""), ("N", "4")], &[("A", "set")]);
+    let environment = environment(&[("A", "env"), ("B", "b\"\n: ["), ("EMPTY", ""), ("N", "14")], &[("A", "set")]);
     let drill = parsed(&text, &environment).remove(0);
     assert_eq!(drill.tags, ["set", "xb\"\n: [y", "c", "e", "${A}", "$1 $$ $", "setb\"\n: ["]);
-    assert_eq!(drill.restore.jobs, Some(4));
+    assert_eq!(drill.restore.jobs, Some(14));
+    assert_eq!(drill.postgres.major, Some(14));
+    let found = problems(&drill_with("    restore: { jobs: ${N} }"));
+    assert!(found[0].help.as_deref().unwrap().contains("needs quotes"), "{found:?}");
 }
 
 #[test]
@@ -316,9 +325,15 @@ fn sizes_and_lengths_are_read_as_people_write_them() {
     for text in ["", "GB", "2 apples", "1", "-1GB", "1e400", "2 000 MB", "9999999999TB", "1.2.3GB"] {
         assert!(units::size(text).is_err(), "{text}");
     }
-    for (text, seconds) in
-        [("30m", 1800), ("1h 30m", 5400), ("90s", 90), ("26h", 93600), ("2 days", 172_800), ("PT1H", 3600), ("1 week", 604_800)]
-    {
+    for (text, seconds) in [
+        ("30m", 1800),
+        ("1h 30m", 5400),
+        ("90s", 90),
+        ("26h", 93600),
+        ("2 days", 172_800),
+        ("PT1H", 3600),
+        ("1 week", 604_800),
+    ] {
         assert_eq!(units::length(text).map(|it| it.as_secs()), Ok(seconds), "{text}");
     }
     for text in ["", "30", "0s", "-5m", "1 month", "soon", "P1Y", "1h ago"] {
@@ -351,12 +366,31 @@ drills:
 #[test]
 fn nothing_that_can_be_written_makes_parsing_panic() {
     let good = fs::read_to_string(Path::new(ROOT).join("scenarios/pg_dump.yaml")).unwrap();
-    for end in (0..good.len()).step_by(7).filter(|it| good.is_char_boundary(*it)) {
+    for end in (0..good.len()).step_by(41).filter(|it| good.is_char_boundary(*it)) {
         let _ = parse(&[file(&good[..end])], &Environment::default()).map_err(|it| rendered(&it));
     }
-    for text in ["", "\u{feff}", "~", "[]", "{}", "5", "a: b: c", "drills: [[]]", "version: {}\ndrills: [{}, ~, 5, [x]]", "? {a: b}\n: c",
-        "drills:\n  - checks: [rows, {}, {rows: ~}, {rows: {}, query: {}}, [], 7]\n    name: [a]\n    source: {}\n", "&a [*a]", "a: *b", "\t",
-        "é: 'ü\n", "drills: &x [*x]", "version: 99999999999999999999\ndrills: []", "%YAML 9.9\n---\na: 1", "\0", "a: \"\\0\""] {
+    for text in [
+        "",
+        "\u{feff}",
+        "~",
+        "[]",
+        "{}",
+        "5",
+        "a: b: c",
+        "drills: [[]]",
+        "version: {}\ndrills: [{}, ~, 5, [x]]",
+        "? {a: b}\n: c",
+        "drills:\n  - checks: [rows, {}, {rows: ~}, {rows: {}, query: {}}, [], 7]\n    name: [a]\n    source: {}\n",
+        "&a [*a]",
+        "a: *b",
+        "\t",
+        "é: 'ü\n",
+        "drills: &x [*x]",
+        "version: 99999999999999999999\ndrills: []",
+        "%YAML 9.9\n---\na: 1",
+        "\0",
+        "a: \"\\0\"",
+    ] {
         let found = parse(&[file(text)], &Environment::default()).unwrap_err();
         assert!(!found.is_empty() && !rendered(&found).is_empty(), "{text}");
     }
@@ -412,9 +446,46 @@ fn table(schema: &str, name: &str, rows: Option<u64>) -> Table {
 }
 
 const NASTY: &[&str] = &[
-    "orders", "order", "Order Items", "a.b", "say \"hi\"; --", "it's", "Größen", "{x}", "[1]", "#no comment", "- dash", "a: b", "null",
-    "true", "yes", "123", "1e3", "", " ", "tab\there", "line\nbreak", "back\\slash", "${HOME}", "$${X}", "🐘", "\u{feff}bom", "\u{2028}",
-    "\u{202e}rtl", "bell\u{7}", "only x", "*", "&a", "!t", "%d", "@at", "`tick`", "trailing:", "-", "?", "~",
+    "orders",
+    "order",
+    "Order Items",
+    "a.b",
+    "say \"hi\"; --",
+    "it's",
+    "Größen",
+    "{x}",
+    "[1]",
+    "#no comment",
+    "- dash",
+    "a: b",
+    "null",
+    "true",
+    "yes",
+    "123",
+    "1e3",
+    "",
+    " ",
+    "tab\there",
+    "line\nbreak",
+    "back\\slash",
+    "${HOME}",
+    "$${X}",
+    "🐘",
+    "\u{feff}bom",
+    "\u{2028}",
+    "\u{202e}rtl",
+    "bell\u{7}",
+    "only x",
+    "*",
+    "&a",
+    "!t",
+    "%d",
+    "@at",
+    "`tick`",
+    "trailing:",
+    "-",
+    "?",
+    "~",
 ];
 
 #[test]
@@ -432,8 +503,11 @@ fn what_init_writes_is_valid_for_any_names() {
         facts.contents.tables = tables;
         facts.contents.schemas = names.clone().map(|it| (*it).to_owned()).collect();
         facts.contents.roles_made = names.clone().map(|it| (*it).to_owned()).collect();
-        facts.contents.extensions =
-            names.clone().filter(|it| !it.trim().is_empty()).map(|it| Extension { name: (*it).to_owned(), database: None }).collect();
+        facts.contents.extensions = names
+            .clone()
+            .filter(|it| !it.trim().is_empty())
+            .map(|it| Extension { name: (*it).to_owned(), database: None })
+            .collect();
         for name in NASTY {
             facts.database = Some((*name).to_owned());
             facts.created = Some((*name).to_owned());
@@ -455,7 +529,10 @@ fn what_init_writes_is_valid_for_any_names() {
 
 #[test]
 fn init_asks_for_what_the_dump_names() {
-    let mut facts = facts(DumpFormat::Plain, vec![table("shop", "note", Some(7)), table("Shop", "order items", Some(400)), table("shop", "view", None)]);
+    let mut facts = facts(
+        DumpFormat::Plain,
+        vec![table("shop", "note", Some(7)), table("Shop", "order items", Some(400)), table("shop", "view", None)],
+    );
     facts.database = Some("shop".to_owned());
     facts.contents.schemas = vec!["Shop".to_owned(), "shop".to_owned()];
     facts.contents.extensions = vec![Extension { name: "uuid-ossp".to_owned(), database: None }];
@@ -473,7 +550,10 @@ fn init_asks_for_what_the_dump_names() {
     let names: Vec<&str> = drill.checks.iter().map(|it| it.name.as_str()).collect();
     assert_eq!(names, ["objects exist", "rows in \"Shop\".\"order items\"", "rows in shop.note"]);
     let Kind::Rows(rows) = &drill.checks[2].kind else { panic!() };
-    assert_eq!((&*rows.table, &rows.expect), ("only shop.note", &Count::Equals { rows: 7, tolerance: Tolerance::Rows(0) }));
+    assert_eq!(
+        (&*rows.table, &rows.expect),
+        ("only shop.note", &Count::Equals { rows: 7, tolerance: Tolerance::Rows(0) })
+    );
 
     // The rows of partitions lie under the root: `only` would find none there.
     facts.contents.entries.insert("TABLE DATA".to_owned(), 5);

@@ -46,6 +46,9 @@ from_text!(
     /// A text that says something.
     Text(String), text, { "type": ["string", "number", "boolean"] });
 from_text!(
+    /// The name of something in PostgreSQL, as it is: a blank is one too.
+    Name(String), name, { "type": ["string", "number", "boolean"] });
+from_text!(
     /// Longer than nothing.
     Length(Duration), length, { "type": "string", "examples": ["90s", "30m", "1h 30m", "2 days", "PT1H"] });
 from_text!(
@@ -80,7 +83,11 @@ from_text!(
     ColumnName(String), column_name, { "type": "string", "examples": ["shop.orders.id"] });
 
 fn text(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
+    name(if text.trim().is_empty() { "" } else { text })
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
         return Err("an empty text\ngive the key a value, or take it away".to_owned());
     }
     if text.contains('\0') {
@@ -136,9 +143,8 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 
 fn positive(text: &str) -> Result<u32, String> {
     match text.replace('_', "").parse() {
-        Ok(0) => Err("zero is none at all\nto have no limit, take the key away".to_owned()),
-        Ok(number) => Ok(number),
-        Err(_) => Err(format!("expected a whole number from 1 on, found `{text}`")),
+        Ok(number) if number > 0 => Ok(number),
+        Ok(_) | Err(_) => Err(format!("expected a whole number from 1 on, found `{text}`")),
     }
 }
 
@@ -196,7 +202,9 @@ fn pattern(text: &str) -> Result<String, String> {
 fn table_name(text: &str) -> Result<String, String> {
     match split_name(without_only(text))?.len() {
         1 | 2 => Ok(text.trim().to_owned()),
-        _ => Err(format!("`{text}` is not a table's name\nwrite `schema.table`; a dot within a name needs double quotes")),
+        _ => Err(format!(
+            "`{text}` is not a table's name\nwrite `schema.table`; a dot within a name needs double quotes"
+        )),
     }
 }
 
@@ -279,7 +287,8 @@ pub(super) enum Slack {
 impl<'de> Deserialize<'de> for Slack {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Slack, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let wrong = || D::Error::custom(format!("`{text}` is no tolerance\nwrite a number of rows, or a share like `5%`"));
+        let wrong =
+            || D::Error::custom(format!("`{text}` is no tolerance\nwrite a number of rows, or a share like `5%`"));
         match text.trim().strip_suffix('%') {
             None => text.trim().replace('_', "").parse().map(Slack::Rows).map_err(|_| wrong()),
             Some(share) => {
