@@ -7,7 +7,7 @@ use super::collect::At;
 use super::convert::{Converter, strings};
 use super::csv;
 use super::problem::{Mistake, Span, nearest};
-use super::units::{Length, Name, Slack, Text, Value, without_only};
+use super::units::{Length, Name, Pattern, Slack, Text, Value, without_only};
 use super::wire::{WireCheck, WireExists, WireExpect, WireExpectKeys, WireExtension, WireQuery, WireRows};
 use crate::check::{Check, Count, Exists, Expect, Kind, Query, Rows, Scalar, Severity, Table, Tolerance};
 
@@ -20,6 +20,9 @@ struct Unnamed {
     default: String,
     check: Check,
 }
+
+/// A key of `expect`, and what it says; None where that is wrong, and noted.
+type Way = (&'static str, Option<Expect>);
 
 impl Converter<'_> {
     pub(super) fn checks(&self, wire: Vec<At<WireCheck>>) -> Vec<Check> {
@@ -191,55 +194,8 @@ impl Converter<'_> {
     }
 
     fn expect_keys(&self, keys: WireExpectKeys, place: Span, extent: Span) -> Option<Expect> {
-        let WireExpectKeys {
-            equals,
-            not,
-            less,
-            at_most,
-            greater,
-            at_least,
-            between,
-            matches,
-            rows,
-            rows_file,
-            ordered,
-            columns,
-        } = keys;
-        let mut ways: Vec<(&str, Option<Expect>)> = Vec::new();
-        let text = |key: &str, it: Value, make: fn(String) -> Scalar| match it.0 {
-            Some(text) => Some(Expect::Scalar(make(text))),
-            None => {
-                self.note(Mistake::new(place, format!("nothing is `{key}` null: SQL says null to it")));
-                None
-            }
-        };
-        let is_table = rows.is_some() || rows_file.is_some();
-        if let Some(it) = equals {
-            ways.push(("equals", Some(Expect::Scalar(it.0.map_or(Scalar::IsNull, Scalar::Equals)))));
-        }
-        if let Some(it) = not {
-            ways.push(("not", Some(Expect::Scalar(it.0.map_or(Scalar::NotNull, Scalar::NotEquals)))));
-        }
-        let comparisons: [(&str, Option<Value>, fn(String) -> Scalar); 4] = [
-            ("<", less, Scalar::Less),
-            ("<=", at_most, Scalar::AtMost),
-            (">", greater, Scalar::Greater),
-            (">=", at_least, Scalar::AtLeast),
-        ];
-        for (key, value, make) in comparisons {
-            ways.extend(value.map(|it| (key, text(key, it, make))));
-        }
-        ways.extend(between.map(|it| ("between", self.between(it))));
-        ways.extend(matches.map(|it| ("matches", Some(Expect::Scalar(Scalar::Matches(it.0))))));
-        let is_ordered = ordered.as_ref().is_some_and(|it| it.value);
-        let given_columns = columns.is_some().then(|| columns.as_ref().map(|it| it.span)).flatten();
-        ways.extend(rows.map(|it| ("rows", self.rows(it, columns, is_ordered))));
-        ways.extend(rows_file.map(|it| ("rows_file", self.rows_file(&it, is_ordered))));
-        for (key, span) in [("ordered", ordered.map(|it| it.span)), ("columns", given_columns)] {
-            if let Some(span) = span.filter(|_| !is_table) {
-                self.note(Mistake::new(span, format!("`{key}` goes with `rows` only")));
-            }
-        }
+        let mut ways = self.scalars(&keys, place);
+        ways.extend(self.tables(keys));
         match (ways.pop(), ways.pop()) {
             (Some((_, expect)), None) => expect,
             (Some((second, _)), Some((first, _))) => {
@@ -249,33 +205,72 @@ impl Converter<'_> {
             }
             (None, _) => {
                 if !self.findings.has_mistake_in(extent) {
-                    self.note(
-                        Mistake::new(place, "this check expects nothing").help("write `expect: empty`, or a value"),
-                    );
+                    let mistake = Mistake::new(place, "this check expects nothing");
+                    self.note(mistake.help("write `expect: empty`, or a value"));
                 }
                 None
             }
         }
     }
 
-    fn between(&self, it: At<Vec<Value>>) -> Option<Expect> {
-        match <[Value; 2]>::try_from(it.value) {
-            Ok([Value(Some(low)), Value(Some(high))]) => {
-                if let (Ok(first), Ok(second)) = (low.parse::<f64>(), high.parse::<f64>())
-                    && first > second
-                {
-                    self.note(
-                        Mistake::new(it.span, format!("nothing lies between {low} and {high}"))
-                            .help("the smaller comes first"),
-                    );
-                }
-                Some(Expect::Scalar(Scalar::Between(low, high)))
-            }
-            Ok(_) | Err(_) => {
-                self.note(Mistake::new(it.span, "`between` needs two values").help("write `between: [1, 10]`"));
-                None
-            }
+    /// The ways that are given to judge one value, by key; None within for those that are wrong and noted.
+    fn scalars(&self, keys: &WireExpectKeys, place: Span) -> Vec<Way> {
+        let mut ways: Vec<Way> = Vec::new();
+        let mut add = |key, scalar: Option<Scalar>| ways.push((key, scalar.map(Expect::Scalar)));
+        if let Some(Value(it)) = &keys.equals {
+            add("equals", Some(it.clone().map_or(Scalar::IsNull, Scalar::Equals)));
         }
+        if let Some(Value(it)) = &keys.not {
+            add("not", Some(it.clone().map_or(Scalar::NotNull, Scalar::NotEquals)));
+        }
+        let mut compare = |key, value: &Option<Value>, make: fn(String) -> Scalar| {
+            let Some(Value(value)) = value else { return };
+            if value.is_none() {
+                self.note(Mistake::new(place, format!("nothing is `{key}` null: SQL says null to it")));
+            }
+            add(key, value.clone().map(make));
+        };
+        compare("<", &keys.less, Scalar::Less);
+        compare("<=", &keys.at_most, Scalar::AtMost);
+        compare(">", &keys.greater, Scalar::Greater);
+        compare(">=", &keys.at_least, Scalar::AtLeast);
+        if let Some(it) = &keys.between {
+            add("between", self.between(it));
+        }
+        if let Some(Pattern(it)) = &keys.matches {
+            add("matches", Some(Scalar::Matches(it.clone())));
+        }
+        ways
+    }
+
+    /// The ways that are given to compare with rows.
+    fn tables(&self, keys: WireExpectKeys) -> Vec<Way> {
+        let WireExpectKeys { rows, rows_file, ordered, columns, .. } = keys;
+        if let Some(it) = ordered.as_ref().filter(|_| rows.is_none() && rows_file.is_none()) {
+            self.note(Mistake::new(it.span, "`ordered` goes with `rows` or `rows_file` only"));
+        }
+        if let Some(it) = columns.as_ref().filter(|_| rows.is_none()) {
+            self.note(Mistake::new(it.span, "`columns` goes with `rows` only").help("a file names its columns itself"));
+        }
+        let is_ordered = ordered.is_some_and(|it| it.value);
+        let mut ways: Vec<Way> = Vec::new();
+        ways.extend(rows.map(|it| ("rows", self.rows(it, columns, is_ordered))));
+        ways.extend(rows_file.map(|it| ("rows_file", self.rows_file(&it, is_ordered))));
+        ways
+    }
+
+    fn between(&self, it: &At<Vec<Value>>) -> Option<Scalar> {
+        let [Value(Some(low)), Value(Some(high))] = it.value.as_slice() else {
+            self.note(Mistake::new(it.span, "`between` needs two values").help("write `between: [1, 10]`"));
+            return None;
+        };
+        if let (Ok(first), Ok(second)) = (low.parse::<f64>(), high.parse::<f64>())
+            && first > second
+        {
+            let mistake = Mistake::new(it.span, format!("nothing lies between {low} and {high}"));
+            self.note(mistake.help("the smaller comes first"));
+        }
+        Some(Scalar::Between(low.clone(), high.clone()))
     }
 
     fn rows(&self, rows: At<Vec<At<Vec<Value>>>>, columns: Option<At<Vec<Text>>>, ordered: bool) -> Option<Expect> {

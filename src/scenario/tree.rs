@@ -149,7 +149,7 @@ fn syntax(error: &Error, text: &str) -> Mistake {
         other => {
             let whole = other.to_string();
             let message = whole.split(" at line ").next().unwrap_or(&whole);
-            let message = message.replace('`', "").replace('\'', "");
+            let message = message.replace(['`', '\''], "");
             let mistake = Mistake::new(span, format!("not valid YAML: {message}"));
             let before = &text[..span.start];
             if before.ends_with("${") || before.ends_with('$') && text[span.start..].starts_with('{') {
