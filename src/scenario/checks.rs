@@ -7,7 +7,7 @@ use super::collect::At;
 use super::convert::{Converter, strings};
 use super::csv;
 use super::problem::{Mistake, Span, nearest};
-use super::units::{Length, Slack, Text, Value};
+use super::units::{Length, Name, Pattern, Slack, Text, Value, without_only};
 use super::wire::{WireCheck, WireExists, WireExpect, WireExpectKeys, WireExtension, WireQuery, WireRows};
 use crate::check::{Check, Count, Exists, Expect, Kind, Query, Rows, Scalar, Severity, Table, Tolerance};
 
@@ -20,6 +20,9 @@ struct Unnamed {
     default: String,
     check: Check,
 }
+
+/// A key of `expect`, and what it says; None where that is wrong, and noted.
+type Way = (&'static str, Option<Expect>);
 
 impl Converter<'_> {
     pub(super) fn checks(&self, wire: Vec<At<WireCheck>>) -> Vec<Check> {
@@ -60,12 +63,13 @@ impl Converter<'_> {
         };
         match wire.value {
             WireCheck::Rows(it) => {
-                let expect = self.count(&it, wire.span)?;
+                let expect = self.count(&it, wire.span, wire.extent)?;
                 let WireRows { name, table, filter, database, role, timeout, severity, .. } = it;
                 let filter = filter.map(|it| it.0);
+                let counted = without_only(&table.0);
                 let default = match &filter {
-                    Some(filter) => format!("rows in {} where {}", table.0, short(filter)),
-                    None => format!("rows in {}", table.0),
+                    Some(filter) => format!("rows in {counted} where {}", short(filter)),
+                    None => format!("rows in {counted}"),
                 };
                 let kind = Kind::Rows(Rows { table: table.0, filter, expect });
                 unnamed(name, default, Asked { database, role, timeout, severity }, kind)
@@ -80,7 +84,7 @@ impl Converter<'_> {
                 let WireExists { name, database, role, timeout, severity, .. } = it;
                 let extensions = it.extensions.into_iter().flatten();
                 let exists = Exists {
-                    schemas: strings(it.schemas),
+                    schemas: it.schemas.into_iter().flatten().map(|it| it.0).collect(),
                     tables: it.tables.into_iter().flatten().map(|it| it.0).collect(),
                     columns: it.columns.into_iter().flatten().map(|it| it.0).collect(),
                     indexes: it.indexes.into_iter().flatten().map(|it| it.0).collect(),
@@ -89,10 +93,15 @@ impl Converter<'_> {
                     roles: strings(it.roles),
                 };
                 if exists == Exists::default() {
+                    if self.findings.has_mistake_in(wire.extent) {
+                        return None;
+                    }
                     let mistake = Mistake::new(wire.span, "this check names nothing that must exist");
-                    self.note(mistake.help(
-                        "list `schemas`, `tables`, `columns`, `indexes`, `functions`, `extensions` or `roles`",
-                    ));
+                    self.note(
+                        mistake.help(
+                            "list `schemas`, `tables`, `columns`, `indexes`, `functions`, `extensions` or `roles`",
+                        ),
+                    );
                     return None;
                 }
                 let kind = Kind::Exists(exists);
@@ -101,7 +110,7 @@ impl Converter<'_> {
         }
     }
 
-    fn count(&self, wire: &WireRows, place: Span) -> Option<Count> {
+    fn count(&self, wire: &WireRows, place: Span, extent: Span) -> Option<Count> {
         let WireRows { min, max, equals, tolerance, .. } = wire;
         if let Some(equals) = equals {
             for (key, other) in [("min", min), ("max", max)] {
@@ -122,6 +131,7 @@ impl Converter<'_> {
             self.note(mistake.help("a range has no tolerance: widen `min` or `max` instead"));
         }
         match (min, max) {
+            (None, None) if self.findings.has_mistake_in(extent) => return None,
             (None, None) => {
                 let mistake = Mistake::new(place, "this check expects nothing: it could not fail");
                 self.note(mistake.help("give `min`, `max` or `equals`"));
@@ -153,7 +163,7 @@ impl Converter<'_> {
                     Some(Expect::Scalar(Scalar::Equals(text)))
                 }
             },
-            WireExpect::Keys(keys) => self.expect_keys(*keys, wire.span),
+            WireExpect::Keys(keys) => self.expect_keys(*keys, wire.span, wire.extent),
         }
     }
 
@@ -174,50 +184,18 @@ impl Converter<'_> {
         }
         let words = ["empty", "not empty", "null", "not null"];
         let spaced = text.trim().to_lowercase().replace(['_', '-'], " ");
-        let near = words.into_iter().find(|it| *it == spaced || it.replace(' ', "") == spaced || *it == spaced.replace("non ", "not "));
+        let near = words
+            .into_iter()
+            .find(|it| *it == spaced || it.replace(' ', "") == spaced || *it == spaced.replace("non ", "not "));
         if let Some(near) = near.or_else(|| nearest(&spaced, ["empty", "not empty", "not null"])) {
             let mistake = Mistake::new(place, format!("`{text}` would be compared as a text"));
             self.note(mistake.label(format!("did you mean `{near}`?")).help(help));
         }
     }
 
-    fn expect_keys(&self, keys: WireExpectKeys, place: Span) -> Option<Expect> {
-        let WireExpectKeys { equals, not, less, at_most, greater, at_least, between, matches, rows, rows_file, ordered, columns } = keys;
-        let mut ways: Vec<(&str, Option<Expect>)> = Vec::new();
-        let text = |key: &str, it: Value, make: fn(String) -> Scalar| match it.0 {
-            Some(text) => Some(Expect::Scalar(make(text))),
-            None => {
-                self.note(Mistake::new(place, format!("nothing is `{key}` null: SQL says null to it")));
-                None
-            }
-        };
-        let is_table = rows.is_some() || rows_file.is_some();
-        if let Some(it) = equals {
-            ways.push(("equals", Some(Expect::Scalar(it.0.map_or(Scalar::IsNull, Scalar::Equals)))));
-        }
-        if let Some(it) = not {
-            ways.push(("not", Some(Expect::Scalar(it.0.map_or(Scalar::NotNull, Scalar::NotEquals)))));
-        }
-        let comparisons: [(&str, Option<Value>, fn(String) -> Scalar); 4] = [
-            ("<", less, Scalar::Less),
-            ("<=", at_most, Scalar::AtMost),
-            (">", greater, Scalar::Greater),
-            (">=", at_least, Scalar::AtLeast),
-        ];
-        for (key, value, make) in comparisons {
-            ways.extend(value.map(|it| (key, text(key, it, make))));
-        }
-        ways.extend(between.map(|it| ("between", self.between(it))));
-        ways.extend(matches.map(|it| ("matches", Some(Expect::Scalar(Scalar::Matches(it.0))))));
-        let is_ordered = ordered.as_ref().is_some_and(|it| it.value);
-        let given_columns = columns.is_some().then(|| columns.as_ref().map(|it| it.span)).flatten();
-        ways.extend(rows.map(|it| ("rows", self.rows(it, columns, is_ordered))));
-        ways.extend(rows_file.map(|it| ("rows_file", self.rows_file(&it, is_ordered))));
-        for (key, span) in [("ordered", ordered.map(|it| it.span)), ("columns", given_columns)] {
-            if let Some(span) = span.filter(|_| !is_table) {
-                self.note(Mistake::new(span, format!("`{key}` goes with `rows` only")));
-            }
-        }
+    fn expect_keys(&self, keys: WireExpectKeys, place: Span, extent: Span) -> Option<Expect> {
+        let mut ways = self.scalars(&keys, place);
+        ways.extend(self.tables(keys));
         match (ways.pop(), ways.pop()) {
             (Some((_, expect)), None) => expect,
             (Some((second, _)), Some((first, _))) => {
@@ -226,42 +204,87 @@ impl Converter<'_> {
                 None
             }
             (None, _) => {
-                // An expectation that could not be read has been noted; without one there must be a word on it.
-                if self.findings.mistakes.borrow().is_empty() {
-                    self.note(Mistake::new(place, "this check expects nothing").help("write `expect: empty`, or a value"));
+                if !self.findings.has_mistake_in(extent) {
+                    let mistake = Mistake::new(place, "this check expects nothing");
+                    self.note(mistake.help("write `expect: empty`, or a value"));
                 }
                 None
             }
         }
     }
 
-    fn between(&self, it: At<Vec<Value>>) -> Option<Expect> {
-        match <[Value; 2]>::try_from(it.value) {
-            Ok([Value(Some(low)), Value(Some(high))]) => {
-                if let (Ok(first), Ok(second)) = (low.parse::<f64>(), high.parse::<f64>())
-                    && first > second
-                {
-                    self.note(Mistake::new(it.span, format!("nothing lies between {low} and {high}")).help("the smaller comes first"));
-                }
-                Some(Expect::Scalar(Scalar::Between(low, high)))
-            }
-            Ok(_) | Err(_) => {
-                self.note(Mistake::new(it.span, "`between` needs two values").help("write `between: [1, 10]`"));
-                None
-            }
+    /// The ways that are given to judge one value, by key; None within for those that are wrong and noted.
+    fn scalars(&self, keys: &WireExpectKeys, place: Span) -> Vec<Way> {
+        let mut ways: Vec<Way> = Vec::new();
+        let mut add = |key, scalar: Option<Scalar>| ways.push((key, scalar.map(Expect::Scalar)));
+        if let Some(Value(it)) = &keys.equals {
+            add("equals", Some(it.clone().map_or(Scalar::IsNull, Scalar::Equals)));
         }
+        if let Some(Value(it)) = &keys.not {
+            add("not", Some(it.clone().map_or(Scalar::NotNull, Scalar::NotEquals)));
+        }
+        let mut compare = |key, value: &Option<Value>, make: fn(String) -> Scalar| {
+            let Some(Value(value)) = value else { return };
+            if value.is_none() {
+                self.note(Mistake::new(place, format!("nothing is `{key}` null: SQL says null to it")));
+            }
+            add(key, value.clone().map(make));
+        };
+        compare("<", &keys.less, Scalar::Less);
+        compare("<=", &keys.at_most, Scalar::AtMost);
+        compare(">", &keys.greater, Scalar::Greater);
+        compare(">=", &keys.at_least, Scalar::AtLeast);
+        if let Some(it) = &keys.between {
+            add("between", self.between(it));
+        }
+        if let Some(Pattern(it)) = &keys.matches {
+            add("matches", Some(Scalar::Matches(it.clone())));
+        }
+        ways
+    }
+
+    /// The ways that are given to compare with rows.
+    fn tables(&self, keys: WireExpectKeys) -> Vec<Way> {
+        let WireExpectKeys { rows, rows_file, ordered, columns, .. } = keys;
+        if let Some(it) = ordered.as_ref().filter(|_| rows.is_none() && rows_file.is_none()) {
+            self.note(Mistake::new(it.span, "`ordered` goes with `rows` or `rows_file` only"));
+        }
+        if let Some(it) = columns.as_ref().filter(|_| rows.is_none()) {
+            self.note(Mistake::new(it.span, "`columns` goes with `rows` only").help("a file names its columns itself"));
+        }
+        let is_ordered = ordered.is_some_and(|it| it.value);
+        let mut ways: Vec<Way> = Vec::new();
+        ways.extend(rows.map(|it| ("rows", self.rows(it, columns, is_ordered))));
+        ways.extend(rows_file.map(|it| ("rows_file", self.rows_file(&it, is_ordered))));
+        ways
+    }
+
+    fn between(&self, it: &At<Vec<Value>>) -> Option<Scalar> {
+        let [Value(Some(low)), Value(Some(high))] = it.value.as_slice() else {
+            self.note(Mistake::new(it.span, "`between` needs two values").help("write `between: [1, 10]`"));
+            return None;
+        };
+        if let (Ok(first), Ok(second)) = (low.parse::<f64>(), high.parse::<f64>())
+            && first > second
+        {
+            let mistake = Mistake::new(it.span, format!("nothing lies between {low} and {high}"));
+            self.note(mistake.help("the smaller comes first"));
+        }
+        Some(Scalar::Between(low.clone(), high.clone()))
     }
 
     fn rows(&self, rows: At<Vec<At<Vec<Value>>>>, columns: Option<At<Vec<Text>>>, ordered: bool) -> Option<Expect> {
         let columns = strings(columns.map(|it| it.value));
         let Some(first) = rows.value.first() else {
-            self.note(Mistake::new(rows.span, "`rows` lists no row").help("write `expect: empty` if there must be none"));
+            self.note(
+                Mistake::new(rows.span, "`rows` lists no row").help("write `expect: empty` if there must be none"),
+            );
             return None;
         };
         let width = if columns.is_empty() { first.value.len() } else { columns.len() };
         for row in &rows.value {
             if row.value.len() != width {
-                let message = format!("a row with {} values among rows with {width}", row.value.len());
+                let message = format!("a row of {} where {width} values are expected", row.value.len());
                 self.note(Mistake::new(row.span, message));
             }
         }
@@ -292,8 +315,8 @@ impl Converter<'_> {
 
 /// What every kind of check says.
 struct Asked {
-    database: Option<Text>,
-    role: Option<Text>,
+    database: Option<Name>,
+    role: Option<Name>,
     timeout: Option<Length>,
     severity: Option<Severity>,
 }

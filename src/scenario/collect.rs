@@ -75,6 +75,11 @@ impl Findings {
         }
     }
 
+    /// Whether something within was found wrong: then what seems to be absent may only have been left out.
+    pub(super) fn has_mistake_in(&self, extent: Span) -> bool {
+        self.mistakes.borrow().iter().any(|it| extent.start <= it.span.start && it.span.end <= extent.end)
+    }
+
     fn is_broken(&self, node: &Node) -> bool {
         self.broken.borrow().contains(&node.id)
     }
@@ -141,6 +146,7 @@ impl de::Error for Stop {
 
     fn missing_field(field: &'static str) -> Stop {
         let mistake = Mistake::new(Span::default(), format!("missing key `{field}`"));
+        let mistake = if field == "version" { mistake.help("begin the file with `version: 1`") } else { mistake };
         Stop { node: None, mistake: Some(mistake), missing: Some(field) }
     }
 }
@@ -212,7 +218,8 @@ impl<'a> Reader<'a> {
 
     fn unknown_key(self, of: &str, key: &Key, fields: &[&str]) -> Mistake {
         if let Some(why) = self.findings.why_not(of, &key.text) {
-            return Mistake::new(key.span, format!("`{}` is {why}", key.text)).help("take it away: nothing is ignored silently");
+            return Mistake::new(key.span, format!("`{}` is {why}", key.text))
+                .help("take it away: nothing is ignored silently");
         }
         let mistake = Mistake::new(key.span, format!("unknown key `{}`", key.text));
         match nearest(&key.text, fields.iter().copied()) {
@@ -251,7 +258,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         match &self.node.kind {
             Kind::Bool(it) => visitor.visit_bool(*it),
-            Kind::Text { text, filled: true } if text == "true" || text == "false" => visitor.visit_bool(text == "true"),
+            Kind::Text { text, filled: true } if text == "true" || text == "false" => {
+                visitor.visit_bool(text == "true")
+            }
             Kind::Null | Kind::Number(_) | Kind::Text { .. } | Kind::List(_) | Kind::Map(_) => {
                 Err(self.expected("`true` or `false`"))
             }
@@ -303,7 +312,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Stop> {
         let entries = self.entries("", None)?;
-        visitor.visit_map(Entries { entries: entries.into_iter(), value: None, findings: self.findings })
+        visitor.visit_map(Entries { rest: entries.into_iter(), value: None, findings: self.findings })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -316,7 +325,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             return visitor.visit_seq(Placed { reader: self, step: 0 });
         }
         let entries = self.entries(name, Some(fields))?;
-        let access = Entries { entries: entries.into_iter(), value: None, findings: self.findings };
+        let access = Entries { rest: entries.into_iter(), value: None, findings: self.findings };
         visitor.visit_map(access).map_err(|stop: Stop| match stop.missing {
             Some(field) if stop.node.is_none() && self.was_given(field) => Stop::noted().at(self.node, self.key),
             Some(_) | None => stop.at(self.node, self.key),
@@ -355,7 +364,7 @@ impl<'a, 'de, I: Iterator<Item = &'a Node>> SeqAccess<'de> for Items<'a, I> {
 }
 
 struct Entries<'a, I> {
-    entries: I,
+    rest: I,
     value: Option<(Span, &'a Node)>,
     findings: &'a Findings,
 }
@@ -364,7 +373,7 @@ impl<'a, 'de, I: Iterator<Item = &'a (Key, Node)>> MapAccess<'de> for Entries<'a
     type Error = Stop;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Stop> {
-        let Some((key, value)) = self.entries.next() else { return Ok(None) };
+        let Some((key, value)) = self.rest.next() else { return Ok(None) };
         self.value = Some((key.span, value));
         let reader: StrDeserializer<'_, Stop> = key.text.as_str().into_deserializer();
         seed.deserialize(reader).map(Some).map_err(|stop| stop.at(value, Some(key.span)))
@@ -377,7 +386,7 @@ impl<'a, 'de, I: Iterator<Item = &'a (Key, Node)>> MapAccess<'de> for Entries<'a
     }
 }
 
-/// What `At` reads: first byte, end, value.
+/// What `At` reads: first byte, end, end of the whole, value.
 struct Placed<'a> {
     reader: Reader<'a>,
     step: u8,
@@ -393,7 +402,8 @@ impl<'de> SeqAccess<'de> for Placed<'_> {
         match self.step {
             1 => seed.deserialize(place(span.start)).map(Some),
             2 => seed.deserialize(place(span.end)).map(Some),
-            3 => seed.deserialize(self.reader).map(Some),
+            3 => seed.deserialize(place(self.reader.node.end())).map(Some),
+            4 => seed.deserialize(self.reader).map(Some),
             _ => Ok(None),
         }
     }
@@ -512,7 +522,10 @@ impl<'de> Deserializer<'de> for Absent<'_> {
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
     pub(super) value: T,
+    /// What to point at.
     pub(super) span: Span,
+    /// To the end of all that lies within it.
+    pub(super) extent: Span,
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
@@ -527,10 +540,10 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<At<T>, A::Error> {
                 let none = || A::Error::custom("a value without its place");
-                let start = parts.next_element::<usize>()?.ok_or_else(none)?;
-                let end = parts.next_element::<usize>()?.ok_or_else(none)?;
+                let mut place = || parts.next_element::<usize>()?.ok_or_else(none);
+                let (start, end, last) = (place()?, place()?, place()?);
                 let value = parts.next_element::<T>()?.ok_or_else(none)?;
-                Ok(At { value, span: Span { start, end } })
+                Ok(At { value, span: Span { start, end }, extent: Span { start, end: last } })
             }
         }
         deserializer.deserialize_struct(AT, &[], AtVisitor(std::marker::PhantomData))

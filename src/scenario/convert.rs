@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::collect::{At, Findings};
 use super::problem::{Mistake, Span, line_number, nearest};
-use super::units::{Length, Text};
+use super::units::{Length, Name, Text};
 use super::wire::{
     WireDefaults, WireDrill, WireFile, WireObjectives, WirePgDump, WirePick, WirePostgres, WireReady, WireRestore,
-    WireSource,
+    WireSource, WireWaiver,
 };
 use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Scope, Waiver, paths};
 use crate::check::Check;
+use crate::format::Selection;
 use crate::phase::Phase;
 use crate::source::{Location, PgDump, PgDumpall, Pick, Restore, Roles, Source};
-use crate::format::Selection;
 
 /// Settings that the sandbox decides itself, and why.
 const OURS: &[(&str, &str)] = &[
@@ -57,7 +57,7 @@ impl Converter<'_> {
             let message = format!("this is version {} of the format, and this pgdrill reads version 1", version.value);
             self.note(Mistake::new(version.span, message).help("use a newer pgdrill, or write `version: 1`"));
         }
-        if drills.value.is_empty() && self.findings.mistakes.borrow().is_empty() {
+        if drills.value.is_empty() && !self.findings.has_mistake_in(drills.extent) {
             self.note(Mistake::new(drills.span, "no drills").help("list at least one below `drills:`"));
         }
         let defaults = defaults.unwrap_or_default();
@@ -95,7 +95,8 @@ impl Converter<'_> {
             ];
             budgets.extend(phases.into_iter().filter_map(|(phase, it)| Some((phase, it.as_ref()?.0))));
         }
-        let checks = self.checks(wire.checks.unwrap_or_default());
+        let checks_extent = wire.checks.as_ref().map(|it| it.extent).unwrap_or_default();
+        let checks = self.checks(wire.checks.map(|it| it.value).unwrap_or_default());
         let drill = Drill {
             tags: strings(wire.tags),
             file: self.file.name.clone(),
@@ -104,7 +105,7 @@ impl Converter<'_> {
             source: self.source(wire.source.value),
             scope: Scope::Database,
             restore,
-            postgres: self.postgres(wire.postgres.unwrap_or_default(), defaults.postgres.as_ref()),
+            postgres: self.postgres(&wire.postgres.unwrap_or_default(), defaults.postgres.as_ref()),
             objectives: wire.objectives.map(|it| self.objectives(it.value)).unwrap_or_default(),
             budgets,
             durability: wire.durability.or(defaults.durability).unwrap_or_default(),
@@ -112,7 +113,7 @@ impl Converter<'_> {
                 let WireReady { sql, database, role } = it;
                 Ready { sql: sql.0, database: database.map(|it| it.0), role: role.map(|it| it.0) }
             }),
-            waivers: self.waivers(wire.waivers.unwrap_or_default(), &checks),
+            waivers: self.waivers(wire.waivers.unwrap_or_default(), &checks, checks_extent),
             checks,
             name: wire.name.value.0.trim().to_owned(),
         };
@@ -135,7 +136,7 @@ impl Converter<'_> {
             WireSource::PgDump(WirePgDump { path, pick, globals, timezone, trust }) => Source::PgDump(PgDump {
                 location: Location {
                     path: self.path(&path, true),
-                    pick: self.pick(pick),
+                    pick: self.pick(pick.as_ref()),
                     timezone: timezone.map(|it| it.0),
                     trusted: trust.is_some(),
                 },
@@ -144,7 +145,7 @@ impl Converter<'_> {
             WireSource::PgDumpall(it) => Source::PgDumpall(PgDumpall {
                 location: Location {
                     path: self.path(&it.path, true),
-                    pick: self.pick(it.pick),
+                    pick: self.pick(it.pick.as_ref()),
                     timezone: it.timezone.map(|it| it.0),
                     trusted: it.trust.is_some(),
                 },
@@ -152,7 +153,7 @@ impl Converter<'_> {
         }
     }
 
-    fn pick(&self, wire: Option<WirePick>) -> Pick {
+    fn pick(&self, wire: Option<&WirePick>) -> Pick {
         match wire {
             None | Some(WirePick::Newest) => Pick::Newest,
             Some(WirePick::Oldest) => Pick::Oldest,
@@ -190,11 +191,8 @@ impl Converter<'_> {
         Restore {
             jobs: wire.jobs.map(|it| it.value.0).or(default_jobs),
             roles: wire.roles.map(|it| it.value),
-            allow_errors: wire.allow_errors.into_iter().flatten().map(|it| self.allowance(it)).collect(),
-            select: Selection {
-                schemas: strings(wire.schemas.map(|it| it.value)),
-                tables: strings(wire.tables.map(|it| it.value)),
-            },
+            allow_errors: wire.allow_errors.into_iter().flatten().map(|it| self.allowance(&it)).collect(),
+            select: Selection { schemas: names(wire.schemas), tables: names(wire.tables) },
             before: wire.before.map(|it| self.path(&it, false)),
             after: wire.after.map(|it| self.path(&it, false)),
             settings,
@@ -247,17 +245,19 @@ impl Converter<'_> {
         }
     }
 
-    fn allowance(&self, it: At<Text>) -> String {
+    fn allowance(&self, it: &At<Text>) -> String {
         let text = it.value.0.trim().to_owned();
         if text.chars().count() < 5 {
             let message = format!("`{text}` would allow nearly every error");
-            self.note(Mistake::new(it.span, message).help("give a SQLSTATE, like `42501`, or a longer part of the message"));
+            self.note(
+                Mistake::new(it.span, message).help("give a SQLSTATE, like `42501`, or a longer part of the message"),
+            );
         }
         text
     }
 
-    fn postgres(&self, wire: WirePostgres, defaults: Option<&WirePostgres>) -> Postgres {
-        let given = [Some(&wire), defaults];
+    fn postgres(&self, wire: &WirePostgres, defaults: Option<&WirePostgres>) -> Postgres {
+        let given = [Some(wire), defaults];
         let layers = || given.iter().copied().flatten();
         let major = layers().find_map(|it| it.major.as_ref());
         if let Some(major) = major
@@ -286,9 +286,15 @@ impl Converter<'_> {
     fn objectives(&self, wire: WireObjectives) -> Objectives {
         let WireObjectives { rto, rto_overhead, rto_span, max_age } = wire;
         if rto.is_none() {
-            let alone = [(rto_overhead.as_ref().map(|it| it.span), "rto_overhead"), (rto_span.as_ref().map(|it| it.span), "rto_span")];
+            let alone = [
+                (rto_overhead.as_ref().map(|it| it.span), "rto_overhead"),
+                (rto_span.as_ref().map(|it| it.span), "rto_span"),
+            ];
             for (span, key) in alone.into_iter().filter_map(|(span, key)| Some((span?, key))) {
-                self.note(Mistake::new(span, format!("`{key}` without an `rto` to judge")).help("give `rto`, or take it away"));
+                self.note(
+                    Mistake::new(span, format!("`{key}` without an `rto` to judge"))
+                        .help("give `rto`, or take it away"),
+                );
             }
         }
         if let (Some(rto), Some(overhead)) = (&rto, &rto_overhead)
@@ -303,14 +309,14 @@ impl Converter<'_> {
         Objectives { rto, rpo: None, max_age: max_age.map(|Length(it)| it) }
     }
 
-    fn waivers(&self, wire: Vec<super::wire::WireWaiver>, checks: &[Check]) -> Vec<Waiver> {
+    fn waivers(&self, wire: Vec<WireWaiver>, checks: &[Check], checks_extent: Span) -> Vec<Waiver> {
         let known = || checks.iter().map(|it| it.name.as_str());
         let mut waivers = Vec::new();
         for waiver in wire {
             let name = waiver.check.value.0.trim().to_owned();
             if !known().any(|it| it == name) {
                 // A check that could not be read is not there to be named: its own mistake is enough.
-                if self.findings.mistakes.borrow().is_empty() {
+                if !self.findings.has_mistake_in(checks_extent) {
                     let mistake = Mistake::new(waiver.check.span, format!("this drill has no check `{name}`"));
                     self.note(match nearest(&name, known()) {
                         Some(near) => mistake.label(format!("did you mean `{near}`?")),
@@ -328,6 +334,10 @@ impl Converter<'_> {
         }
         waivers
     }
+}
+
+fn names(names: Option<At<Vec<Name>>>) -> Vec<String> {
+    names.into_iter().flat_map(|it| it.value).map(|it| it.0).collect()
 }
 
 pub(super) fn strings(texts: Option<Vec<Text>>) -> Vec<String> {

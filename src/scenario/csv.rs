@@ -36,14 +36,13 @@ fn records(text: &str) -> Result<Vec<Record>, String> {
             let (field, tail) = field(rest).map_err(|why| format!("line {line}: {why}"))?;
             line += rest[..rest.len() - tail.len()].matches('\n').count();
             fields.push(field);
-            match tail.strip_prefix(',') {
-                Some(tail) => rest = tail,
-                None => {
-                    rest = tail.strip_prefix("\r\n").or_else(|| tail.strip_prefix('\n')).unwrap_or(tail);
-                    line += usize::from(rest.len() < tail.len());
-                    break;
-                }
+            if let Some(tail) = tail.strip_prefix(',') {
+                rest = tail;
+                continue;
             }
+            rest = tail.strip_prefix("\r\n").or_else(|| tail.strip_prefix('\n')).unwrap_or(tail);
+            line += usize::from(rest.len() < tail.len());
+            break;
         }
         records.push((start, fields));
     }

@@ -7,7 +7,12 @@ use super::problem::{Mistake, Span};
 use super::tree::{Kind, Node};
 
 /// Fills every value of the tree; `source` is the file's text. Returns the nodes that could not be filled.
-pub(super) fn fill(node: &mut Node, source: &str, environment: &Environment, mistakes: &mut Vec<Mistake>) -> Vec<usize> {
+pub(super) fn fill(
+    node: &mut Node,
+    source: &str,
+    environment: &Environment,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<usize> {
     let mut broken = Vec::new();
     let mut walk: Vec<&mut Node> = vec![node];
     while let Some(node) = walk.pop() {
@@ -21,8 +26,7 @@ pub(super) fn fill(node: &mut Node, source: &str, environment: &Environment, mis
                 }
                 match substitute(text, environment) {
                     Ok(new) => {
-                        let written = source.get(node.span.start..node.span.end).unwrap_or("");
-                        *filled = !written.starts_with(['"', '\'']);
+                        *filled = text.starts_with("${") && text.find('}') == Some(text.len() - 1);
                         *text = new;
                     }
                     Err(failures) => {
@@ -108,7 +112,10 @@ fn value<'a>(inside: &'a str, environment: &'a Environment) -> Result<&'a str, F
         Some(value) => Ok(value),
         None => {
             let message = format!("the variable `{name}` is not set");
-            fail(message, format!("set it in the environment, with `--set {name}=…`, or give a default: `${{{name}:-…}}`"))
+            fail(
+                message,
+                format!("set it in the environment, with `--set {name}=…`, or give a default: `${{{name}:-…}}`"),
+            )
         }
     }
 }

@@ -109,7 +109,9 @@ fn source(out: &mut String, from: &Init<'_>) {
     }
     out.push_str("        # timezone: Europe/Madrid   # of the machine that dumped: dumps do not record it, and max_age needs it\n");
     if !is_cluster {
-        out.push_str("        # globals: globals.sql      # from pg_dumpall -g: the roles, which a dump of one database lacks\n");
+        out.push_str(
+            "        # globals: globals.sql      # from pg_dumpall -g: the roles, which a dump of one database lacks\n",
+        );
     }
 }
 
@@ -133,7 +135,7 @@ fn checks(out: &mut String, facts: &DumpFacts) {
         let schemas: &[String] = if is_one && database.is_none() { &facts.contents.schemas } else { &[] };
         exists(out, facts, *database, schemas, tables);
     }
-    let counted = counts(out, &facts.contents.tables);
+    let counted = counts(out, facts);
     if out.len() == before {
         out.push_str("      # The backup names no object, so this only asks whether the server answers.\n");
         out.push_str("      - query: { name: the server answers, sql: select 1, expect: 1 }\n");
@@ -146,14 +148,19 @@ fn cluster(out: &mut String, facts: &DumpFacts) {
     for database in &facts.contents.databases {
         if matches!(facts.format, DumpFormat::Cluster) {
             let sql = format!("select count(*) from pg_database where datname = {}", quote_literal(database));
-            let name = format!("the database {database} is there");
-            let _ = writeln!(out, "      - query:\n          name: {}\n          sql: {}", yaml(&one_line(&name)), yaml(&sql));
+            let name = format!("the database {} is there", quote_ident(database));
+            let _ = writeln!(
+                out,
+                "      - query:\n          name: {}\n          sql: {}",
+                yaml(&one_line(&name)),
+                yaml(&sql)
+            );
             out.push_str("          expect: 1\n          database: postgres\n");
         }
     }
     if !facts.contents.roles_made.is_empty() {
         out.push_str("      - exists:\n          name: roles exist\n          database: postgres\n          roles:\n");
-        list(out, facts.contents.roles_made.iter().map(|it| yaml(it)));
+        list(out, facts.contents.roles_made.iter().map(|it| yaml(&quote_ident(it))));
     }
 }
 
@@ -165,12 +172,12 @@ fn exists(out: &mut String, facts: &DumpFacts, database: Option<&str>, schemas: 
     }
     out.push_str("      - exists:\n");
     if let Some(database) = database {
-        let name = one_line(&format!("objects exist in {database}"));
+        let name = one_line(&format!("objects exist in {}", quote_ident(database)));
         let _ = writeln!(out, "          name: {}\n          database: {}", yaml(&name), yaml(database));
     }
     if !schemas.is_empty() {
         out.push_str("          schemas:\n");
-        list(out, schemas.iter().map(|it| yaml(it)));
+        list(out, schemas.iter().map(|it| yaml(&quote_ident(it))));
     }
     if !tables.is_empty() {
         out.push_str("          tables:\n");
@@ -186,15 +193,20 @@ fn exists(out: &mut String, facts: &DumpFacts, database: Option<&str>, schemas: 
 }
 
 /// Row counts that the dump's own text tells. Returns whether there are any.
-fn counts(out: &mut String, tables: &[Table]) -> bool {
-    let mut counted: Vec<(u64, &Table)> = tables.iter().filter_map(|it| Some((it.rows?, it))).collect();
+fn counts(out: &mut String, facts: &DumpFacts) -> bool {
+    let mut counted: Vec<(u64, &Table)> = facts.contents.tables.iter().filter_map(|it| Some((it.rows?, it))).collect();
     counted.sort_by(|(left, a), (right, b)| right.cmp(left).then_with(|| a.cmp(b)));
     if counted.is_empty() {
         return false;
     }
-    out.push_str("      # As many rows as the dump holds.\n");
+    // A dump holds a table's own rows, without those of tables that inherit from it. But with --load-via-partition-root the
+    // rows of partitions are written under the root's name: then there is data of more tables than were counted.
+    let entries = facts.contents.entries.get("TABLE DATA").copied().unwrap_or(0);
+    let only = if entries > counted.len() as u64 { "" } else { "only " };
+    out.push_str("      # As many rows as the dump holds.");
+    out.push_str(if only.is_empty() { "\n" } else { " `only`: without tables that inherit from it.\n" });
     for (rows, table) in counted.iter().take(MAX_COUNTS) {
-        let _ = write!(out, "      - rows: {{ table: {}", yaml(&sql_name(table)));
+        let _ = write!(out, "      - rows: {{ table: {}", yaml(&format!("{only}{}", sql_name(table))));
         if let Some(database) = &table.database {
             let _ = write!(out, ", database: {}", yaml(database));
         }
@@ -248,9 +260,10 @@ fn quote_literal(text: &str) -> String {
 /// A YAML scalar that is read back as this text, within a flow map too.
 fn yaml(text: &str) -> String {
     let plain = |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | '/' | '.' | '-');
+    let spaced = |it: &str| !it.is_empty() && it.chars().all(plain);
     let starts_plain = text.starts_with(|it: char| it.is_ascii_alphabetic() || matches!(it, '_' | '/'));
     let word = text.to_ascii_lowercase();
-    if starts_plain && text.chars().all(plain) && !WORDS.contains(&word.as_str()) {
+    if starts_plain && text.split(' ').all(spaced) && !WORDS.contains(&word.as_str()) {
         return text.to_owned();
     }
     let mut quoted = String::from("\"");
@@ -283,7 +296,7 @@ fn comment(text: &str) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.chars().map(|it| if it.is_control() { ' ' } else { it }).collect()
+    text.chars().map(|it| if it.is_control() { it.escape_default().to_string() } else { it.to_string() }).collect()
 }
 
 /// What YAML 1.1 or 1.2 takes for something else than a text.
@@ -291,20 +304,168 @@ const WORDS: &[&str] = &["null", "true", "false", "yes", "no", "on", "off", "y",
 
 /// Keywords of PostgreSQL that cannot always stand as a name: all but the unreserved ones of kwlist.h (18).
 const KEYWORDS: &[&str] = &[
-    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "between", "bigint",
-    "binary", "bit", "boolean", "both", "case", "cast", "char", "character", "check", "coalesce", "collate", "collation",
-    "column", "concurrently", "constraint", "create", "cross", "current_catalog", "current_date", "current_role",
-    "current_schema", "current_time", "current_timestamp", "current_user", "dec", "decimal", "default", "deferrable",
-    "desc", "distinct", "do", "else", "end", "except", "exists", "extract", "false", "fetch", "float", "for", "foreign",
-    "freeze", "from", "full", "grant", "greatest", "group", "grouping", "having", "ilike", "in", "initially", "inner",
-    "inout", "int", "integer", "intersect", "interval", "into", "is", "isnull", "join", "json", "json_array",
-    "json_arrayagg", "json_exists", "json_object", "json_objectagg", "json_query", "json_scalar", "json_serialize",
-    "json_table", "json_value", "lateral", "leading", "least", "left", "like", "limit", "localtime", "localtimestamp",
-    "merge_action", "national", "natural", "nchar", "none", "normalize", "not", "notnull", "null", "nullif", "numeric",
-    "offset", "on", "only", "or", "order", "out", "outer", "overlaps", "overlay", "placing", "position", "precision",
-    "primary", "real", "references", "returning", "right", "row", "select", "session_user", "setof", "similar",
-    "smallint", "some", "substring", "symmetric", "system_user", "table", "tablesample", "then", "time", "timestamp",
-    "to", "trailing", "treat", "trim", "true", "union", "unique", "user", "using", "values", "varchar", "variadic",
-    "verbose", "when", "where", "window", "with", "xmlattributes", "xmlconcat", "xmlelement", "xmlexists", "xmlforest",
-    "xmlnamespaces", "xmlparse", "xmlpi", "xmlroot", "xmlserialize", "xmltable",
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "authorization",
+    "between",
+    "bigint",
+    "binary",
+    "bit",
+    "boolean",
+    "both",
+    "case",
+    "cast",
+    "char",
+    "character",
+    "check",
+    "coalesce",
+    "collate",
+    "collation",
+    "column",
+    "concurrently",
+    "constraint",
+    "create",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "dec",
+    "decimal",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "exists",
+    "extract",
+    "false",
+    "fetch",
+    "float",
+    "for",
+    "foreign",
+    "freeze",
+    "from",
+    "full",
+    "grant",
+    "greatest",
+    "group",
+    "grouping",
+    "having",
+    "ilike",
+    "in",
+    "initially",
+    "inner",
+    "inout",
+    "int",
+    "integer",
+    "intersect",
+    "interval",
+    "into",
+    "is",
+    "isnull",
+    "join",
+    "json",
+    "json_array",
+    "json_arrayagg",
+    "json_exists",
+    "json_object",
+    "json_objectagg",
+    "json_query",
+    "json_scalar",
+    "json_serialize",
+    "json_table",
+    "json_value",
+    "lateral",
+    "leading",
+    "least",
+    "left",
+    "like",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "merge_action",
+    "national",
+    "natural",
+    "nchar",
+    "none",
+    "normalize",
+    "not",
+    "notnull",
+    "null",
+    "nullif",
+    "numeric",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "out",
+    "outer",
+    "overlaps",
+    "overlay",
+    "placing",
+    "position",
+    "precision",
+    "primary",
+    "real",
+    "references",
+    "returning",
+    "right",
+    "row",
+    "select",
+    "session_user",
+    "setof",
+    "similar",
+    "smallint",
+    "some",
+    "substring",
+    "symmetric",
+    "system_user",
+    "table",
+    "tablesample",
+    "then",
+    "time",
+    "timestamp",
+    "to",
+    "trailing",
+    "treat",
+    "trim",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "values",
+    "varchar",
+    "variadic",
+    "verbose",
+    "when",
+    "where",
+    "window",
+    "with",
+    "xmlattributes",
+    "xmlconcat",
+    "xmlelement",
+    "xmlexists",
+    "xmlforest",
+    "xmlnamespaces",
+    "xmlparse",
+    "xmlpi",
+    "xmlroot",
+    "xmlserialize",
+    "xmltable",
 ];

@@ -135,7 +135,9 @@ fn drills_of(mut root: Node, converter: &Converter<'_>) -> Vec<(Drill, Span)> {
     }
     let mut mistakes = Vec::new();
     let broken = fill::fill(&mut root, converter.text, converter.environment, &mut mistakes);
-    mistakes.into_iter().for_each(|it| findings.note(it));
+    for mistake in mistakes {
+        findings.note(mistake);
+    }
     findings.leave_out(broken);
     match findings.collect::<WireFile>(&root) {
         Some(wire) => converter.file(wire),

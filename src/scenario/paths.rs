@@ -31,7 +31,7 @@ pub(super) fn is_pattern(path: &str) -> bool {
 /// The pattern that matches only this path.
 pub(super) fn literal(path: &str) -> String {
     path.chars().fold(String::with_capacity(path.len()), |mut pattern, it| {
-        if matches!(it, '*' | '?' | '[' | '{') {
+        if matches!(it, '*' | '?' | '[' | '{' | '}' | '\\') {
             pattern.extend(['[', it, ']']);
         } else {
             pattern.push(it);
@@ -96,7 +96,9 @@ fn dated(name: &str) -> Option<(usize, usize)> {
 fn is_time(digits: &str) -> bool {
     let number = |range: std::ops::Range<usize>| digits.get(range).and_then(|it| it.parse::<u32>().ok());
     let day = |year, month, day| {
-        matches!(number(year), Some(1990..=2199)) && matches!(number(month), Some(1..=12)) && matches!(number(day), Some(1..=31))
+        matches!(number(year), Some(1990..=2199))
+            && matches!(number(month), Some(1..=12))
+            && matches!(number(day), Some(1..=31))
     };
     let epoch = digits.len() == 10 && digits.starts_with('1');
     epoch || day(0..4, 4..6, 6..8) || (digits.len() == 8 && day(4..8, 2..4, 0..2))

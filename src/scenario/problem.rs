@@ -65,7 +65,6 @@ pub(super) struct Span {
     pub(super) end: usize,
 }
 
-
 /// A problem before it is known which file it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mistake {

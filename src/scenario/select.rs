@@ -18,9 +18,9 @@ pub fn select(drills: Vec<Drill>, tags: &[String], names: &[String]) -> Result<V
         let glob = Glob::new(&pattern).map_err(|error| format!("`{name}` is not a valid pattern: {}", error.kind()))?;
         patterns.push((name, glob.compile_matcher()));
     }
-    let tagged = |it: &Drill| tags.is_empty() || it.tags.iter().any(|tag| tags.contains(tag));
-    let named = |it: &Drill| {
+    let has_tag = |it: &Drill| tags.is_empty() || it.tags.iter().any(|tag| tags.contains(tag));
+    let has_name = |it: &Drill| {
         patterns.is_empty() || patterns.iter().any(|(name, pattern)| it.name == **name || pattern.is_match(&it.name))
     };
-    Ok(drills.into_iter().filter(|it| tagged(it) && named(it)).collect())
+    Ok(drills.into_iter().filter(|it| has_tag(it) && has_name(it)).collect())
 }

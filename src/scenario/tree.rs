@@ -11,7 +11,7 @@ use serde_saphyr::{DuplicateKeyPolicy, Error, Location, NonFiniteFloatPolicy, Sp
 use super::problem::{Mistake, Span};
 
 /// Nodes of a file: anchors let a small file hold very many.
-const MAX_NODES: usize = 100_000;
+const MAX_NODES: usize = 20_000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
@@ -29,7 +29,7 @@ pub(super) enum Kind {
     Number(String),
     Text {
         text: String,
-        /// Without quotes and as the whole value, `${NAME}` stood here: it may be a number.
+        /// One `${NAME}` was the whole value: it may be a number, though within `{…}` it had to stand in quotes.
         filled: bool,
     },
     List(Vec<Node>),
@@ -52,13 +52,25 @@ impl Node {
         }
     }
 
+    /// Where the last of what lies within it ends.
+    pub(super) fn end(&self) -> usize {
+        let within = match &self.kind {
+            Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text { .. } => None,
+            Kind::List(items) => items.iter().map(Node::end).max(),
+            Kind::Map(entries) => entries.iter().map(|(key, value)| key.span.end.max(value.end())).max(),
+        };
+        within.unwrap_or(0).max(self.span.end)
+    }
+
     /// As a noun with its article: `a list`.
     pub(super) fn noun(&self) -> String {
         match &self.kind {
             Kind::Null => "nothing".to_owned(),
             Kind::Bool(it) => format!("`{it}`"),
             Kind::Number(text) => format!("the number `{text}`"),
-            Kind::Text { text, .. } if text.chars().count() <= 40 && !text.contains('\n') => format!("the text `{text}`"),
+            Kind::Text { text, .. } if text.chars().count() <= 40 && !text.contains('\n') => {
+                format!("the text `{text}`")
+            }
             Kind::Text { .. } => "a text".to_owned(),
             Kind::List(_) => "a list".to_owned(),
             Kind::Map(_) => "keys".to_owned(),
@@ -113,7 +125,10 @@ fn span_of(location: &Location) -> Span {
 }
 
 fn syntax(error: &Error, text: &str) -> Mistake {
-    let error = error.without_snippet();
+    let mut error = error.without_snippet();
+    while let Error::AliasError { error: within, .. } = error {
+        error = within;
+    }
     let location = error.location();
     let start = location.map_or(0, |it| byte_at(text, it.line(), it.column()));
     let length = text[start..].chars().next().map_or(0, char::len_utf8);
@@ -126,7 +141,7 @@ fn syntax(error: &Error, text: &str) -> Mistake {
             Mistake::new(span, format!("too much in one file: more than {MAX_NODES} values, or nested too deeply"))
                 .help("aliases count as often as they are used")
         }
-        Error::UnknownAnchor { .. } | Error::AliasError { .. } => {
+        Error::UnknownAnchor { .. } => {
             Mistake::new(span, "this alias (`*name`) refers to no anchor (`&name`) before it")
                 .help("a value that starts with `*` needs quotes")
         }
@@ -134,8 +149,13 @@ fn syntax(error: &Error, text: &str) -> Mistake {
         other => {
             let whole = other.to_string();
             let message = whole.split(" at line ").next().unwrap_or(&whole);
-            let message = message.replace('`', "").replace('\'', "");
-            Mistake::new(span, format!("not valid YAML: {message}"))
+            let message = message.replace(['`', '\''], "");
+            let mistake = Mistake::new(span, format!("not valid YAML: {message}"));
+            let before = &text[..span.start];
+            if before.ends_with("${") || before.ends_with('$') && text[span.start..].starts_with('{') {
+                return mistake.help("within `{…}` and `[…]`, a `${NAME}` needs quotes: \"${NAME}\"");
+            }
+            mistake
         }
     }
 }

@@ -46,6 +46,9 @@ from_text!(
     /// A text that says something.
     Text(String), text, { "type": ["string", "number", "boolean"] });
 from_text!(
+    /// The name of something in PostgreSQL, as it is: a blank is one too.
+    Name(String), name, { "type": ["string", "number", "boolean"] });
+from_text!(
     /// Longer than nothing.
     Length(Duration), length, { "type": "string", "examples": ["90s", "30m", "1h 30m", "2 days", "PT1H"] });
 from_text!(
@@ -67,14 +70,24 @@ from_text!(
     /// A regular expression that compiles.
     Pattern(String), pattern, { "type": "string", "format": "regex" });
 from_text!(
-    /// The name of a table or view, as SQL writes it.
+    /// The name of a table or view whose rows are counted, as SQL writes it; `only` may stand before it.
     TableName(String), table_name, { "type": "string", "examples": ["shop.orders", "shop.\"Order Items\""] });
+from_text!(
+    /// The name of a table, view or index, as SQL writes it.
+    RelationName(String), relation_name, { "type": "string", "examples": ["shop.orders", "shop.\"Order Items\""] });
+from_text!(
+    /// The name of a schema, as SQL writes it.
+    SchemaName(String), schema_name, { "type": "string", "examples": ["shop", "\"Größen\""] });
 from_text!(
     /// The name of a column with its table, as SQL writes it.
     ColumnName(String), column_name, { "type": "string", "examples": ["shop.orders.id"] });
 
 fn text(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
+    name(if text.trim().is_empty() { "" } else { text })
+}
+
+fn name(text: &str) -> Result<String, String> {
+    if text.is_empty() {
         return Err("an empty text\ngive the key a value, or take it away".to_owned());
     }
     if text.contains('\0') {
@@ -130,9 +143,8 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 
 fn positive(text: &str) -> Result<u32, String> {
     match text.replace('_', "").parse() {
-        Ok(0) => Err("zero is none at all\nto have no limit, take the key away".to_owned()),
-        Ok(number) => Ok(number),
-        Err(_) => Err(format!("expected a whole number from 1 on, found `{text}`")),
+        Ok(number) if number > 0 => Ok(number),
+        Ok(_) | Err(_) => Err(format!("expected a whole number from 1 on, found `{text}`")),
     }
 }
 
@@ -188,10 +200,31 @@ fn pattern(text: &str) -> Result<String, String> {
 }
 
 fn table_name(text: &str) -> Result<String, String> {
-    match split_name(text)?.len() {
+    match split_name(without_only(text))?.len() {
         1 | 2 => Ok(text.trim().to_owned()),
-        _ => Err(format!("`{text}` is not a table's name\nwrite `schema.table`; a dot within a name needs double quotes")),
+        _ => Err(format!(
+            "`{text}` is not a table's name\nwrite `schema.table`; a dot within a name needs double quotes"
+        )),
     }
+}
+
+/// `only shop.orders` is shop.orders, without the tables that inherit from it.
+pub(super) fn without_only(text: &str) -> &str {
+    match text.trim().split_at_checked(5) {
+        Some((only, table)) if only.eq_ignore_ascii_case("only ") => table.trim_start(),
+        Some(_) | None => text.trim(),
+    }
+}
+
+fn schema_name(text: &str) -> Result<String, String> {
+    match split_name(text)?.len() {
+        1 => Ok(text.trim().to_owned()),
+        _ => Err(format!("`{text}` is not a schema's name\na dot within a name needs double quotes")),
+    }
+}
+
+fn relation_name(text: &str) -> Result<String, String> {
+    if without_only(text) == text.trim() { table_name(text) } else { Err("`only` belongs to `rows`".to_owned()) }
 }
 
 fn column_name(text: &str) -> Result<String, String> {
@@ -254,7 +287,8 @@ pub(super) enum Slack {
 impl<'de> Deserialize<'de> for Slack {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Slack, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let wrong = || D::Error::custom(format!("`{text}` is no tolerance\nwrite a number of rows, or a share like `5%`"));
+        let wrong =
+            || D::Error::custom(format!("`{text}` is no tolerance\nwrite a number of rows, or a share like `5%`"));
         match text.trim().strip_suffix('%') {
             None => text.trim().replace('_', "").parse().map(Slack::Rows).map_err(|_| wrong()),
             Some(share) => {

@@ -6,13 +6,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::Deserialize as DeriveDeserialize;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::Scope;
 use super::collect::{At, Unsupported, VALUE};
 use super::units::{
-    ColumnName, Day, Length, Pattern, Phases, Positive, Size, Slack, TableName, Text, Value, Zone, given,
+    ColumnName, Day, Length, Name, Pattern, Phases, Positive, RelationName, SchemaName, Size, Slack, TableName, Text,
+    Value, Zone, given,
 };
 use crate::check::Severity;
 use crate::recipe::RuntimeChoice;
@@ -101,7 +102,7 @@ pub(super) struct WireDrill {
     /// When service counts as being back.
     pub(super) ready: Option<WireReady>,
     /// What to ask the restored server. Each is one of `rows`, `query` and `exists`.
-    pub(super) checks: Option<Vec<At<WireCheck>>>,
+    pub(super) checks: Option<At<Vec<At<WireCheck>>>>,
     /// Known defects that are accepted for a while.
     pub(super) waivers: Option<Vec<WireWaiver>>,
 }
@@ -193,9 +194,9 @@ pub(super) struct WireRestore {
     /// Errors that do not fail the drill: a SQLSTATE, or a part of the message.
     pub(super) allow_errors: Option<Vec<At<Text>>>,
     /// Restore only these schemas of an archive.
-    pub(super) schemas: Option<At<Vec<Text>>>,
+    pub(super) schemas: Option<At<Vec<Name>>>,
     /// Restore only these tables of an archive.
-    pub(super) tables: Option<At<Vec<Text>>>,
+    pub(super) tables: Option<At<Vec<Name>>>,
     /// A file of SQL to run before the restore. Relative to this file.
     pub(super) before: Option<At<Text>>,
     /// A file of SQL to run after the restore. Relative to this file.
@@ -203,7 +204,7 @@ pub(super) struct WireRestore {
     /// Server settings, as in the runbook: `maintenance_work_mem: 2GB`.
     pub(super) settings: Option<BTreeMap<String, At<Text>>>,
     /// Name of the database to restore into. Default: the dump's own.
-    pub(super) database: Option<At<Text>>,
+    pub(super) database: Option<At<Name>>,
 }
 
 /// The server to restore into.
@@ -267,10 +268,10 @@ pub(super) struct WireReady {
     /// Must give a true or non-zero value.
     pub(super) sql: Text,
     /// Where to ask. Default: the restored database.
-    pub(super) database: Option<Text>,
+    pub(super) database: Option<Name>,
     /// The role to ask as. Default: the superuser.
     #[serde(rename = "as")]
-    pub(super) role: Option<Text>,
+    pub(super) role: Option<Name>,
 }
 
 /// A known defect that is accepted for a while.
@@ -304,7 +305,7 @@ pub(super) enum WireCheck {
 pub(super) struct WireRows {
     /// Unique within the drill. Default: from the table.
     pub(super) name: Option<At<Text>>,
-    /// `schema.table`, quoted as SQL wants it.
+    /// `schema.table`, quoted as SQL wants it. `only schema.table` leaves out tables that inherit from it.
     pub(super) table: TableName,
     /// Count only rows for which this SQL condition is true.
     #[serde(rename = "where")]
@@ -318,10 +319,10 @@ pub(super) struct WireRows {
     /// With `equals`: how far it may be off, as a number of rows or as a share.
     pub(super) tolerance: Option<At<Slack>>,
     /// Where to ask. Default: the restored database.
-    pub(super) database: Option<Text>,
+    pub(super) database: Option<Name>,
     /// The role to ask as. Default: the superuser.
     #[serde(rename = "as")]
-    pub(super) role: Option<Text>,
+    pub(super) role: Option<Name>,
     /// How long the answer may take. Default: 5 minutes.
     pub(super) timeout: Option<Length>,
     /// `critical` and `major` (default) fail the drill; `minor` is a finding.
@@ -338,10 +339,10 @@ pub(super) struct WireQuery {
     /// What it must give.
     pub(super) expect: At<WireExpect>,
     /// Where to ask. Default: the restored database.
-    pub(super) database: Option<Text>,
+    pub(super) database: Option<Name>,
     /// The role to ask as. Default: the superuser.
     #[serde(rename = "as")]
-    pub(super) role: Option<Text>,
+    pub(super) role: Option<Name>,
     /// How long the answer may take. Default: 5 minutes.
     pub(super) timeout: Option<Length>,
     /// `critical` and `major` (default) fail the drill; `minor` is a finding.
@@ -353,25 +354,25 @@ pub(super) struct WireQuery {
 pub(super) struct WireExists {
     /// Unique within the drill. Default: `objects exist`.
     pub(super) name: Option<At<Text>>,
-    /// Schemas.
-    pub(super) schemas: Option<Vec<Text>>,
+    /// Schemas, quoted as SQL wants it.
+    pub(super) schemas: Option<Vec<SchemaName>>,
     /// Tables, views, materialized views: `schema.table`, quoted as SQL wants it.
-    pub(super) tables: Option<Vec<TableName>>,
+    pub(super) tables: Option<Vec<RelationName>>,
     /// `schema.table.column`, quoted as SQL wants it.
     pub(super) columns: Option<Vec<ColumnName>>,
     /// `schema.index`, quoted as SQL wants it.
-    pub(super) indexes: Option<Vec<TableName>>,
+    pub(super) indexes: Option<Vec<RelationName>>,
     /// `schema.function(integer, text)`, or without its arguments.
     pub(super) functions: Option<Vec<Text>>,
     /// Extensions: a name, or `{name: version}`.
     pub(super) extensions: Option<Vec<WireExtension>>,
-    /// Roles.
+    /// Roles, quoted as SQL wants it.
     pub(super) roles: Option<Vec<Text>>,
     /// Where to ask. Default: the restored database.
-    pub(super) database: Option<Text>,
+    pub(super) database: Option<Name>,
     /// The role to ask as. Default: the superuser.
     #[serde(rename = "as")]
-    pub(super) role: Option<Text>,
+    pub(super) role: Option<Name>,
     /// How long the answer may take. Default: 5 minutes.
     pub(super) timeout: Option<Length>,
     /// `critical` and `major` (default) fail the drill; `minor` is a finding.
@@ -481,7 +482,7 @@ pub(super) struct WireExpectKeys {
     pub(super) rows_file: Option<At<Text>>,
     /// With `rows` or `rows_file`: whether their order matters. Default: false.
     pub(super) ordered: Option<At<bool>>,
-    /// With `rows`: the names of the columns.
+    /// With `rows`: names of the columns, for readers. Each row must have as many values; the names are not compared.
     pub(super) columns: Option<At<Vec<Text>>>,
 }
 
