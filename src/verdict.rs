@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::blame::{Whose, blame_error};
 use crate::check::{Answer, Finding, Judged, Population, Severity};
 use crate::evidence::{Evidence, PhaseOutcome, PhaseRecord};
 use crate::fault::{Blame, Fault};
@@ -159,6 +160,10 @@ pub fn is_allowed(drill: &Drill, step: &Step, error: &StatementError) -> bool {
     drill.restore.allow_errors.iter().any(by_name) || dump::is_expected_error(step, sqlstate, &error.message)
 }
 
+/// What to do about errors that only the backup explains.
+const ALLOW_HINT: &str =
+    "Mend what made the dump so; or, if the error is known and harmless, allow it by name in `restore.allow_errors`.";
+
 impl Reason {
     fn new(verdict: Verdict, about: About, text: impl Into<String>) -> Reason {
         Reason { verdict, about, blame: None, text: text.into(), causes: Vec::new(), hint: None }
@@ -174,13 +179,16 @@ impl Reason {
         self
     }
 
-    fn from_fault(phase: Phase, fault: &Fault) -> Reason {
-        let verdict = match fault.blame {
+    fn verdict_of(blame: Blame) -> Verdict {
+        match blame {
             Blame::Backup => Verdict::Failed,
             Blame::Scenario | Blame::Host | Blame::Harness => Verdict::Inconclusive,
-        };
+        }
+    }
+
+    fn from_fault(phase: Phase, fault: &Fault) -> Reason {
         Reason {
-            verdict,
+            verdict: Reason::verdict_of(fault.blame),
             about: About::Phase(phase),
             blame: Some(fault.blame),
             text: format!("failed to {}", fault.message),
@@ -263,11 +271,15 @@ impl Judging<'_> {
         if stopped {
             return;
         }
+        // The backup is to blame only for what nothing else explains; one such error is enough.
+        let whose = refused.iter().map(|(_, error)| blame_error(error)).min_by_key(|it| it.blame);
+        let whose = whose.unwrap_or(Whose { blame: Blame::Backup, hint: None });
+        let verdict = Reason::verdict_of(whose.blame);
         let total = refused.len() as u64 + unlisted;
         let ignored = if total == 1 { "1 error was".to_owned() } else { format!("{total} errors were") };
-        let mut reason = Reason::new(Verdict::Failed, About::Phase(*phase), format!("{ignored} ignored by the restore"))
-            .blamed(Blame::Backup)
-            .hinted(advice(&refused[0].1.message));
+        let mut reason = Reason::new(verdict, About::Phase(*phase), format!("{ignored} ignored by the restore"))
+            .blamed(whose.blame)
+            .hinted(whose.hint.unwrap_or(ALLOW_HINT));
         reason.causes = refused.iter().take(5).map(|(_, error)| error.to_string()).collect();
         self.reasons.push(reason);
     }
@@ -449,14 +461,6 @@ fn words(duration: Duration) -> String {
         Ok(it) => format!("{it:#}"),
         Err(_) => format!("{duration:?}"),
     }
-}
-
-/// What to do about an error that a restore ignored.
-fn advice(message: &str) -> String {
-    if message.starts_with("role ") && message.ends_with("does not exist") {
-        return "Name the cluster's globals (`globals:`), or let `roles: stubs` stand in for the roles.".to_owned();
-    }
-    "Mend the dump's cause; or, if the error is known and harmless, allow it by name in `restore.allow_errors`.".to_owned()
 }
 
 /// The machine that the drill ran on, for reports.

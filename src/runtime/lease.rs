@@ -165,6 +165,8 @@ impl Renewal {
     /// After [`make`], before anything runs in the sandbox. Needs a tokio runtime with time.
     pub(crate) fn start(lease: &Lease) -> io::Result<Renewal> {
         let file = LeaseFile::open(lease)?;
+        // Held for as long as we live: a machine that was frozen for a while has an old lease and a living owner.
+        file.0.try_lock().map_err(io::Error::from)?;
         Ok(Renewal(tokio::spawn(async move {
             let mut ticks = tokio::time::interval(RENEWAL);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

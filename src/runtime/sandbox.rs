@@ -1,10 +1,12 @@
 //! A sandbox over a room: what the actions of a recipe mean, the same for both kinds of room.
 
-use std::os::unix::fs::PermissionsExt;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use nix::fcntl::OFlag;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -23,7 +25,7 @@ use crate::store::{self, Poured, Stop};
 /// The server's socket, in the run directory.
 const SOCKET: &str = ".s.PGSQL.5432";
 /// Of the server's log, what is looked at.
-const LOG_BYTES: usize = 1 << 20;
+const LOG_BYTES: usize = 1 << 19;
 
 /// Threads that move bytes, so that release can stop and join them before it wipes.
 #[derive(Clone, Default)]
@@ -69,7 +71,7 @@ pub(crate) struct LiveSandbox {
 impl Sandbox for LiveSandbox {
     async fn perform(&self, step: &Step, watch: &Watcher) -> Result<Output, Fault> {
         let mut output = match &step.action {
-            Action::Run(command) => self.run(command, None).await?,
+            Action::Run(command) => self.run(command, None, watch).await?,
             Action::Stream { from, through, into } => self.stream(&step.what, from, *through, into, watch).await?,
             Action::Scan { from } => {
                 let (from, mut progress) = (from.clone(), progress(&step.what, from, watch));
@@ -108,10 +110,10 @@ impl Sandbox for LiveSandbox {
 
     async fn server_log(&self) -> String {
         let path = self.scratch.join("run").join(LOG_FILE);
-        match tokio::fs::read(&path).await {
-            Ok(bytes) => head_and_tail(&bytes),
+        match tokio::task::spawn_blocking(move || read_regular(&path)).await {
+            Ok(Ok(bytes)) => head_and_tail(&bytes),
             // As an ordinary user: the log belongs to the container's user.
-            Err(_) => self.read_in_room().await.unwrap_or_default(),
+            Ok(Err(_)) | Err(_) => self.read_in_room().await.unwrap_or_default(),
         }
     }
 }
@@ -121,13 +123,24 @@ impl LiveSandbox {
         Sql { socket: self.scratch.join("run").join(SOCKET), superuser: SUPERUSER.to_owned() }
     }
 
-    async fn run(&self, command: &Command, stdin: Option<mpsc::Receiver<Vec<u8>>>) -> Result<Output, Fault> {
+    async fn run(
+        &self,
+        command: &Command,
+        stdin: Option<mpsc::Receiver<Vec<u8>>>,
+        watch: &Watcher,
+    ) -> Result<Output, Fault> {
         let complaints = Arc::new(Mutex::new(match command.program.as_str() {
             "psql" => Complaints::psql(),
             _ => Complaints::pg_restore(),
         }));
-        let listener = Arc::clone(&complaints);
-        let on_stderr = Box::new(move |line: &str| listener.lock().unwrap_or_else(PoisonError::into_inner).line(line));
+        let (listener, watch) = (Arc::clone(&complaints), Arc::clone(watch));
+        let on_stderr = Box::new(move |line: &str| {
+            // With --verbose, pg_restore says what it is at: that is what a time-out should report.
+            if let Some(state) = line.strip_prefix("pg_restore: ").filter(|it| it.starts_with("processing data")) {
+                watch(Progress::Said(state.to_owned()));
+            }
+            listener.lock().unwrap_or_else(PoisonError::into_inner).line(line);
+        });
         let exec = Exec { argv: self.room.argv(command), env: command.env.clone(), stdin, on_stderr };
         let Ended { status, stdout, stderr } = self.room.exec(exec).await?;
         let mut output = Output { status, stdout, stderr, ..Output::default() };
@@ -164,17 +177,15 @@ impl LiveSandbox {
             };
             store::pour(Path::new(&path), through, &mut sink, stop, &mut progress)
         });
-        let (read, ran) = tokio::join!(pouring, self.run(into, Some(receive)));
-        let mut output = ran?;
-        match read {
-            Ok(read) if read.cut_short => output.seen = Some(read.seen),
-            Ok(read) => {
-                let Poured { bytes, sha256, seen, .. } = read;
-                (output.bytes, output.sha256, output.seen) = (Some(bytes), Some(sha256), Some(seen));
-            }
-            // The program only saw its input end; why it ended is what counts.
-            Err(fault) => return Err(fault),
+        // Bytes that cannot be read end the step at once: the program only sees its input end, and pg_restore has been
+        // seen to wait for ever for the rest of a tar archive.
+        let (read, mut output) = tokio::try_join!(pouring, self.run(into, Some(receive), watch))?;
+        if read.cut_short {
+            output.seen = Some(read.seen);
+            return Ok(output);
         }
+        let Poured { bytes, sha256, seen, .. } = read;
+        (output.bytes, output.sha256, output.seen) = (Some(bytes), Some(sha256), Some(seen));
         Ok(output)
     }
 
@@ -201,11 +212,28 @@ impl LiveSandbox {
 
 /// Readable by the room's user and nobody else, where we may give files away; else by the mode alone, within a directory
 /// that is ours.
+///
+/// The directory belongs to a server that runs restored code: what it may have put at this path is refused, not followed.
 fn write_for(path: &Path, text: &str, uid: u32, gid: u32) -> std::io::Result<()> {
-    std::fs::write(path, text)?;
-    let given = std::os::unix::fs::chown(path, Some(uid), Some(gid)).is_ok();
+    let mut file = std::fs::File::create_new(path)?;
+    file.write_all(text.as_bytes())?;
+    let given = std::os::unix::fs::fchown(&file, Some(uid), Some(gid)).is_ok();
     let mode = if given { 0o600 } else { 0o644 };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
+}
+
+/// At most the limit of what is looked at, twice: neither a link nor a pipe that the server put there is opened.
+fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    let length = file.metadata()?.len();
+    let mut head = Vec::new();
+    (&mut file).take(LOG_BYTES as u64).read_to_end(&mut head)?;
+    if length > LOG_BYTES as u64 {
+        file.seek(std::io::SeekFrom::End(-(LOG_BYTES as i64)))?;
+        file.take(LOG_BYTES as u64).read_to_end(&mut head)?;
+    }
+    Ok(head)
 }
 
 fn poured(read: Poured) -> Output {

@@ -99,8 +99,16 @@ pub struct Rto {
     /// Detection, decision, cut-over: declared, shown apart, judged with it.
     pub overhead: Duration,
     /// Which phases the clock covers.
-    #[schemars(with = "(Phase, Phase)")]
+    #[schemars(with = "Span")]
     pub span: RangeInclusive<Phase>,
+}
+
+/// How serde writes a range of phases.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct Span {
+    start: Phase,
+    end: Phase,
 }
 
 /// When service is back.

@@ -348,7 +348,7 @@ impl Making<'_> {
             .args([format!("--format={format}"), format!("--dbname={}", server::conninfo(database))])
             .arg("--host")
             .arg(Arg::path(At::Run, ""))
-            .args([format!("--username={SUPERUSER}"), "--no-password".to_owned()]);
+            .args([format!("--username={SUPERUSER}"), "--no-password".to_owned(), "--verbose".to_owned()]);
         into.env = server::client_env();
         if roles_mode(it) == Roles::None {
             into = into.args(["--no-owner", "--no-privileges"]);

@@ -4,6 +4,8 @@
 
 mod architecture;
 mod cells;
+mod commands;
 mod judging;
 mod program;
+mod signals;
 mod support;
