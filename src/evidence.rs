@@ -19,13 +19,25 @@ pub const SCHEMA: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    Asked { drill: Box<Drill>, start: Box<Start> },
+    Asked {
+        drill: Box<Drill>,
+        start: Box<Start>,
+    },
     Learnt(Question, Learnt),
     Planned(Box<Plan>),
     Began(Phase),
-    Did { step: Box<Step>, output: Box<Output>, elapsed: Duration },
+    Did {
+        step: Box<Step>,
+        output: Box<Output>,
+        elapsed: Duration,
+    },
     Observed(Vec<Guarantee>),
-    Answered { stop: usize, check: usize, answer: Answer, elapsed: Duration },
+    Answered {
+        stop: usize,
+        check: usize,
+        answer: Answer,
+        elapsed: Duration,
+    },
     /// What the server said to `ready:`, the last time that it was asked.
     Readied(Answer),
     Ended(PhaseRecord),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::{Blame, Fault};
 use crate::format::{DumpFacts, Selection};
 use crate::recipe::{FileSeen, Learnt, Question, Recipe, ServerFacts, Survey};
+pub use crate::recipe::{Note, NoteKind};
 use crate::scenario::Drill;
 use crate::source::dump::{self, Ingredients};
 use crate::source::{Pick, Roles, Source};
@@ -45,26 +46,6 @@ pub struct Backup {
 pub struct PassedOver {
     pub path: String,
     pub why: String,
-}
-
-/// Something that a reader of the report must know: where the drill differs from a full recovery.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Note {
-    pub kind: NoteKind,
-    pub text: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NoteKind {
-    /// A choice that differs from the backup's own: another major, another locale.
-    Deviation,
-    /// What the backup does not carry.
-    NotCarried,
-    /// What was made up so that the rest could be restored.
-    Stubbed,
-    /// What the drill did not look at.
-    NotChecked,
 }
 
 /// The sandbox to make.

@@ -38,7 +38,9 @@ pub enum Learnt {
     Text(String),
     Server(Box<ServerFacts>),
     /// No runtime here has that major; each reason says which was tried and why not.
-    NoServer { reasons: Vec<Fault> },
+    NoServer {
+        reasons: Vec<Fault>,
+    },
     Host(HostFacts),
 }
 
@@ -207,7 +209,10 @@ pub enum At {
 pub enum Arg {
     Text(String),
     /// `path` within a directory of the room; empty for the directory itself.
-    Path { at: At, path: String },
+    Path {
+        at: At,
+        path: String,
+    },
 }
 
 impl From<&str> for Arg {
@@ -254,6 +259,26 @@ impl Command {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
+}
+
+/// Something that a reader of the report must know: where the drill differs from a full recovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Note {
+    pub kind: NoteKind,
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NoteKind {
+    /// A choice that differs from the backup's own: another major, another locale.
+    Deviation,
+    /// What the backup does not carry.
+    NotCarried,
+    /// What was made up so that the rest could be restored.
+    Stubbed,
+    /// What the drill did not look at.
+    NotChecked,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -82,12 +82,19 @@ pub struct RtoJudged {
 #[serde(rename_all = "snake_case")]
 pub enum Rto {
     /// `elapsed` is measured; the declared overhead is not in it, but is judged with it.
-    Met { elapsed: Duration },
-    Missed { elapsed: Duration, by: Duration },
+    Met {
+        elapsed: Duration,
+    },
+    Missed {
+        elapsed: Duration,
+        by: Duration,
+    },
     /// The span never completed, so there is no time to compare.
     NotReached,
     /// Measured with `durability: fast`: no proof either way.
-    NotComparable { elapsed: Duration },
+    NotComparable {
+        elapsed: Duration,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -227,7 +234,8 @@ impl Judging<'_> {
             PhaseOutcome::TimedOut { budget, last_seen } => {
                 let verdict = if self.is_past_rto(record) { Verdict::Failed } else { Verdict::Inconclusive };
                 let text = format!("{phase} was still running after its budget of {budget:?}");
-                let reason = Reason::new(verdict, about, text).hinted(format!("Give it more time: `budgets: {{ {phase}: … }}`."));
+                let reason = Reason::new(verdict, about, text)
+                    .hinted(format!("Give it more time: `budgets: {{ {phase}: … }}`."));
                 Some(Reason { causes: vec![last_seen.clone()], ..reason })
             }
             PhaseOutcome::Cancelled { last_seen } => {
@@ -294,7 +302,8 @@ impl Judging<'_> {
         if seen.into_iter().any(|it| it.path == file.path && it != file) {
             let text = format!("{} changed while the drill was reading it", file.path);
             let reason = Reason::new(Verdict::Inconclusive, About::Drill, text).blamed(Blame::Host);
-            self.reasons.push(reason.hinted("Drill a backup whose job has ended, or let the job rename it into place."));
+            self.reasons
+                .push(reason.hinted("Drill a backup whose job has ended, or let the job rename it into place."));
         }
     }
 
@@ -341,8 +350,12 @@ impl Judging<'_> {
         };
         let (verdict, text) = match outcome {
             Rto::Met { .. } => (Verdict::Passed, String::new()),
-            Rto::Missed { by, .. } => (Verdict::Failed, format!("missed the RTO of {} by {}", words(rto.limit), words(by))),
-            Rto::NotReached => (Verdict::Inconclusive, format!("{} was never reached, so there is no recovery time", rto.span.end())),
+            Rto::Missed { by, .. } => {
+                (Verdict::Failed, format!("missed the RTO of {} by {}", words(rto.limit), words(by)))
+            }
+            Rto::NotReached => {
+                (Verdict::Inconclusive, format!("{} was never reached, so there is no recovery time", rto.span.end()))
+            }
             Rto::NotComparable { .. } => {
                 (Verdict::Inconclusive, self.comparable().err().unwrap_or_default().to_owned())
             }
@@ -394,7 +407,8 @@ impl Judging<'_> {
                     Judged { finding, population: Population::default() }
                 }
             };
-            let waiver = drill.waivers.iter().find(|it| it.check == check.name && today.is_some_and(|day| day <= it.until));
+            let waiver =
+                drill.waivers.iter().find(|it| it.check == check.name && today.is_some_and(|day| day <= it.until));
             let broken = matches!(judged.finding, Finding::Broken { .. });
             let waived = waiver.filter(|_| broken).map(|it| format!("{} (until {})", it.reason, it.until));
             let elapsed = asked.map_or(Duration::ZERO, |it| it.elapsed);
@@ -428,7 +442,8 @@ impl Judging<'_> {
         if self.evidence.remnants.is_empty() {
             return;
         }
-        let mut reason = Reason::new(Verdict::Inconclusive, About::Phase(Phase::Teardown), "could not remove what the drill made");
+        let mut reason =
+            Reason::new(Verdict::Inconclusive, About::Phase(Phase::Teardown), "could not remove what the drill made");
         reason.causes.clone_from(&self.evidence.remnants);
         self.reasons.push(reason.blamed(Blame::Host).hinted("Run `pgdrill clean`."));
     }

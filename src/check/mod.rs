@@ -67,9 +67,15 @@ pub struct Probe {
 pub enum Answer {
     Rows(Table),
     /// The server answered with an error.
-    Refused { sqlstate: String, message: String, hint: Option<String> },
+    Refused {
+        sqlstate: String,
+        message: String,
+        hint: Option<String>,
+    },
     /// There was no answer: time-out, connection lost.
-    Silent { because: String },
+    Silent {
+        because: String,
+    },
 }
 
 /// Rows as text: NULL is None.
@@ -85,10 +91,17 @@ pub struct Table {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
-    Held { observed: String },
-    Broken { expected: String, observed: String },
+    Held {
+        observed: String,
+    },
+    Broken {
+        expected: String,
+        observed: String,
+    },
     /// Not asked, or it examined nothing.
-    Unknown { because: String },
+    Unknown {
+        because: String,
+    },
 }
 
 /// What a check looked at.

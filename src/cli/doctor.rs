@@ -53,7 +53,8 @@ async fn engine(machine: &Machine) -> Vec<Diagnosis> {
         },
         Err(fault) => {
             let seen = fault.causes.first().cloned().unwrap_or_else(|| fault.line());
-            let advice = fault.hint.or_else(|| Some("Start Docker, or drill with this machine's PostgreSQL.".to_owned()));
+            let advice =
+                fault.hint.or_else(|| Some("Start Docker, or drill with this machine's PostgreSQL.".to_owned()));
             return vec![Diagnosis { name: "container engine".to_owned(), state: State::Missing, seen, advice }];
         }
     };
@@ -62,7 +63,9 @@ async fn engine(machine: &Machine) -> Vec<Diagnosis> {
             name: "images".to_owned(),
             state: State::Poor,
             seen: "none with PostgreSQL is here".to_owned(),
-            advice: Some("They are pulled when needed; without a registry, build them: fixtures/images/build".to_owned()),
+            advice: Some(
+                "They are pulled when needed; without a registry, build them: fixtures/images/build".to_owned(),
+            ),
         },
         Ok(images) => {
             let names: Vec<String> = images.iter().map(|it| it.reference.clone()).collect();
@@ -79,7 +82,9 @@ async fn engine(machine: &Machine) -> Vec<Diagnosis> {
 pub(crate) async fn sweep_lapsed(surroundings: &Surroundings, machine: &Machine) {
     if machine.container.engine().await.is_ok() {
         match machine.container.sweep(Sweep::Lapsed).await {
-            Ok(swept) => swept.remnants.iter().for_each(|it| complain(&format!("left behind by an earlier drill: {it}"))),
+            Ok(swept) => {
+                swept.remnants.iter().for_each(|it| complain(&format!("left behind by an earlier drill: {it}")))
+            }
             Err(fault) => tracing::warn!("{}", fault.line()),
         }
     }

@@ -53,7 +53,10 @@ pub(crate) fn drills(chosen: &Chosen, screen: &Screen) -> Result<Loaded, Exit> {
     if let Some(runtime) = chosen.runtime {
         drills.iter_mut().for_each(|it| it.runtime = runtime.into());
     }
-    Ok(Loaded { drills: drills.into_iter().map(each).collect::<Result<Vec<_>, Fault>>().map_err(fail)?.concat(), files: files.len() })
+    Ok(Loaded {
+        drills: drills.into_iter().map(each).collect::<Result<Vec<_>, Fault>>().map_err(fail)?.concat(),
+        files: files.len(),
+    })
 }
 
 /// A drill of every match, for `pick: all`. A pattern that matches nothing stays one drill, which then fails.
@@ -67,7 +70,8 @@ fn each(drill: Drill) -> Result<Vec<Drill>, Fault> {
     }
     let of = |seen: FileSeen| {
         let mut one = drill.clone();
-        let name = Path::new(&seen.path).file_name().map_or_else(|| seen.path.clone(), |it| it.to_string_lossy().into_owned());
+        let name =
+            Path::new(&seen.path).file_name().map_or_else(|| seen.path.clone(), |it| it.to_string_lossy().into_owned());
         one.name = format!("{} ({name})", drill.name);
         let location = one.source.location_mut();
         (location.path, location.pick) = (seen.path, Pick::Newest);
@@ -112,7 +116,8 @@ fn scenarios_in(directory: &Path) -> Result<Vec<PathBuf>, Fault> {
             .hint("Name scenario files (*.yaml), a directory of them, or a backup.")
     };
     let entries = std::fs::read_dir(directory).map_err(|error| fault(error.to_string()))?;
-    let mut found: Vec<PathBuf> = entries.filter_map(Result::ok).map(|it| it.path()).filter(|it| is_scenario(it)).collect();
+    let mut found: Vec<PathBuf> =
+        entries.filter_map(Result::ok).map(|it| it.path()).filter(|it| is_scenario(it)).collect();
     found.sort();
     if found.is_empty() {
         return Err(fault("there is no *.yaml in it, and it is not a directory of pg_dump (no toc.dat)".to_owned()));
@@ -156,7 +161,8 @@ fn environment(chosen: &Chosen, files: &[File]) -> Result<Environment, Fault> {
         set.insert(name.to_owned(), value.to_owned());
     }
     let seed = chosen.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
-    let vars = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let vars =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut environment = Environment { vars: vars.collect(), set, seed, texts: BTreeMap::new() };
     for path in scenario::files_named(files, &environment) {
         let text = store::read_text(Path::new(&path)).map_err(|fault| fault.line());

@@ -101,10 +101,16 @@ fn planned(drill: &Drill, evidence: &Evidence) -> String {
     line("server", &format!("PostgreSQL {} ({})", plan.server.version, plan.server.because));
     plan.server.passed_over.iter().for_each(|it| line("not used", &it.line()));
     let free = plan.server.disk_free.map_or("unknown".to_owned(), words::bytes);
-    line("disk", &format!("{free} free{}", plan.server.filesystem.as_ref().map_or(String::new(), |it| format!(" on {it}"))));
+    line(
+        "disk",
+        &format!("{free} free{}", plan.server.filesystem.as_ref().map_or(String::new(), |it| format!(" on {it}"))),
+    );
     if let Some(rto) = &drill.objectives.rto {
         let span = format!("{}..{}", rto.span.start(), rto.span.end());
-        line("rto", &format!("{} over {span}, {} declared overhead", words::duration(rto.limit), words::duration(rto.overhead)));
+        line(
+            "rto",
+            &format!("{} over {span}, {} declared overhead", words::duration(rto.limit), words::duration(rto.overhead)),
+        );
     }
     for phase in Phase::ALL {
         let steps: Vec<String> = plan.recipe.steps.iter().filter(|it| it.phase == phase).map(step_words).collect();

@@ -116,7 +116,9 @@ impl Screen {
             Color::Auto => tty && allowed && !dumb,
         };
         let (out, err) = (std::io::stdout().is_terminal(), std::io::stderr().is_terminal());
-        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(|it| std::env::var(it).ok().filter(|it| !it.is_empty()));
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+            .into_iter()
+            .find_map(|it| std::env::var(it).ok().filter(|it| !it.is_empty()));
         // Without a locale at all (most CI) readers take UTF-8 all the same.
         let unicode = locale.is_none_or(|it| it.to_lowercase().replace('-', "").contains("utf8"));
         let width = if out { console_width() } else { 100 };

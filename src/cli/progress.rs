@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_millis(200);
 const BAR: u8 = 12;
 
 /// Shows what drills do; to be shared by all drills of a run.
-pub struct ProgressView {
+pub(super) struct ProgressView {
     out: Out,
     drills: Mutex<BTreeMap<String, Shown>>,
 }
@@ -70,7 +70,7 @@ struct Transfer {
 
 impl ProgressView {
     /// `tty`: whether standard error is a terminal that may be redrawn.
-    pub fn new(tty: bool) -> ProgressView {
+    pub(super) fn new(tty: bool) -> ProgressView {
         if tty {
             let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(5));
             ProgressView { out: Out::Bars(bars), drills: Mutex::default() }
@@ -80,7 +80,7 @@ impl ProgressView {
     }
 
     /// Says nothing: for `--quiet`.
-    pub fn silent() -> ProgressView {
+    pub(super) fn silent() -> ProgressView {
         ProgressView::lines(Box::new(std::io::sink()))
     }
 
@@ -90,17 +90,17 @@ impl ProgressView {
     }
 
     /// To be told of everything that happens in a drill, as it happens.
-    pub fn event(&self, drill: &str, event: &Event) {
+    pub(super) fn event(&self, drill: &str, event: &Event) {
         self.event_at(drill, event, Instant::now());
     }
 
     /// To be told how far the running step has come. Cheap: may be called for every block of bytes.
-    pub fn progress(&self, drill: &str, progress: Progress) {
+    pub(super) fn progress(&self, drill: &str, progress: Progress) {
         self.progress_at(drill, progress, Instant::now());
     }
 
     /// Prints a line without tearing the live ones.
-    pub fn say(&self, line: &str) {
+    pub(super) fn say(&self, line: &str) {
         match &self.out {
             Out::Bars(bars) => bars.suspend(|| print(&mut std::io::stderr(), line)),
             Out::Lines(sink) => print(&mut **lock(sink), line),
@@ -108,7 +108,7 @@ impl ProgressView {
     }
 
     /// Takes the live lines away. What is said after this is printed all the same.
-    pub fn finish(&self) {
+    pub(super) fn finish(&self) {
         let drills = std::mem::take(&mut *lock(&self.drills));
         for bar in drills.into_values().filter_map(|it| it.bar) {
             bar.finish_and_clear();

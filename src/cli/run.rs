@@ -193,7 +193,11 @@ impl Running<'_> {
         let files: Vec<String> = files.map(|it| self.directory.path.join(it).display().to_string()).into();
         let text = summary(&report, &files, exit, self.screen);
         let stdout_taken = [&self.args.json, &self.args.junit].into_iter().flatten().any(|it| it.as_os_str() == "-");
-        if stdout_taken { complain(text.trim_end()) } else { tell(&text) }
+        if stdout_taken {
+            complain(text.trim_end())
+        } else {
+            tell(&text)
+        }
         exit
     }
 }

@@ -12,9 +12,7 @@ use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
 use crate::format::DumpFacts;
 use crate::plan::SandboxSpec;
-use crate::recipe::{
-    FileSeen, HostFacts, Learnt, Output, Question, RoomUser, RuntimeKind, ServerFacts, Step,
-};
+use crate::recipe::{FileSeen, HostFacts, Learnt, Output, Question, RoomUser, RuntimeKind, ServerFacts, Step};
 
 /// What the fake answers, and what it was asked.
 #[derive(Clone)]

@@ -22,7 +22,7 @@ use crate::recipe::{Learnt, Question, RuntimeChoice, RuntimeKind, ServerFacts};
 use crate::store;
 
 /// Both kinds of sandbox behind one interface.
-pub struct Machine {
+pub(crate) struct Machine {
     pub(crate) container: Container,
     pub(crate) local: Local,
     /// How long a sandbox outlives a lease that nobody renews.

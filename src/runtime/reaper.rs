@@ -21,7 +21,7 @@ pub(crate) const REAPER: &str = "__reaper";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Removes the containers and volumes that are labelled with this run.
-pub type Sweep<'a> = &'a dyn Fn(&str);
+pub(crate) type Sweep<'a> = &'a dyn Fn(&str);
 
 /// pgdrill's end of the pipe. Dropping it without [`finish`](Reaper::finish) is taken for a crash.
 #[derive(Debug)]

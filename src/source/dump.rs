@@ -10,8 +10,9 @@ use super::{Durability, PgDump, Restore, Roles, Source};
 use crate::fault::{Blame, Fault};
 use crate::format::{ArchiveVersion, Compression, DumpFacts, DumpFormat};
 use crate::phase::Phase;
-use crate::plan::{Note, NoteKind};
-use crate::recipe::{Action, Arg, At, Command, FileSeen, Place, Recipe, RuntimeKind, ServerFacts, Step, Tolerance};
+use crate::recipe::{
+    Action, Arg, At, Command, FileSeen, Note, NoteKind, Place, Recipe, RuntimeKind, ServerFacts, Step, Tolerance,
+};
 
 /// The list for `pg_restore --use-list`, in the run directory.
 const LIST_FILE: &str = "toc.list";
@@ -94,10 +95,9 @@ fn refuse_kind(it: &Ingredients<'_>) -> Result<(), Fault> {
         (_, DumpFormat::Globals) => Err(Fault::new(Blame::Backup, format!("restore {path}"))
             .cause("it holds only roles and tablespaces (pg_dumpall --globals-only): there is no database in it")
             .hint("Name a dump of the database as `path`, and this file as `globals`.")),
-        (
-            _,
-            DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar | DumpFormat::Plain | DumpFormat::Cluster,
-        ) => Ok(()),
+        (_, DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar | DumpFormat::Plain | DumpFormat::Cluster) => {
+            Ok(())
+        }
     }
 }
 
@@ -317,7 +317,8 @@ impl Making<'_> {
             None => {
                 let locale = server::default_locale(it.server, contents.encoding.as_deref());
                 let encoding = contents.encoding.as_deref().unwrap_or("UTF8");
-                let text = format!("the dump does not say its database's locale: restored with {encoding} and {locale}");
+                let text =
+                    format!("the dump does not say its database's locale: restored with {encoding} and {locale}");
                 self.note(NoteKind::Deviation, text);
                 server::create_database(&name, encoding, &locale)
             }
@@ -358,8 +359,12 @@ impl Making<'_> {
             let action = Action::Write { at: At::Run, path: LIST_FILE.to_owned(), text };
             self.step(Phase::Restore, "write the list of what to restore", Tolerance::Strict, action);
             into = into.arg("--use-list").arg(Arg::path(At::Run, LIST_FILE));
-            let chosen = [it.restore.select.schemas.as_slice(), it.restore.select.tables.as_slice()].concat().join(", ");
-            self.note(NoteKind::NotChecked, format!("only a part of the dump was restored: {chosen}, and what it needs"));
+            let chosen =
+                [it.restore.select.schemas.as_slice(), it.restore.select.tables.as_slice()].concat().join(", ");
+            self.note(
+                NoteKind::NotChecked,
+                format!("only a part of the dump was restored: {chosen}, and what it needs"),
+            );
         }
         let seeks = jobs > 1 || it.facts.format == DumpFormat::Directory;
         let action = if seeks {
@@ -406,8 +411,7 @@ impl Making<'_> {
             let text = "the database's own settings were left out: it was restored under another name";
             return self.note(NoteKind::Deviation, text);
         }
-        let action =
-            Action::Sql { database: PSQL_DATABASE.to_owned(), statements: vec![properties.clone()] };
+        let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements: vec![properties.clone()] };
         self.step(Phase::Restore, "set the database's properties", Tolerance::RecordsErrors, action);
     }
 

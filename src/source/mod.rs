@@ -52,7 +52,9 @@ pub enum Pick {
     Newest,
     Oldest,
     /// By this seed, which is recorded.
-    Random { seed: u64 },
+    Random {
+        seed: u64,
+    },
     /// Every one, each in a drill of its own. Taken apart before a drill runs.
     All,
 }

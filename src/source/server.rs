@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use regex::Regex;
 
-use super::dump::Ingredients;
 use super::Durability;
+use super::dump::Ingredients;
 use crate::phase::Phase;
 use crate::recipe::{Action, Arg, At, Command, Place, ServerFacts, Step, Tolerance};
 
@@ -111,7 +111,9 @@ pub fn locales_of(statement: &str) -> Vec<String> {
 
 pub fn create_database(name: &str, encoding: &str, locale: &str) -> String {
     let (name, encoding, locale) = (ident(name), literal(encoding), literal(locale));
-    format!("create database {name} with template = template0 encoding = {encoding} lc_collate = {locale} lc_ctype = {locale}")
+    format!(
+        "create database {name} with template = template0 encoding = {encoding} lc_collate = {locale} lc_ctype = {locale}"
+    )
 }
 
 /// The archive's own `CREATE DATABASE` statement, for another name.

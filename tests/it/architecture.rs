@@ -61,7 +61,8 @@ fn imports_go_up_only() {
         let rank = ORDER.iter().position(|it| *it == module).unwrap();
         for line in code_lines(&text) {
             for (at, _) in line.match_indices("crate::") {
-                let used = line[at + "crate::".len()..].split(|it: char| !it.is_alphanumeric() && it != '_').next().unwrap();
+                let used =
+                    line[at + "crate::".len()..].split(|it: char| !it.is_alphanumeric() && it != '_').next().unwrap();
                 let Some(other) = ORDER.iter().position(|it| *it == used) else {
                     continue;
                 };
@@ -73,8 +74,18 @@ fn imports_go_up_only() {
 
 #[test]
 fn pure_modules_name_no_effect() {
-    let effects =
-        ["tokio", "std::fs", "std::process", "std::env", "std::net", "Instant", "SystemTime", "Timestamp::now", "fastrand", "async "];
+    let effects = [
+        "tokio",
+        "std::fs",
+        "std::process",
+        "std::env",
+        "std::net",
+        "Instant",
+        "SystemTime",
+        "Timestamp::now",
+        "fastrand",
+        "async ",
+    ];
     for (module, path, text) in sources() {
         if WITH_EFFECTS.contains(&module.as_str()) {
             continue;
@@ -89,7 +100,16 @@ fn pure_modules_name_no_effect() {
 
 #[test]
 fn only_the_cli_prints_reads_the_environment_or_ends_the_process() {
-    let effects = ["println!", "print!(", "eprint", "std::env::var", "env::vars", "process::exit", "std::io::stdout", "std::io::stderr"];
+    let effects = [
+        "println!",
+        "print!(",
+        "eprint",
+        "std::env::var",
+        "env::vars",
+        "process::exit",
+        "std::io::stdout",
+        "std::io::stderr",
+    ];
     for (module, path, text) in sources() {
         // Re-executed entry points are processes of their own: they answer their parent on standard output.
         if module == "cli" || path.ends_with("room_init.rs") || path.ends_with("reaper.rs") {
@@ -113,9 +133,16 @@ fn a_drill_is_infallible() {
 #[test]
 fn every_crate_that_users_named_is_really_used() {
     let code: String = sources().into_iter().map(|(.., text)| text).collect();
-    for used in
-        ["testcontainers::", "tokio::", "tokio_postgres::", "serde_json::", "tempfile::", "junit_report::", "clap::", "tracing::"]
-    {
+    for used in [
+        "testcontainers::",
+        "tokio::",
+        "tokio_postgres::",
+        "serde_json::",
+        "tempfile::",
+        "junit_report::",
+        "clap::",
+        "tracing::",
+    ] {
         let lines = code_lines(&code).filter(|line| line.contains(used)).count();
         assert!(lines > 0, "{used} is used nowhere in src");
     }

@@ -52,7 +52,8 @@ fn strict_junit_of_a_real_run_is_valid_against_both_schemas() {
     program.drill(&good(), &["--junit", &junit, "--junit-flavor", "strict"]).expect(0);
     for schema in ["junit-10.xsd", "JUnit.xsd"] {
         let schema = crate::support::root().join("fixtures/xsd").join(schema);
-        let output = std::process::Command::new("xmllint").arg("--noout").arg("--schema").arg(&schema).arg(&junit).output();
+        let output =
+            std::process::Command::new("xmllint").arg("--noout").arg("--schema").arg(&schema).arg(&junit).output();
         let output = output.expect("xmllint is installed (libxml2-utils)");
         assert!(output.status.success(), "{}: {}", schema.display(), String::from_utf8_lossy(&output.stderr));
     }

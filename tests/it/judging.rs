@@ -65,7 +65,8 @@ async fn phases_come_in_their_order_and_steps_in_theirs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_restore_misses_the_rto_and_is_still_validated() {
-    let fake = pgdrill::runtime::fake::Fake { step_takes: Duration::from_secs(100), ..fake() };
+    let mut fake = fake();
+    fake.step_takes = Duration::from_secs(100);
     let ran = run_on(&fake, &drill(), &CancellationToken::new()).await;
     assert_eq!(ran.judgement.verdict, Verdict::Failed);
     assert!(matches!(ran.judgement.rto.unwrap().outcome, Rto::Missed { .. }));
@@ -168,7 +169,8 @@ async fn ignored_errors_fail_the_drill_unless_they_are_allowed_by_name() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_restore_is_stopped_by_its_budget_and_says_what_it_was_doing() {
-    let fake = pgdrill::runtime::fake::Fake { step_takes: Duration::from_secs(99_999), ..fake() };
+    let mut fake = fake();
+    fake.step_takes = Duration::from_secs(99_999);
     let mut drill = drill();
     drill.budgets = [(Phase::Provision, Duration::from_secs(30))].into();
     let ran = run_on(&fake, &drill, &CancellationToken::new()).await;
@@ -182,7 +184,8 @@ async fn a_hung_restore_is_stopped_by_its_budget_and_says_what_it_was_doing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_budget_that_ends_after_the_rto_fails() {
-    let fake = pgdrill::runtime::fake::Fake { step_takes: Duration::from_secs(99_999), ..fake() };
+    let mut fake = fake();
+    fake.step_takes = Duration::from_secs(99_999);
     let mut drill = drill();
     drill.budgets = [(Phase::Provision, Duration::from_secs(601))].into();
     let ran = run_on(&fake, &drill, &CancellationToken::new()).await;
@@ -208,7 +211,8 @@ async fn cancelling_in_any_phase_releases_and_is_inconclusive() {
 
 #[tokio::test(start_paused = true)]
 async fn cancelling_during_create_leaks_nothing_even_when_the_engine_finishes_late() {
-    let fake = pgdrill::runtime::fake::Fake { create_takes: Duration::from_secs(30), ..fake() };
+    let mut fake = fake();
+    fake.create_takes = Duration::from_secs(30);
     let cancel = CancellationToken::new();
     let drill = drill();
     let (ran, ()) = tokio::join!(run_on(&fake, &drill, &cancel), async {
@@ -317,40 +321,64 @@ async fn a_dump_newer_than_every_server_is_inconclusive() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_work_is_said_before_anything_is_created() {
     let cases: [(&str, fn(&mut pgdrill::runtime::fake::Fake, &mut pgdrill::scenario::Drill), Blame); 6] = [
-        ("an extension that the image lacks", |fake, _| {
-            let mut dump = facts();
-            dump.contents.extensions =
-                vec![pgdrill::format::Extension { name: "postgis".to_owned(), database: None }];
-            fake.dump = Ok(dump);
-        }, Blame::Host),
-        ("a newer archive than pg_restore reads", |fake, drill| {
-            let mut dump = facts();
-            dump.archive_version.as_mut().unwrap().minor = 16;
-            fake.dump = Ok(dump);
-            drill.postgres.major = Some(15);
-        }, Blame::Scenario),
-        ("tar with jobs", |fake, drill| {
-            fake.dump = Ok(pgdrill::format::DumpFacts { format: DumpFormat::Tar, ..facts() });
-            drill.restore.jobs = Some(4);
-        }, Blame::Scenario),
-        ("a dump without its end", |fake, _| {
-            fake.dump = Ok(pgdrill::format::DumpFacts {
-                format: DumpFormat::Plain,
-                archive_version: None,
-                end_marker: Some(false),
-                ..facts()
-            });
-        }, Blame::Backup),
-        ("a disk that is too small", |fake, _| {
-            let mut dump = facts();
-            dump.contents.data_bytes = 1 << 50;
-            fake.dump = Ok(dump);
-        }, Blame::Host),
-        ("a locale that the image lacks", |fake, _| {
-            let mut dump = facts();
-            dump.contents.create_database = Some("CREATE DATABASE shop WITH LOCALE = 'tr_TR.UTF-8';".to_owned());
-            fake.dump = Ok(dump);
-        }, Blame::Host),
+        (
+            "an extension that the image lacks",
+            |fake, _| {
+                let mut dump = facts();
+                dump.contents.extensions =
+                    vec![pgdrill::format::Extension { name: "postgis".to_owned(), database: None }];
+                fake.dump = Ok(dump);
+            },
+            Blame::Host,
+        ),
+        (
+            "a newer archive than pg_restore reads",
+            |fake, drill| {
+                let mut dump = facts();
+                dump.archive_version.as_mut().unwrap().minor = 16;
+                fake.dump = Ok(dump);
+                drill.postgres.major = Some(15);
+            },
+            Blame::Scenario,
+        ),
+        (
+            "tar with jobs",
+            |fake, drill| {
+                fake.dump = Ok(pgdrill::format::DumpFacts { format: DumpFormat::Tar, ..facts() });
+                drill.restore.jobs = Some(4);
+            },
+            Blame::Scenario,
+        ),
+        (
+            "a dump without its end",
+            |fake, _| {
+                fake.dump = Ok(pgdrill::format::DumpFacts {
+                    format: DumpFormat::Plain,
+                    archive_version: None,
+                    end_marker: Some(false),
+                    ..facts()
+                });
+            },
+            Blame::Backup,
+        ),
+        (
+            "a disk that is too small",
+            |fake, _| {
+                let mut dump = facts();
+                dump.contents.data_bytes = 1 << 50;
+                fake.dump = Ok(dump);
+            },
+            Blame::Host,
+        ),
+        (
+            "a locale that the image lacks",
+            |fake, _| {
+                let mut dump = facts();
+                dump.contents.create_database = Some("CREATE DATABASE shop WITH LOCALE = 'tr_TR.UTF-8';".to_owned());
+                fake.dump = Ok(dump);
+            },
+            Blame::Host,
+        ),
     ];
     for (what, break_it, blame) in cases {
         let (mut fake, mut drill) = (fake(), drill());
@@ -380,8 +408,11 @@ async fn the_newest_by_the_date_in_its_name_is_picked_and_the_rest_is_reported()
     let seen = |path: &str, modified| pgdrill::recipe::FileSeen { path: path.to_owned(), modified, ..file() };
     let mut fake = fake();
     // The copy of the oldest was made last: its modification time must not count.
-    fake.files =
-        vec![seen("/b/shop-2026-11-20.dump", 900), seen("/b/shop-2026-11-22.dump", 100), seen("/b/shop-2026-11-21.dump", 500)];
+    fake.files = vec![
+        seen("/b/shop-2026-11-20.dump", 900),
+        seen("/b/shop-2026-11-22.dump", 100),
+        seen("/b/shop-2026-11-21.dump", 500),
+    ];
     for (pick, expected) in [(Pick::Newest, "/b/shop-2026-11-22.dump"), (Pick::Oldest, "/b/shop-2026-11-20.dump")] {
         let mut drill = drill();
         drill.source.location_mut().pick = pick;

@@ -60,7 +60,10 @@ impl Running {
 
     fn events(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.program.path("out/events.ndjson")).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).map(|line: Value| line["event"].clone()).collect()
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .map(|line: Value| line["event"].clone())
+            .collect()
     }
 
     fn until(&self, phase: Phase) {
@@ -88,7 +91,8 @@ fn interrupted(runtime: &str, phase: Phase, signal: Signal) {
     let (run, scratch) = running.names();
     let Running { program, child } = running;
     let ran = Ran::of(child.wait_with_output().unwrap()).expect(128 + signal as i32);
-    let evidence: Value = serde_json::from_str(&std::fs::read_to_string(program.path("out/evidence.json")).unwrap()).unwrap();
+    let evidence: Value =
+        serde_json::from_str(&std::fs::read_to_string(program.path("out/evidence.json")).unwrap()).unwrap();
     let phases = evidence["drills"][0]["phases"].as_array().unwrap();
     assert_eq!(phases.last().unwrap()["phase"], "teardown", "{}", ran.stderr);
     assert_eq!(evidence["drills"][0]["remnants"], serde_json::json!([]));
