@@ -397,6 +397,7 @@ impl Judging<'_> {
         let drill = self.drill;
         let today = self.evidence.start.as_ref().map(|it| it.at.to_zoned(jiff::tz::TimeZone::UTC).date());
         let asked = self.evidence.answers.get(stop);
+        let validating = self.evidence.phase(Phase::Validate).is_some();
         let mut all = Vec::new();
         for (index, check) in drill.checks.iter().enumerate() {
             let asked = asked.and_then(|it| it.get(index));
@@ -413,7 +414,10 @@ impl Judging<'_> {
             let waived = waiver.filter(|_| broken).map(|it| format!("{} (until {})", it.reason, it.until));
             let elapsed = asked.map_or(Duration::ZERO, |it| it.elapsed);
             let judged = CheckJudged { name: check.name.clone(), severity: check.severity, judged, elapsed, waived };
-            self.weigh(&judged);
+            // Where the drill ended before, that is the reason, and not each check that was not asked.
+            if validating || asked.is_some() {
+                self.weigh(&judged);
+            }
             all.push(judged);
         }
         all

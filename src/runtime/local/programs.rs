@@ -33,10 +33,14 @@ const WANTED: [&str; 8] = [
 /// The first installation of each major: of `bindirs` in their order, then of the usual places.
 pub(super) fn find(bindirs: &[PathBuf]) -> BTreeMap<u32, LocalPrograms> {
     let mut seen = BTreeSet::new();
-    let candidates = bindirs.iter().cloned().chain(usual_places()).filter(|directory| {
-        let complete = REQUIRED.iter().all(|it| directory.join(it).is_file());
-        complete && fs::canonicalize(directory).is_ok_and(|it| seen.insert(it))
-    });
+    // A directory of links, such as /usr/local/bin, may have some of the programs: all of them lie where the links lead.
+    let homes = bindirs
+        .iter()
+        .cloned()
+        .chain(usual_places())
+        .filter_map(|directory| fs::canonicalize(directory.join("postgres")).ok()?.parent().map(Path::to_path_buf));
+    let candidates = homes
+        .filter(|directory| REQUIRED.iter().all(|it| directory.join(it).is_file()) && seen.insert(directory.clone()));
     let candidates: Vec<PathBuf> = candidates.collect();
     let versions: Vec<Option<String>> = std::thread::scope(|scope| {
         let asked: Vec<_> = candidates.iter().map(|it| scope.spawn(|| version(it))).collect();
