@@ -408,17 +408,17 @@ impl Judging<'_> {
                     Judged { finding, population: Population::default() }
                 }
             };
-            let waiver =
+            let covering =
                 drill.waivers.iter().find(|it| it.check == check.name && today.is_some_and(|day| day <= it.until));
             let broken = matches!(judged.finding, Finding::Broken { .. });
-            let waived = waiver.filter(|_| broken).map(|it| format!("{} (until {})", it.reason, it.until));
+            let waived = covering.filter(|_| broken).map(|it| format!("{} (until {})", it.reason, it.until));
             let elapsed = asked.map_or(Duration::ZERO, |it| it.elapsed);
-            let judged = CheckJudged { name: check.name.clone(), severity: check.severity, judged, elapsed, waived };
+            let weighed = CheckJudged { name: check.name.clone(), severity: check.severity, judged, elapsed, waived };
             // Where the drill ended before, that is the reason, and not each check that was not asked.
             if validating || asked.is_some() {
-                self.weigh(&judged);
+                self.weigh(&weighed);
             }
-            all.push(judged);
+            all.push(weighed);
         }
         all
     }

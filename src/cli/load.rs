@@ -51,7 +51,9 @@ pub(crate) fn drills(chosen: &Chosen, screen: &Screen) -> Result<Loaded, Exit> {
         return Err(Exit::NothingSelected);
     }
     if let Some(runtime) = chosen.runtime {
-        drills.iter_mut().for_each(|it| it.runtime = runtime.into());
+        for drill in &mut drills {
+            drill.runtime = runtime.into();
+        }
     }
     Ok(Loaded {
         drills: drills.into_iter().map(each).collect::<Result<Vec<_>, Fault>>().map_err(fail)?.concat(),

@@ -98,6 +98,7 @@ fn log_to_stderr(verbose: u8) {
 
 /// What the terminals can show.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Screen {
     pub(crate) color_out: bool,
     pub(crate) color_err: bool,

@@ -194,9 +194,9 @@ impl Running<'_> {
         let text = summary(&report, &files, exit, self.screen);
         let stdout_taken = [&self.args.json, &self.args.junit].into_iter().flatten().any(|it| it.as_os_str() == "-");
         if stdout_taken {
-            complain(text.trim_end())
+            complain(text.trim_end());
         } else {
-            tell(&text)
+            tell(&text);
         }
         exit
     }

@@ -12,9 +12,6 @@ use crate::runtime::local::{Local, LocalSettings};
 use crate::runtime::machine::Machine;
 use crate::runtime::{self, lease};
 
-/// A lease that was not renewed for so long has lapsed.
-const PATIENCE: Duration = Duration::from_secs(600);
-
 /// Everything that the environment says.
 pub(crate) struct Surroundings {
     pub(crate) base: PathBuf,
@@ -38,8 +35,9 @@ impl Surroundings {
         let bindirs = bindirs.flat_map(|it| std::env::split_paths(&it).collect::<Vec<_>>());
         let text = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
         // Only tests shorten it: a frozen machine must not look like a dead one.
-        let patience =
-            text("PGDRILL_PATIENCE_SECONDS").and_then(|it| it.parse().ok()).map_or(PATIENCE, Duration::from_secs);
+        let patience = text("PGDRILL_PATIENCE_SECONDS")
+            .and_then(|it| it.parse().ok())
+            .map_or(lease::PATIENCE, Duration::from_secs);
         Ok(Surroundings {
             cache_dir: cache.unwrap_or_else(|| base.join("pgdrill-cache")),
             base,

@@ -227,7 +227,7 @@ impl Scanner {
         match self.state {
             State::Code => self.code(text),
             State::Dash | State::Slash => self.after_dash(text),
-            State::Comment | State::Command => self.to_line_end(text),
+            State::Comment | State::Command => self.skip_line(text),
             State::Block { depth, last } => self.block(text, depth, last),
             State::String { escapes } => self.in_string(text, escapes),
             State::Escaped => {
@@ -365,7 +365,7 @@ impl Scanner {
         }
     }
 
-    fn to_line_end(&mut self, text: &[u8]) -> usize {
+    fn skip_line(&mut self, text: &[u8]) -> usize {
         let end = memchr(b'\n', text);
         let part = &text[..end.unwrap_or(text.len())];
         let room = LINE - self.line.len();
@@ -801,9 +801,8 @@ impl Facts {
 
     fn finish(mut self, wrapped: Compression, bytes: u64) -> DumpFacts {
         let format = match (self.cluster, self.headers > 0 || !self.contents.databases.is_empty()) {
-            (true, true) => DumpFormat::Cluster,
             (true, false) if self.contents.tables.is_empty() => DumpFormat::Globals,
-            (true, false) => DumpFormat::Cluster,
+            (true, _) => DumpFormat::Cluster,
             (false, _) => DumpFormat::Plain,
         };
         let end_marker = match format {

@@ -283,7 +283,8 @@ fn is_bystander(kind: &str, parent: &Entry) -> bool {
     let mark = MARKS.contains(&kind);
     let relation = is_relation(parent);
     let index = matches!(parent.desc.as_str(), "CONSTRAINT" | "INDEX" | "STATISTICS");
-    !mark && !relation && !(index && matches!(kind, "STATISTICS DATA" | "INDEX ATTACH"))
+    let of_index = index && matches!(kind, "STATISTICS DATA" | "INDEX ATTACH");
+    !(mark || relation || of_index)
 }
 
 fn is_relation(entry: &Entry) -> bool {

@@ -63,9 +63,9 @@ pub(super) fn statements(sql: &str) -> Vec<Vec<Token>> {
 
 /// The value that a text of `SET name = 'value';` gives to `name`.
 pub(super) fn setting(sql: &str, name: &str) -> Option<String> {
-    statements(sql).iter().flat_map(|it| said(it)).find_map(|it| match it {
-        Said::Setting { name: set, value } if set == name => Some(value),
-        _ => None,
+    statements(sql).iter().flat_map(|it| said(it)).find_map(|it| {
+        let Said::Setting { name: set, value } = it else { return None };
+        (set == name).then_some(value)
     })
 }
 
@@ -194,9 +194,8 @@ fn role(token: Option<&Token>) -> Vec<Said> {
     };
     let name = match token {
         Some(Token::Word(name)) if !special(name) => name,
-        Some(Token::Name(name)) => name,
-        // SET SESSION AUTHORIZATION 'name'
-        Some(Token::Text(name)) => name,
+        // A text, as in SET SESSION AUTHORIZATION 'name'.
+        Some(Token::Name(name) | Token::Text(name)) => name,
         Some(Token::Word(_) | Token::Mark(_)) | None => return Vec::new(),
     };
     if is_own_role(name) { vec![Said::Role(name.clone())] } else { Vec::new() }

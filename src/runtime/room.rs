@@ -15,6 +15,7 @@ use crate::fault::Fault;
 use crate::recipe::{Arg, At, Command, HostCondition, RoomUser};
 
 /// Where programs of a sandbox run.
+#[expect(clippy::large_enum_variant, reason = "there is one for each drill")]
 pub(crate) enum Room {
     Container(ContainerRoom),
     Local(LocalRoom),

@@ -409,14 +409,13 @@ fn run(spec: &OsString, argv: &[OsString]) -> Result<u8, String> {
     let (program, rest) = argv.split_first().ok_or("no program is named")?;
     // Asked before joining: within the room's process table our parent has no number.
     let parent = getppid();
-    match spec.anchor {
-        Some(anchor) => join(anchor, &spec)?,
-        None => {
-            become_user(&spec.user)?;
-            // Nothing else kills the program of a room without namespaces when pgdrill is killed. A thread could not be
-            // started after joining a process namespace; there, process 1 sees to it.
-            std::thread::spawn(move || follow(parent));
-        }
+    if let Some(anchor) = spec.anchor {
+        join(anchor, &spec)?;
+    } else {
+        become_user(&spec.user)?;
+        // Nothing else kills the program of a room without namespaces when pgdrill is killed. A thread could not be
+        // started after joining a process namespace; there, process 1 sees to it.
+        std::thread::spawn(move || follow(parent));
     }
     umask(Mode::from_bits_truncate(0o077));
     prctl::set_no_new_privs().map_err(|it| format!("give up new privileges: {}", it.desc()))?;

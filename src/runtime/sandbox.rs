@@ -142,8 +142,8 @@ impl LiveSandbox {
             listener.lock().unwrap_or_else(PoisonError::into_inner).line(line);
         });
         let exec = Exec { argv: self.room.argv(command), env: command.env.clone(), stdin, on_stderr };
-        let Ended { status, stdout, stderr } = self.room.exec(exec).await?;
-        let mut output = Output { status, stdout, stderr, ..Output::default() };
+        let Ended { status, stderr, stdout } = self.room.exec(exec).await?;
+        let mut output = Output { status, stderr, stdout, ..Output::default() };
         if !matches!(command.program.as_str(), "psql" | "pg_restore") {
             return Ok(output);
         }
@@ -230,7 +230,7 @@ fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
     (&mut file).take(LOG_BYTES as u64).read_to_end(&mut head)?;
     if length > LOG_BYTES as u64 {
-        file.seek(std::io::SeekFrom::End(-(LOG_BYTES as i64)))?;
+        file.seek(std::io::SeekFrom::Start(length - LOG_BYTES as u64))?;
         file.take(LOG_BYTES as u64).read_to_end(&mut head)?;
     }
     Ok(head)

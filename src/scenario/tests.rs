@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -399,7 +400,7 @@ fn aliases_cannot_blow_up() {
     let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for depth in 1..9 {
         let before = depth - 1;
-        text += &format!("a{depth}: &a{depth} [{}]\n", vec![format!("*a{before}"); 10].join(", "));
+        writeln!(text, "a{depth}: &a{depth} [{}]", vec![format!("*a{before}"); 10].join(", ")).unwrap();
     }
     let found = problems(&text);
     assert!(found.len() == 1 && found[0].message.contains("too much in one file"), "{found:?}");

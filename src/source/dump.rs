@@ -355,7 +355,8 @@ impl Making<'_> {
             into = into.args(["--no-owner", "--no-privileges"]);
         }
         if let Some(selected) = &it.facts.contents.selected {
-            let text = selected.iter().map(|id| format!("{id};\n")).collect();
+            let mut text = selected.iter().map(|id| format!("{id};")).collect::<Vec<_>>().join("\n");
+            text.push('\n');
             let action = Action::Write { at: At::Run, path: LIST_FILE.to_owned(), text };
             self.step(Phase::Restore, "write the list of what to restore", Tolerance::Strict, action);
             into = into.arg("--use-list").arg(Arg::path(At::Run, LIST_FILE));

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use regex::Regex;
-
 use super::Durability;
 use super::dump::Ingredients;
 use crate::phase::Phase;
@@ -103,10 +101,14 @@ pub fn has_locale(server: &ServerFacts, wanted: &str) -> bool {
 /// The locales of the C library that a `CREATE DATABASE` statement of pg_dump names.
 pub fn locales_of(statement: &str) -> Vec<String> {
     // ICU and builtin locales stand in the same key, with another provider beside it.
-    let provider = Regex::new(r"LOCALE_PROVIDER = '?(icu|builtin)").expect("a valid pattern");
-    let keys = if provider.is_match(statement) { "LC_COLLATE|LC_CTYPE" } else { "LOCALE|LC_COLLATE|LC_CTYPE" };
-    let pattern = Regex::new(&format!(r"\b(?:{keys}) = '([^']*)'")).expect("a valid pattern");
-    pattern.captures_iter(statement).map(|it| it[1].to_owned()).collect()
+    let other = ["icu", "'icu'", "builtin", "'builtin'"];
+    let provided = other.iter().any(|it| statement.contains(&format!("LOCALE_PROVIDER = {it}")));
+    let keys: &[&str] = if provided { &["LC_COLLATE", "LC_CTYPE"] } else { &["LOCALE", "LC_COLLATE", "LC_CTYPE"] };
+    let value = |key: &&str| {
+        let (_, rest) = statement.split_once(&format!(" {key} = '"))?;
+        Some(rest.split_once('\'')?.0.to_owned())
+    };
+    keys.iter().filter_map(value).collect()
 }
 
 pub fn create_database(name: &str, encoding: &str, locale: &str) -> String {

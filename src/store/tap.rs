@@ -108,6 +108,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 ///
 /// A file that is not there is the backup's fault only if the directory that should hold it can be looked into: an
 /// empty mount point or a missing permission says nothing about a backup.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an open set: the kinds of I/O errors grow with the standard library"
+)]
 pub(super) fn medium(path: &Path, doing: &str, error: &io::Error) -> Fault {
     let fault = |blame, cause: String| Fault::new(blame, format!("{doing} {}", path.display())).cause(cause);
     let parent = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));

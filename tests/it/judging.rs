@@ -320,7 +320,8 @@ async fn a_dump_newer_than_every_server_is_inconclusive() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_work_is_said_before_anything_is_created() {
-    let cases: [(&str, fn(&mut pgdrill::runtime::fake::Fake, &mut pgdrill::scenario::Drill), Blame); 6] = [
+    type Breaking = fn(&mut pgdrill::runtime::fake::Fake, &mut pgdrill::scenario::Drill);
+    let cases: [(&str, Breaking, Blame); 6] = [
         (
             "an extension that the image lacks",
             |fake, _| {

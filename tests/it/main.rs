@@ -5,6 +5,7 @@
 mod architecture;
 mod cells;
 mod commands;
+mod conformance;
 mod judging;
 mod program;
 mod signals;

@@ -1,5 +1,6 @@
 //! The program itself, as a person or a pipeline runs it.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -45,7 +46,7 @@ impl Program {
 
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         let output = self.command(args).output().unwrap();
-        Ran::of(output)
+        Ran::of(&output)
     }
 
     /// `pgdrill run` of a scenario text, with the reports in `out`.
@@ -69,7 +70,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    pub(crate) fn of(output: Output) -> Ran {
+    pub(crate) fn of(output: &Output) -> Ran {
         Ran {
             exit: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -100,7 +101,7 @@ pub(crate) fn row_checks(truth: &Value, database: &str, only: impl Fn(&str) -> b
     for (table, rows) in tables.iter().filter(|(table, _)| only(table)) {
         // As they were counted: a table's own rows, without those of its children.
         let table = Value::String(format!("only {table}"));
-        text += &format!("      - rows: {{ table: {table}, database: {database}, equals: {rows} }}\n");
+        writeln!(text, "      - rows: {{ table: {table}, database: {database}, equals: {rows} }}").unwrap();
     }
     assert!(!text.is_empty(), "there are tables to compare");
     text

@@ -24,9 +24,10 @@ fn endless(runtime: &str, endless: Phase) -> String {
     let check = if endless == Phase::Validate { sleep } else { "select 1" };
     let dump = fixture("pg15/shop.dump");
     format!(
-        "version: 1\ndrills:\n  - name: endless\n    runtime: {runtime}\n    source: {{ pg_dump: {{ path: {dump:?} }} }}\n    \
+        "version: 1\ndrills:\n  - name: endless\n    runtime: {runtime}\n    source: {{ pg_dump: {{ path: \"{}\" }} }}\n    \
          restore: {{ {before}jobs: 2 }}\n    ready: {{ sql: {ready:?} }}\n    checks:\n      \
-         - query: {{ name: one, sql: {check:?}, expect: not empty, timeout: 20m }}\n"
+         - query: {{ name: one, sql: {check:?}, expect: not empty, timeout: 20m }}\n",
+        dump.display()
     )
 }
 
@@ -90,7 +91,7 @@ fn interrupted(runtime: &str, phase: Phase, signal: Signal) {
     running.signal(signal);
     let (run, scratch) = running.names();
     let Running { program, child } = running;
-    let ran = Ran::of(child.wait_with_output().unwrap()).expect(128 + signal as i32);
+    let ran = Ran::of(&child.wait_with_output().unwrap()).expect(128 + signal as i32);
     let evidence: Value =
         serde_json::from_str(&std::fs::read_to_string(program.path("out/evidence.json")).unwrap()).unwrap();
     let phases = evidence["drills"][0]["phases"].as_array().unwrap();
@@ -168,7 +169,7 @@ fn a_second_signal_hurries_and_still_leaves_nothing() {
     running.signal(Signal::SIGINT);
     let (run, scratch) = running.names();
     let Running { program: _program, child } = running;
-    Ran::of(child.wait_with_output().unwrap()).expect(130);
+    Ran::of(&child.wait_with_output().unwrap()).expect(130);
     assert_eq!(leftovers(&run, &[&scratch]), [""; 0]);
 }
 
@@ -182,5 +183,5 @@ fn parallel_runs_do_not_clean_each_other_away() {
     assert!(scratch.exists() && !leftovers(&run, &[&scratch]).is_empty(), "what is in use stays");
     running.signal(Signal::SIGTERM);
     let Running { program: _program, child } = running;
-    Ran::of(child.wait_with_output().unwrap()).expect(143);
+    Ran::of(&child.wait_with_output().unwrap()).expect(143);
 }
