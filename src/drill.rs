@@ -17,6 +17,7 @@ use crate::evidence::{Event, Evidence, PhaseOutcome, PhaseRecord, ServerLog, Sta
 use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
 use crate::plan::{Plan, plan, questions};
+use crate::recipe::Question;
 use crate::runtime::complaints::first_error;
 use crate::runtime::{Lease, Progress, Runtime, Sandbox, Watcher};
 use crate::scenario::Drill;
@@ -63,7 +64,13 @@ async fn work(tape: &mut Tape<'_>, made: &mut Option<Box<dyn Sandbox>>) -> Resul
     let (runtime, lease) = (tape.world.runtime, tape.world.lease.clone());
     tape.phase(Phase::Prepare, async |_| runtime.prepare(&lease).await).await?;
 
-    let plan = tape.phase(Phase::Inspect, survey).await?;
+    let plan = tape
+        .phase(Phase::Inspect, async |tape| {
+            // What the times are measured on: nothing is decided by it, so a plan alone does not ask.
+            ask_once(tape, Question::Host).await?;
+            survey(tape).await
+        })
+        .await?;
 
     tape.phase(Phase::Provision, async |tape| {
         let watch = tape.watcher();
@@ -114,11 +121,16 @@ async fn survey(tape: &mut Tape<'_>) -> Result<Plan, Fault> {
             return Ok(plan);
         }
         for question in questions {
-            let (world, watch) = (tape.world, tape.watcher());
-            let learnt = world.runtime.learn(&world.lease, &question, &watch).await?;
-            tape.record(Event::Learnt(question, learnt));
+            ask_once(tape, question).await?;
         }
     }
+}
+
+async fn ask_once(tape: &mut Tape<'_>, question: Question) -> Result<(), Fault> {
+    let (world, watch) = (tape.world, tape.watcher());
+    let learnt = world.runtime.learn(&world.lease, &question, &watch).await?;
+    tape.record(Event::Learnt(question, learnt));
+    Ok(())
 }
 
 async fn follow(sandbox: &dyn Sandbox, plan: &Plan, phase: Phase, tape: &mut Tape<'_>) -> Result<(), Fault> {

@@ -70,7 +70,7 @@ pub struct Limits {
 /// Empty when a plan can be made, or when it is clear that none can.
 pub fn questions(drill: &Drill, known: &Survey) -> Vec<Question> {
     let pattern = drill.source.location().path.clone();
-    let mut first = vec![Question::Host, Question::List { pattern }];
+    let mut first = vec![Question::List { pattern }];
     let scripts = [&drill.restore.before, &drill.restore.after];
     first.extend(scripts.into_iter().flatten().map(|path| Question::List { pattern: path.clone() }));
     if let Some(path) = globals(drill) {

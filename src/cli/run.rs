@@ -81,7 +81,7 @@ impl Running<'_> {
         };
         super::doctor::sweep_lapsed(self.surroundings, &machine).await;
         let mut evidence = Vec::new();
-        self.report(&evidence);
+        self.report(&evidence, false);
         for (number, drill) in self.drills.iter().enumerate() {
             // A run that was interrupted starts no more drills, and reports those it did not start.
             if signals.cancel.is_cancelled() {
@@ -94,8 +94,9 @@ impl Running<'_> {
                     return Exit::Bug;
                 }
             }
-            self.report(&evidence);
+            self.report(&evidence, false);
         }
+        self.report(&evidence, true);
         view.finish();
         reaper.finish();
         self.conclude(&evidence, &signals)
@@ -134,13 +135,13 @@ impl Running<'_> {
     }
 
     /// Rewrites evidence and reports. What was judged is what was kept: the report is made from the bytes on disk.
-    fn report(&self, evidence: &[Evidence]) {
-        if let Err(fault) = self.try_report(evidence) {
+    fn report(&self, evidence: &[Evidence], last: bool) {
+        if let Err(fault) = self.try_report(evidence, last) {
             complain_of(&fault);
         }
     }
 
-    fn try_report(&self, evidence: &[Evidence]) -> Result<(), Fault> {
+    fn try_report(&self, evidence: &[Evidence], last: bool) -> Result<(), Fault> {
         let kept = Kept { schema: SCHEMA, run: self.info.run.clone(), drills: evidence.to_vec() };
         let text = serde_json::to_string_pretty(&kept)
             .map_err(|error| Fault::new(Blame::Harness, "write the evidence").cause(error.to_string()))?;
@@ -150,10 +151,9 @@ impl Running<'_> {
         let junit = |flavor| junit::crashed(&report, &self.pending(evidence.len()), flavor);
         self.directory.write("report.json", &json)?;
         self.directory.write("junit.xml", &junit(junit::Flavor::from(self.args.junit_flavor)))?;
-        let done = evidence.len() == self.drills.len();
         for (path, text) in [(&self.args.json, json), (&self.args.junit, junit(self.args.junit_flavor.into()))] {
             match path {
-                Some(path) if path.as_os_str() == "-" && !done => (),
+                Some(path) if path.as_os_str() == "-" && !last => (),
                 Some(path) if path.as_os_str() == "-" => tell(&text),
                 Some(path) => out::write(path, text.as_bytes()).map_err(|error| {
                     Fault::new(Blame::Host, format!("write {}", path.display())).cause(error.to_string())
