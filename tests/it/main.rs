@@ -7,5 +7,6 @@ mod cells;
 mod commands;
 mod judging;
 mod program;
+mod scenarios;
 mod signals;
 mod support;
