@@ -207,14 +207,6 @@ fn every_schema_is_printed_and_as_committed() {
 }
 
 #[test]
-fn every_scenario_that_users_copy_can_be_parsed() {
-    let program = Program::new();
-    let scenarios = crate::support::root().join("scenarios").display().to_string();
-    program.run(&["check", &scenarios]).expect(0);
-    program.run(&["list", &scenarios]).expect(0);
-}
-
-#[test]
 fn doctor_says_what_is_here() {
     let ran = Program::new().run(&["doctor"]).expect(0);
     for expected in ["container engine", "PostgreSQL programs", "namespaces", "fsync"] {

@@ -8,5 +8,6 @@ mod commands;
 mod conformance;
 mod judging;
 mod program;
+mod scenarios;
 mod signals;
 mod support;
