@@ -351,7 +351,7 @@ impl Judging<'_> {
         let (verdict, text) = match outcome {
             Rto::Met { .. } => (Verdict::Passed, String::new()),
             Rto::Missed { by, .. } => {
-                (Verdict::Failed, format!("missed the RTO of {} by {}", words(rto.limit), words(by)))
+                (Verdict::Failed, format!("missed by {}: {} were allowed", words(by), words(rto.limit)))
             }
             Rto::NotReached => {
                 (Verdict::Inconclusive, format!("{} was never reached, so there is no recovery time", rto.span.end()))
@@ -427,15 +427,16 @@ impl Judging<'_> {
         let (verdict, text) = match &check.judged.finding {
             Finding::Held { .. } => return,
             Finding::Broken { expected, observed } => {
-                (Verdict::Failed, format!("check “{}”: expected {expected}, found {observed}", check.name))
+                (Verdict::Failed, format!("expected {expected}, found {observed}"))
             }
-            Finding::Unknown { because } => (Verdict::Inconclusive, format!("check “{}”: {because}", check.name)),
+            Finding::Unknown { because } => (Verdict::Inconclusive, because.clone()),
         };
-        if let Some(reason) = &check.waived {
-            return self.findings.push(format!("waived: {text}; {reason}"));
+        // Waived ones stand in `checks`, with the waiver's reason.
+        if check.waived.is_some() {
+            return;
         }
         match check.severity {
-            Severity::Minor => self.findings.push(text),
+            Severity::Minor => self.findings.push(format!("check “{}”: {text}", check.name)),
             Severity::Major | Severity::Critical => {
                 self.reasons.push(Reason::new(verdict, About::Check(check.name.clone()), text));
             }
@@ -474,12 +475,12 @@ fn instants(created: &str, zone: Option<&str>) -> Option<(jiff::Timestamp, jiff:
     Some((at(14)?, at(-12)?))
 }
 
-/// `1h 30m`: as one would write it in a scenario.
+/// `1h 30m`, `6.9s`: as one would write it in a scenario, without a precision that means nothing.
 fn words(duration: Duration) -> String {
-    match jiff::SignedDuration::try_from(duration) {
-        Ok(it) => format!("{it:#}"),
-        Err(_) => format!("{duration:?}"),
-    }
+    let unit = if duration < Duration::from_secs(60) { 100 } else { 1000 };
+    let millis = duration.as_millis().next_multiple_of(unit);
+    let rounded = jiff::SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX));
+    if duration < Duration::from_secs(60) { format!("{:.1}s", rounded.as_secs_f64()) } else { format!("{rounded:#}") }
 }
 
 /// The machine that the drill ran on, for reports.

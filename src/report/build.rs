@@ -98,6 +98,7 @@ fn backup(evidence: &Evidence) -> Option<BackupReport> {
         dump_version: facts.and_then(|it| it.dump_version.clone()),
         database: facts.and_then(|it| it.database.clone()),
         created: facts.and_then(|it| it.created.clone()),
+        timezone: evidence.asked.as_ref().and_then(|it| it.source.location().timezone.clone()),
         tables: facts.map_or(0, |it| it.contents.tables.len()),
         extensions: facts
             .map(|it| it.contents.extensions.iter().map(|it| it.name.clone()).collect())

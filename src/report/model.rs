@@ -127,6 +127,8 @@ pub struct BackupReport {
     pub database: Option<String>,
     /// As the dump says it; dumps record no zone.
     pub created: Option<String>,
+    /// The zone that the scenario gives for `created`: dumps record none.
+    pub timezone: Option<String>,
     pub tables: usize,
     pub extensions: Vec<String>,
 }

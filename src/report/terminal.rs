@@ -94,7 +94,8 @@ fn backup_line(backup: &BackupReport) -> String {
         (None, _) => None,
     });
     parts.extend(backup.database.as_ref().map(|it| format!("database {it}")));
-    parts.extend(backup.created.as_ref().map(|it| format!("dumped {it} (zone not recorded)")));
+    let zone = backup.timezone.as_deref().unwrap_or("zone not recorded");
+    parts.extend(backup.created.as_ref().map(|it| format!("dumped {it} ({zone})")));
     parts.extend(backup.server_version.as_ref().map(|it| format!("from PostgreSQL {}", short_version(it))));
     parts.join(", ")
 }
@@ -394,7 +395,8 @@ fn totals(page: &mut Page, report: &Report, ending: &Ending<'_>) {
     if counts.drills > 1 {
         for drill in report.drills.iter().filter(|it| it.verdict != Verdict::Passed) {
             let (word, color) = verdict(drill.verdict);
-            let why = drill.reasons.first().map(|it| format!(": {}", it.text)).unwrap_or_default();
+            let why =
+                drill.reasons.first().map(|it| format!(": {}: {}", about(&it.about), it.text)).unwrap_or_default();
             page.block("  ", color, word, &format!("{}{why}", drill.name));
         }
     }
