@@ -6,13 +6,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::recipe::RuntimeChoice;
 
+const EXIT_STATUS: &str = "\
+Exit status:
+    0  every drill passed        1  a drill failed: the backup or the objective is bad
+    2  a mistake in the command or a scenario, nothing ran
+    3  none failed, but for one nobody can tell (see its report)
+    4  tags or names selected nothing
+   70  a bug in pgdrill        130, 143  interrupted, and cleaned up
+
+Begin with `pgdrill inspect BACKUP`, then `pgdrill run BACKUP`; `pgdrill init BACKUP -o FILE.yaml` writes a scenario.";
+
 /// Proves that PostgreSQL backups can be recovered: restores them into a throwaway server, times them against the RTO,
 /// checks their contents, and keeps the evidence.
-///
-/// Exit status: 0 every drill passed; 1 one failed; 2 usage or scenario problem, nothing ran; 3 none failed, one was
-/// inconclusive; 4 nothing was selected; 70 a bug in pgdrill; 130 and 143 interrupted.
 #[derive(Debug, Parser)]
-#[command(name = "pgdrill", version, max_term_width = 100)]
+#[command(name = "pgdrill", version, max_term_width = 100, after_help = EXIT_STATUS)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -33,25 +40,25 @@ pub(crate) enum Color {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run drills: scenario files, directories of them, or a backup as it lies there
+    /// Restore, measure and check: scenario files, directories of them, or a backup as it lies there
     Run(Run),
     /// Show what would happen: backup, server, phases, budgets, disk. Creates nothing
     Plan(Chosen),
     /// List the drills of scenario files
     List(Chosen),
-    /// Check scenario files, and nothing else
+    /// Find the mistakes in scenario files, without looking at any backup
     Check(Chosen),
     /// Say what a backup is, without restoring it
     Inspect(Inspect),
     /// Write a commented scenario for a backup
     Init(Init),
-    /// Judge stored evidence again
+    /// Judge the stored evidence of a run again, without a server; exits as the run would
     Judge(Stored),
-    /// Render the report of a stored run again
+    /// Print the report of a stored run again, as text, JSON or JUnit
     Report(Render),
-    /// Look at what drills need on this machine: engine, images, PostgreSQL, disk
+    /// Say what this machine has of what drills need, and what to do about the rest
     Doctor,
-    /// Remove what drills that were killed have left behind
+    /// Remove what killed drills have left behind; running ones are left alone
     Clean(Clean),
     /// Print a JSON Schema: of scenario files, reports or evidence
     Schema(Schema),
@@ -59,22 +66,22 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Chosen {
-    /// Scenario files, directories of them, or one backup
+    /// Scenario files (*.yaml), directories of them, or backups
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// Only drills with this tag (may be repeated: any of them)
     #[arg(long = "tag", value_name = "TAG")]
     pub(crate) tags: Vec<String>,
-    /// Only drills with this name, or matching this pattern
+    /// Only drills with this name, or matching this pattern, like 'shop-*' (may be repeated)
     #[arg(long = "drill", value_name = "NAME")]
     pub(crate) names: Vec<String>,
-    /// A value for `${NAME}` in scenario files; wins over the environment
+    /// A value for `${NAME}` in scenario files; wins over the environment (may be repeated)
     #[arg(long = "set", value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
     /// Where to restore, whatever the scenario says
     #[arg(long, value_enum, value_name = "RUNTIME")]
     pub(crate) runtime: Option<Runtime>,
-    /// Seed for `pick: random`, to repeat a drill
+    /// Seed for `pick: random`, to draw the same backup again
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
 }
@@ -169,8 +176,8 @@ pub(crate) enum Format {
 
 #[derive(Debug, Args)]
 pub(crate) struct Clean {
-    /// Say what would be removed, and remove nothing
-    #[arg(long)]
+    /// Say which directories would be removed, and remove nothing
+    #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
 }
 

@@ -3,7 +3,7 @@
 use super::args::Clean;
 use super::world::{Surroundings, surroundings};
 use super::{Exit, Screen, complain, complain_of, tell};
-use crate::runtime::container::Sweep;
+use crate::runtime::container::{Sweep, Swept};
 use crate::runtime::host::{self, Diagnosis, State};
 use crate::runtime::lease;
 use crate::runtime::machine::Machine;
@@ -113,9 +113,17 @@ pub(crate) async fn clean(args: &Clean, _: &Screen) -> Exit {
         tell(&format!("{verb} {}\n", scratch.display()));
     }
     let swept = match machine.container.engine().await {
-        Ok(_) if args.dry_run => machine.container.sweep(Sweep::Lapsed).await,
+        // A sweep removes what it finds.
+        Ok(_) if args.dry_run => {
+            complain("containers and volumes were not looked at: `docker ps -a --filter label=pgdrill.run` shows them");
+            Ok(Swept::default())
+        }
         Ok(_) => machine.container.sweep(Sweep::Lapsed).await,
-        Err(_) => Ok(crate::runtime::container::Swept::default()),
+        Err(fault) => {
+            let why = fault.causes.first().cloned().unwrap_or_else(|| fault.line());
+            complain(&format!("containers and volumes were not looked at, since no engine answers: {why}"));
+            Ok(Swept::default())
+        }
     };
     let mut count = scratches.len();
     match swept {
@@ -130,7 +138,7 @@ pub(crate) async fn clean(args: &Clean, _: &Screen) -> Exit {
         }
     }
     if count == 0 {
-        tell("nothing has lapsed\n");
+        tell("found nothing that a killed drill has left behind\n");
     }
     remnants.iter().for_each(|it| complain(&format!("could not remove {it}")));
     if remnants.is_empty() { Exit::Passed } else { Exit::Inconclusive }

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -17,13 +18,14 @@ use super::{Exit, Screen, complain, complain_of, tell};
 use crate::drill::{self, World};
 use crate::evidence::{Evidence, PhaseOutcome, Start};
 use crate::fault::{Blame, Fault};
-use crate::format::DumpFacts;
+use crate::format::{DumpFacts, DumpFormat};
 use crate::phase::Phase;
-use crate::recipe::{Action, FileSeen, Step};
+use crate::recipe::{Action, FileSeen, NoteKind, Step};
 use crate::report::words;
 use crate::report::{Report, RunInfo, junit};
 use crate::runtime::lease;
-use crate::scenario::{self, Drill};
+use crate::scenario::{self, Drill, quote_ident};
+use crate::source::server::SUPERUSER;
 use crate::store;
 
 /// What would happen. Creates nothing that receives data.
@@ -98,7 +100,7 @@ fn planned(drill: &Drill, evidence: &Evidence) -> String {
         line("", &described(facts));
     }
     plan.backup.passed_over.iter().for_each(|it| line("passed over", &format!("{}: {}", it.path, it.why)));
-    line("server", &format!("PostgreSQL {} ({})", plan.server.version, plan.server.because));
+    line("server", &format!("PostgreSQL {} ({})", short(&plan.server.version), plan.server.because));
     plan.server.passed_over.iter().for_each(|it| line("not used", &it.line()));
     let free = plan.server.disk_free.map_or("unknown".to_owned(), words::bytes);
     line(
@@ -106,23 +108,39 @@ fn planned(drill: &Drill, evidence: &Evidence) -> String {
         &format!("{free} free{}", plan.server.filesystem.as_ref().map_or(String::new(), |it| format!(" on {it}"))),
     );
     if let Some(rto) = &drill.objectives.rto {
-        let span = format!("{}..{}", rto.span.start(), rto.span.end());
-        line(
-            "rto",
-            &format!("{} over {span}, {} declared overhead", words::duration(rto.limit), words::duration(rto.overhead)),
-        );
+        let overhead = match rto.overhead {
+            Duration::ZERO => String::new(),
+            overhead => format!(", {} of it declared overhead", words::duration(overhead)),
+        };
+        let span = format!("from {} to {}", rto.span.start(), rto.span.end());
+        line("rto", &format!("{} {span}{overhead}", words::duration(rto.limit)));
     }
     for phase in Phase::ALL {
-        let steps: Vec<String> = plan.recipe.steps.iter().filter(|it| it.phase == phase).map(step_words).collect();
+        let mut steps: Vec<String> = plan.recipe.steps.iter().filter(|it| it.phase == phase).map(step_words).collect();
+        // Several files of one configuration, several databases of one cluster.
+        steps.dedup();
         let always = matches!(phase, Phase::Provision | Phase::Ready | Phase::Validate | Phase::Teardown);
         if !steps.is_empty() || always {
             line(phase.name(), &format!("budget {}", words::duration(drill.budget(phase))));
             steps.iter().for_each(|it| line("", it));
         }
     }
-    line("checks", &drill.checks.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(", "));
-    plan.notes.iter().for_each(|it| line("note", &it.text));
+    match drill.checks.as_slice() {
+        [] => line("checks", "none: the restored data would not be looked at, and the drill could not pass"),
+        checks => line("checks", &checks.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(", ")),
+    }
+    plan.notes.iter().for_each(|it| line("note", &format!("{}: {}", note_kind(it.kind), it.text)));
     text + "\n"
+}
+
+/// As the report of the drill heads it.
+fn note_kind(kind: NoteKind) -> &'static str {
+    match kind {
+        NoteKind::Deviation => "deviation",
+        NoteKind::NotCarried => "not carried",
+        NoteKind::Stubbed => "made up",
+        NoteKind::NotChecked => "not checked",
+    }
 }
 
 fn step_words(step: &Step) -> String {
@@ -151,7 +169,8 @@ pub(crate) fn list(chosen: &Chosen, screen: &Screen) -> Exit {
 pub(crate) fn check(chosen: &Chosen, screen: &Screen) -> Exit {
     match load::drills(chosen, screen) {
         Ok(Loaded { drills, files }) => {
-            tell(&format!("{} drills in {files} files: no problem found\n", drills.len()));
+            let (drills, files) = (words::count(drills.len(), "drill"), words::count(files, "file"));
+            tell(&format!("{drills} in {files}: no problem found\n"));
             Exit::Passed
         }
         Err(exit) => exit,
@@ -177,28 +196,41 @@ fn refused(fault: &Fault) -> Exit {
     complain_of(fault);
     match fault.blame {
         Blame::Backup => Exit::Failed,
-        Blame::Scenario | Blame::Host => Exit::Usage,
+        Blame::Scenario => Exit::Usage,
+        // The backup may be good: nobody can tell here.
+        Blame::Host => Exit::Inconclusive,
         Blame::Harness => Exit::Bug,
     }
 }
 
-/// `custom archive 1.14 of “shop”, made by pg_dump 15.18 from PostgreSQL 15.18 on 2026-11-22 03:00:00 (zone unknown)`
+/// `custom dump of shop, from PostgreSQL 15.18 by pg_dump 17.2, 2026-11-22 03:00:00, archive version 1.14`
 fn described(facts: &DumpFacts) -> String {
-    let mut text = format!("{} dump", facts.format.name());
-    if let Some(version) = facts.archive_version {
-        let _ = write!(text, ", archive version {}.{}", version.major, version.minor);
-    }
+    let mut text = match facts.format {
+        DumpFormat::Cluster => "cluster dump of pg_dumpall".to_owned(),
+        DumpFormat::Globals => "globals of pg_dumpall: roles and tablespaces, and no database".to_owned(),
+        DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar | DumpFormat::Plain => {
+            format!("{} dump", facts.format.name())
+        }
+    };
+    let (server, program) = (facts.server_version.as_deref().map(short), facts.dump_version.as_deref().map(short));
+    let archive = facts.archive_version.map(|it| format!("{}.{}", it.major, it.minor));
     for (before, value) in [
-        (" of ", &facts.database),
-        (", from PostgreSQL ", &facts.server_version),
-        (", by pg_dump ", &facts.dump_version),
-        (", ", &facts.created),
+        (" of ", facts.database.as_deref()),
+        (", from PostgreSQL ", server),
+        (" by pg_dump ", program.filter(|_| program != server)),
+        (", ", facts.created.as_deref()),
+        (", archive version ", archive.as_deref()),
     ] {
         if let Some(value) = value {
             let _ = write!(text, "{before}{value}");
         }
     }
     text
+}
+
+/// `17.12` of `17.12 (Debian 17.12-0+deb13u1)`.
+fn short(version: &str) -> &str {
+    version.split_once(" (").map_or(version, |(number, _)| number)
 }
 
 fn inspected(seen: &FileSeen, facts: &DumpFacts) -> String {
@@ -211,41 +243,56 @@ fn inspected(seen: &FileSeen, facts: &DumpFacts) -> String {
     let contents = &facts.contents;
     line("file", &format!("{} ({})", seen.path, words::bytes(seen.bytes)));
     line("is a", &described(facts));
+    if facts.created.is_some() {
+        line("", "the date carries no time zone: set `timezone` in a scenario to make it exact");
+    }
     let wrapped = match facts.wrapped {
         crate::format::Compression::None => String::new(),
         other => format!("{other:?}").to_lowercase() + " around the whole file",
     };
     let inner = facts.archive_compression.as_deref().map_or(String::new(), |it| format!("{it} within the archive"));
     line("compression", &[wrapped, inner].into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(", "));
-    if facts.created.is_some() {
-        line("", "the date carries no time zone: set `timezone` in a scenario to make it exact");
-    }
     line("encoding", contents.encoding.as_deref().unwrap_or_default());
-    line("databases", &contents.databases.join(", "));
-    line("schemas", &listed(&contents.schemas));
+    // Names are written so that they can be copied into a scenario.
+    line("databases", &listed(&quoted(&contents.databases)));
+    line("schemas", &listed(&quoted(&contents.schemas)));
     let rows = |it: &crate::format::Table| {
-        let rows = it.rows.map_or(String::new(), |rows| format!(" ({rows} rows)"));
+        let rows = it.rows.map_or(String::new(), |rows| {
+            format!(" ({})", words::count(usize::try_from(rows).unwrap_or(usize::MAX), "row"))
+        });
         let data = if it.data || it.rows.is_some() { "" } else { " (no data)" };
-        format!("{}.{}{rows}{data}", it.schema, it.name)
+        format!("{}.{}{rows}{data}", quote_ident(&it.schema), quote_ident(&it.name))
     };
     let tables: Vec<String> = contents.tables.iter().map(rows).collect();
-    line("tables", &format!("{}: {}", tables.len(), listed(&tables)));
-    let extensions: Vec<String> = contents.extensions.iter().map(|it| it.name.clone()).collect();
-    line("extensions", &listed(&extensions));
-    let roles: Vec<String> = contents.roles.iter().cloned().collect();
-    line("refers to", &listed(&roles));
-    let made: Vec<String> = contents.roles_made.iter().cloned().collect();
-    line("makes roles", &listed(&made));
-    let missing = contents.roles.difference(&contents.roles_made).count();
-    if missing > 0 && !facts.contents.roles_made.is_superset(&contents.roles) {
-        line("", &format!("{missing} roles are not in the dump: add `globals:` (pg_dumpall -g), or they become stubs"));
+    if !tables.is_empty() {
+        line("tables", &format!("{}: {}", tables.len(), listed(&tables)));
+    }
+    line("extensions", &listed(&contents.extensions.iter().map(|it| it.name.clone()).collect::<Vec<_>>()));
+    line("refers to", &listed(&quoted(&contents.roles)));
+    line("makes roles", &listed(&quoted(&contents.roles_made)));
+    // Every cluster has the bootstrap superuser and the roles of PostgreSQL itself.
+    let brought = |it: &&String| *it != SUPERUSER && !it.starts_with("pg_");
+    let missing = contents.roles.difference(&contents.roles_made).filter(brought).count();
+    if missing > 0 && facts.format != DumpFormat::Globals {
+        let are = if missing == 1 { "is" } else { "are" };
+        line("", &format!("{missing} of these {are} not in the dump: give `globals:` (pg_dumpall -g), or get stubs"));
     }
     let entries: Vec<String> = contents.entries.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     line("entries", &entries.join(", "));
+    if facts.format.is_archive() {
+        line(
+            "not checked",
+            "the data were not decompressed: whether they are sound, only a restore tells (pgdrill run)",
+        );
+    }
     if facts.end_marker == Some(false) {
         line("WARNING", "pg_dump's end marker is missing: the dump was cut short");
     }
     text
+}
+
+fn quoted<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    names.into_iter().map(|it| quote_ident(it)).collect()
 }
 
 /// The first of many, and how many more.
@@ -260,6 +307,11 @@ pub(crate) fn init(args: &Init, _: &Screen) -> Exit {
         Ok(found) => found,
         Err(fault) => return refused(&fault),
     };
+    if facts.format == DumpFormat::Globals {
+        let fault = Fault::new(Blame::Scenario, format!("make a drill of {}", seen.path))
+            .cause("it holds only roles and tablespaces (pg_dumpall --globals-only): there is no database in it");
+        return refused(&fault.hint("Name a dump of a database, and write this file below its path, as `globals:`."));
+    }
     let pattern = scenario::suggest_pattern(&seen.path);
     let matching = pattern.as_deref().map(store::list).transpose().unwrap_or_default().unwrap_or_default();
     let matching: Vec<String> = matching.into_iter().map(|it| it.path).collect();
