@@ -29,6 +29,12 @@ pub fn blame(step: &Step, output: &Output) -> Option<Fault> {
         return Some(fault(whose, format!("{program} ended with status {}", output.status)));
     }
     if matches!(program, "initdb" | "pg_ctl" | "postgres") {
+        let setting =
+            ["unrecognized configuration parameter", "invalid value for parameter", "outside the valid range"];
+        if setting.iter().any(|it| output.stderr.contains(it)) {
+            let hint = "correct `restore.settings` in the scenario";
+            return Some(fault(Whose::scenario(hint), first_complaint(&output.stderr)));
+        }
         let hint = "the server could not be set up here: see the server's log, and `pgdrill doctor`";
         return Some(fault(Whose::host(hint), first_complaint(&output.stderr)));
     }

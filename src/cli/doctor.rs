@@ -1,5 +1,7 @@
 //! `pgdrill doctor` and `pgdrill clean`: what this machine has, and what earlier drills have left on it.
 
+use std::path::PathBuf;
+
 use super::args::Clean;
 use super::world::{Surroundings, surroundings};
 use super::{Exit, Screen, complain, complain_of, tell};
@@ -80,21 +82,35 @@ async fn engine(machine: &Machine) -> Vec<Diagnosis> {
 
 /// Removes what has lapsed and nothing else, so that parallel runs are safe. Quiet: a run starts with it.
 pub(crate) async fn sweep_lapsed(surroundings: &Surroundings, machine: &Machine) {
-    if machine.container.engine().await.is_ok() {
-        match machine.container.sweep(Sweep::Lapsed).await {
-            Ok(swept) => {
-                swept.remnants.iter().for_each(|it| complain(&format!("left behind by an earlier drill: {it}")))
-            }
-            Err(fault) => tracing::warn!("{}", fault.line()),
-        }
-    }
-    let base = surroundings.base.clone();
-    let wiped = tokio::task::spawn_blocking(move || {
-        lease::lapsed(&base).iter().flat_map(|scratch| lease::wipe(scratch, PATIENCE)).collect::<Vec<_>>()
-    });
-    for remnant in wiped.await.unwrap_or_default() {
+    let (_, remnants) = remove(lease::lapsed(&surroundings.base), machine).await;
+    for remnant in remnants {
         complain(&format!("left behind by an earlier drill: {remnant}"));
     }
+}
+
+/// What was removed, and what would not go. Containers first: what writes into a directory must be gone before it is wiped.
+async fn remove(scratches: Vec<PathBuf>, machine: &Machine) -> (Vec<String>, Vec<String>) {
+    let (mut removed, mut remnants) = (Vec::new(), Vec::new());
+    if machine.container.engine().await.is_ok() {
+        match machine.container.sweep(Sweep::Lapsed { scratches: scratches.clone() }).await {
+            Ok(swept) => {
+                removed.extend(swept.removed);
+                remnants.extend(swept.remnants);
+            }
+            Err(fault) => remnants.push(fault.line()),
+        }
+    }
+    let wiping = tokio::task::spawn_blocking(move || {
+        let wipe = |scratch: PathBuf| (scratch.display().to_string(), lease::wipe(&scratch, PATIENCE));
+        scratches.into_iter().map(wipe).collect::<Vec<_>>()
+    });
+    for (scratch, left) in wiping.await.unwrap_or_default() {
+        if left.is_empty() {
+            removed.push(format!("directory {scratch}"));
+        }
+        remnants.extend(left);
+    }
+    (removed, remnants)
 }
 
 pub(crate) async fn clean(args: &Clean, _: &Screen) -> Exit {
@@ -103,43 +119,27 @@ pub(crate) async fn clean(args: &Clean, _: &Screen) -> Exit {
         Err(exit) => return exit,
     };
     let machine = surroundings.machine();
+    if let Err(fault) = machine.container.engine().await {
+        let why = fault.causes.first().cloned().unwrap_or_else(|| fault.line());
+        complain(&format!("containers and volumes were not looked at, since no engine answers: {why}"));
+    }
     let scratches = lease::lapsed(&surroundings.base);
-    let verb = if args.dry_run { "would remove" } else { "removed" };
-    let mut remnants = Vec::new();
-    for scratch in &scratches {
-        if !args.dry_run {
-            remnants.extend(lease::wipe(scratch, PATIENCE));
-        }
-        tell(&format!("{verb} {}\n", scratch.display()));
-    }
-    let swept = match machine.container.engine().await {
-        // A sweep removes what it finds.
-        Ok(_) if args.dry_run => {
-            complain("containers and volumes were not looked at: `docker ps -a --filter label=pgdrill.run` shows them");
-            Ok(Swept::default())
-        }
-        Ok(_) => machine.container.sweep(Sweep::Lapsed).await,
-        Err(fault) => {
-            let why = fault.causes.first().cloned().unwrap_or_else(|| fault.line());
-            complain(&format!("containers and volumes were not looked at, since no engine answers: {why}"));
-            Ok(Swept::default())
-        }
+    let (found, remnants) = if args.dry_run {
+        let mut found: Vec<String> = scratches.iter().map(|it| format!("directory {}", it.display())).collect();
+        found.extend(machine.container.lapsed(&scratches).await.unwrap_or_default());
+        (found, Vec::new())
+    } else {
+        remove(scratches, &machine).await
     };
-    let mut count = scratches.len();
-    match swept {
-        Ok(swept) => {
-            swept.removed.iter().for_each(|it| tell(&format!("{verb} {it}\n")));
-            count += swept.removed.len();
-            remnants.extend(swept.remnants);
-        }
-        Err(fault) => {
-            complain_of(&fault);
-            return Exit::Inconclusive;
-        }
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    for it in &found {
+        tell(&format!("{verb} {it}\n"));
     }
-    if count == 0 {
+    for it in &remnants {
+        complain(&format!("could not remove {it}"));
+    }
+    if found.is_empty() && remnants.is_empty() {
         tell("found nothing that a killed drill has left behind\n");
     }
-    remnants.iter().for_each(|it| complain(&format!("could not remove {it}")));
     if remnants.is_empty() { Exit::Passed } else { Exit::Inconclusive }
 }

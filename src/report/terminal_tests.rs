@@ -80,7 +80,7 @@ fn a_run_of_several_drills_ends_with_those_that_did_not_pass() {
     report.counts.drills = 2;
     let text = shown(&report, PLAIN);
     let end = text.split("2 drills").last().unwrap();
-    assert!(end.contains("FAILED: shop-nightly: 2 errors of the restore"), "{text}");
+    assert!(end.contains("FAILED: shop-nightly: restore: 2 errors of the restore"), "{text}");
     assert!(!end.contains("PASSED"), "{text}");
 }
 

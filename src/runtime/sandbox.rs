@@ -145,6 +145,10 @@ impl LiveSandbox {
         let Ended { status, stderr, stdout } = self.room.exec(exec).await?;
         let mut output = Output { status, stderr, stdout, ..Output::default() };
         if !matches!(command.program.as_str(), "psql" | "pg_restore") {
+            if command.program == "pg_ctl" && output.status != 0 {
+                // pg_ctl only says that it could not: the server's own words are in its log.
+                output.stderr = format!("{}\n{}", refusals(&self.server_log().await), output.stderr);
+            }
             return Ok(output);
         }
         let complaints = std::mem::replace(
@@ -234,6 +238,13 @@ fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
         file.take(LOG_BYTES as u64).read_to_end(&mut head)?;
     }
     Ok(head)
+}
+
+/// Why a server did not start, from its log: what it said of its configuration, and its last words.
+fn refusals(log: &str) -> String {
+    let telling = |line: &&str| line.contains("FATAL: ") || line.contains("PANIC: ") || line.contains("parameter \"");
+    let words = |line: &str| line.split_once("  ").map_or(line, |(_, words)| words).trim().to_owned();
+    log.lines().filter(telling).map(words).take(4).collect::<Vec<_>>().join("; ")
 }
 
 fn poured(read: Poured) -> Output {

@@ -183,7 +183,9 @@ impl<'a> Reader<'a> {
     fn text(self) -> Option<String> {
         match &self.node.kind {
             Kind::Bool(it) => Some(it.to_string()),
-            Kind::Number(text) | Kind::Text { text, .. } => Some(text.clone()),
+            // `10_000` is YAML's way to write a number, and not SQL's.
+            Kind::Number(text) => Some(text.replace('_', "")),
+            Kind::Text { text, .. } => Some(text.clone()),
             Kind::Null | Kind::List(_) | Kind::Map(_) => None,
         }
     }

@@ -243,7 +243,9 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
     let mut making = Making { it, steps: server::empty_cluster(it), inputs: Vec::new(), notes: Vec::new() };
     making.roles();
     let database = making.database();
-    making.script("run the scenario's `restore.before`", it.restore.before.as_deref(), &database);
+    // The databases of a cluster dump are not there yet.
+    let first = if it.facts.format == DumpFormat::Cluster { PSQL_DATABASE } else { &database };
+    making.script("run the scenario's `restore.before`", it.restore.before.as_deref(), first);
     match it.facts.format {
         DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar => making.archive(&database),
         DumpFormat::Plain | DumpFormat::Cluster | DumpFormat::Globals => making.text(&database),

@@ -10,4 +10,5 @@ mod judging;
 mod program;
 mod scenarios;
 mod signals;
+mod stored;
 mod support;

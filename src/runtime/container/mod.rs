@@ -152,12 +152,21 @@ impl Container {
         let limit = Duration::from_secs(60);
         let swept = match which {
             Sweep::Run(run) => sweep::purge(docker, &format!("{LABEL_RUN}={run}"), limit, |_| true).await,
-            Sweep::Lapsed => {
+            Sweep::Lapsed { scratches } => {
                 let now = SystemTime::now();
-                sweep::purge(docker, LABEL_RUN, limit, |thing| thing.has_lapsed(now)).await
+                let lapsed = |thing: &sweep::Labelled<'_>| thing.is_of(&scratches) || thing.has_lapsed(now);
+                sweep::purge(docker, LABEL_RUN, limit, lapsed).await
             }
         };
         swept.map_err(|error| engine::fault("remove what earlier drills left behind", &error))
+    }
+
+    /// What a sweep of what has lapsed would remove.
+    pub(crate) async fn lapsed(&self, scratches: &[PathBuf]) -> Result<Vec<String>, Fault> {
+        let (docker, now) = (&self.connect().await?.docker, SystemTime::now());
+        let lapsed = |thing: &sweep::Labelled<'_>| thing.is_of(scratches) || thing.has_lapsed(now);
+        let found = sweep::find(docker, LABEL_RUN, lapsed).await;
+        found.map_err(|error| engine::fault("look for what earlier drills left behind", &error))
     }
 
     /// Images of this machine that could run a server.

@@ -1,7 +1,7 @@
 //! Removes containers and volumes by their labels, until none is left or the time is up.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
@@ -21,8 +21,9 @@ use super::{LABEL_PATIENCE, LABEL_SCRATCH};
 pub(crate) enum Sweep {
     /// Everything of one run.
     Run(String),
-    /// Everything whose pgdrill is gone for longer than its patience. Parallel runs are safe.
-    Lapsed,
+    /// Everything whose pgdrill is gone: for longer than its patience, or certainly, as that of these scratch
+    /// directories. Parallel runs are safe.
+    Lapsed { scratches: Vec<PathBuf> },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +92,16 @@ impl Thing {
     }
 }
 
+/// What carries `label` and is `wanted`, by name. Removes nothing.
+pub(super) async fn find(
+    docker: &Docker,
+    label: &str,
+    wanted: impl Fn(&Labelled<'_>) -> bool,
+) -> Result<Vec<String>, Error> {
+    let things = list(docker, label).await?;
+    Ok(things.iter().filter(|it| wanted(&Labelled(it))).map(Thing::describe).collect())
+}
+
 /// Removes all that carries `label` and is `wanted`, again and again until the list is empty or the time is up.
 pub(super) async fn purge(
     docker: &Docker,
@@ -153,6 +164,11 @@ async fn list(docker: &Docker, label: &str) -> Result<Vec<Thing>, Error> {
 pub(super) struct Labelled<'a>(&'a Thing);
 
 impl Labelled<'_> {
+    /// Whether it belongs to a drill with one of these scratch directories.
+    pub(super) fn is_of(&self, scratches: &[PathBuf]) -> bool {
+        self.0.scratch.as_deref().is_some_and(|scratch| scratches.iter().any(|it| it == Path::new(scratch)))
+    }
+
     /// Whether its pgdrill is gone.
     ///
     /// Where its lease can be seen from here, the lease decides: nobody holds a lock on it and it is older than its

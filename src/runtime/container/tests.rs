@@ -376,7 +376,7 @@ fn engine_sweeping_takes_a_run_or_what_lapsed_and_nothing_else() {
             .unwrap();
         // Another process does this: it knows of neither.
         let sweeper = Bench::new(600).container;
-        let swept = sweeper.sweep(Sweep::Lapsed).await.unwrap();
+        let swept = sweeper.sweep(Sweep::Lapsed { scratches: Vec::new() }).await.unwrap();
         assert_eq!(swept.remnants, [""; 0]);
         assert!(swept.removed.contains(&format!("container {}", container_name(&dead.lease))), "{swept:?}");
         assert_eq!(dead.left(), "");
