@@ -243,14 +243,21 @@ async fn keep_log(tape: &mut Tape<'_>, sandbox: &dyn Sandbox) {
 async fn teardown(tape: &mut Tape<'_>) -> Result<(), Halt> {
     let (runtime, lease) = (tape.world.runtime, tape.world.lease.clone());
     let hurry = tape.world.hurry.load(Ordering::Relaxed);
-    tape.phase(Phase::Teardown, async |tape| {
+    let ended = tape.phase(Phase::Teardown, async |tape| {
         let remnants = runtime.release(&lease, hurry).await;
         if !remnants.is_empty() {
             tape.record(Event::Left(remnants));
         }
         Ok(())
-    })
-    .await
+    });
+    let ended = ended.await;
+    if ended.is_err() {
+        let lease = &tape.world.lease;
+        let (container, scratch) =
+            (format!("what has the label pgdrill.drill={}", lease.drill), lease.scratch.display());
+        tape.record(Event::Left(vec![container, format!("directory {scratch}")]));
+    }
+    ended
 }
 
 /// The drill stopped early; the tape already says why.

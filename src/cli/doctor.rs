@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::args::Clean;
 use super::world::{Surroundings, surroundings};
-use super::{Exit, Screen, complain, complain_of, tell};
-use crate::runtime::container::{Sweep, Swept};
+use super::{Exit, Screen, complain, tell};
+use crate::runtime::container::Sweep;
 use crate::runtime::host::{self, Diagnosis, State};
 use crate::runtime::lease;
 use crate::runtime::machine::Machine;

@@ -45,7 +45,7 @@ impl Exit {
             Exit::Inconclusive => "no drill failed, at least one was inconclusive",
             Exit::NothingSelected => "nothing was selected",
             Exit::Bug => "a bug in pgdrill",
-            Exit::Interrupted { .. } => "interrupted: the evidence was written, the sandboxes were released",
+            Exit::Interrupted { .. } => "interrupted: the evidence was written",
         }
     }
 }

@@ -89,7 +89,14 @@ fn file_name(drill: &str) -> String {
 }
 
 /// Writes a file so that a reader sees the old one or the new one, never a part.
+///
+/// A link is followed, and what is no file (`/dev/stdout`, a pipe) is written to as it is: replacing it would destroy it.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let path = resolved.as_path();
+    if path.metadata().is_ok_and(|it| !it.is_file()) {
+        return OpenOptions::new().write(true).open(path)?.write_all(bytes);
+    }
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".pgdrill-").tempfile_in(folder)?;
     file.write_all(bytes)?;

@@ -13,8 +13,9 @@ use super::signals::Signals;
 use super::world::{Surroundings, surroundings};
 use super::{Exit, Screen, complain, complain_of, tell};
 use crate::drill::{self, World};
-use crate::evidence::{Event, Evidence, SCHEMA, Start};
+use crate::evidence::{Event, Evidence, PhaseOutcome, SCHEMA, Start};
 use crate::fault::{Blame, Fault};
+use crate::phase::Phase;
 use crate::report::junit::{self, Pending};
 use crate::report::terminal::{self, Ending, Style};
 use crate::report::{Drilled, EvidenceFile, Report, RunInfo};
@@ -79,7 +80,10 @@ impl Running<'_> {
                 return Exit::Bug;
             }
         };
-        super::doctor::sweep_lapsed(self.surroundings, &machine).await;
+        tokio::select! {
+            () = super::doctor::sweep_lapsed(self.surroundings, &machine) => (),
+            () = signals.cancel.cancelled() => (),
+        }
         let mut evidence = Vec::new();
         self.report(&evidence, false);
         for (number, drill) in self.drills.iter().enumerate() {
@@ -96,10 +100,13 @@ impl Running<'_> {
             }
             self.report(&evidence, false);
         }
-        self.report(&evidence, true);
+        let written = self.report(&evidence, true);
         view.finish();
-        reaper.finish();
-        self.conclude(&evidence, &signals)
+        // What is still there is the reaper's: it acts when we are gone without a word.
+        if evidence.iter().all(is_released) {
+            reaper.finish();
+        }
+        self.conclude(&evidence, &signals, written)
     }
 
     async fn drill(
@@ -130,20 +137,24 @@ impl Running<'_> {
             keep_log: &|log: &str| self.directory.keep_log(&drill.name, log),
         };
         let evidence = drill::run(drill, start, &world).await;
-        reaper.done(&lease.scratch);
+        if is_released(&evidence) {
+            reaper.done(&lease.scratch);
+        }
         Ok(evidence)
     }
 
     /// Rewrites evidence and reports. What was judged is what was kept: the report is made from the bytes on disk.
-    fn report(&self, evidence: &[Evidence], last: bool) {
-        if let Err(fault) = self.try_report(evidence, last) {
-            complain_of(&fault);
+    /// False where they could not be written.
+    fn report(&self, evidence: &[Evidence], last: bool) -> bool {
+        let written = self.try_report(evidence, last);
+        if let Err(fault) = &written {
+            complain_of(fault);
         }
+        written.is_ok()
     }
 
     fn try_report(&self, evidence: &[Evidence], last: bool) -> Result<(), Fault> {
-        let kept = Kept { schema: SCHEMA, run: self.info.run.clone(), drills: evidence.to_vec() };
-        let text = serde_json::to_string_pretty(&kept)
+        let text = serde_json::to_string_pretty(&self.kept(evidence))
             .map_err(|error| Fault::new(Blame::Harness, "write the evidence").cause(error.to_string()))?;
         self.directory.write("evidence.json", &text)?;
         let report = self.read_back()?;
@@ -169,22 +180,37 @@ impl Running<'_> {
         Ok(judged(self.info.clone(), kept, &bytes))
     }
 
+    fn from_memory(&self, evidence: &[Evidence]) -> Result<Report, Fault> {
+        let bug =
+            |error: serde_json::Error| Fault::new(Blame::Harness, "read back the evidence").cause(error.to_string());
+        let bytes = serde_json::to_vec(&self.kept(evidence)).map_err(bug)?;
+        Ok(judged(self.info.clone(), serde_json::from_slice(&bytes).map_err(bug)?, &bytes))
+    }
+
+    fn kept(&self, evidence: &[Evidence]) -> Kept {
+        Kept { schema: SCHEMA, run: self.info.run.clone(), drills: evidence.to_vec() }
+    }
+
     fn pending(&self, done: usize) -> Vec<Pending> {
         let pending = |it: &Drill| Pending { name: it.name.clone(), file: it.file.clone(), line: it.line };
         self.drills.iter().skip(done).map(pending).collect()
     }
 
-    fn conclude(&self, evidence: &[Evidence], signals: &Signals) -> Exit {
-        let report = match self.read_back() {
+    fn conclude(&self, evidence: &[Evidence], signals: &Signals, written: bool) -> Exit {
+        // Where nothing could be written, what is in memory is judged: what lies on the disk may be of an earlier drill.
+        let report = if written { self.read_back() } else { self.from_memory(evidence) };
+        let report = match report {
             Ok(report) => report,
             Err(fault) => {
                 complain_of(&fault);
                 return Exit::Bug;
             }
         };
-        let exit = match signals.received() {
-            Some(signal) => Exit::Interrupted { signal },
-            None => Exit::from(report.verdict),
+        let exit = match (signals.received(), Exit::from(report.verdict)) {
+            (Some(signal), _) => Exit::Interrupted { signal },
+            // A pass without its evidence is not what was asked for.
+            (None, Exit::Passed) if !written => Exit::Inconclusive,
+            (None, exit) => exit,
         };
         if evidence.len() < self.drills.len() {
             complain(&format!("interrupted: {} of {} drills were run", evidence.len(), self.drills.len()));
@@ -200,6 +226,12 @@ impl Running<'_> {
         }
         exit
     }
+}
+
+/// Whether nothing of the drill is left.
+fn is_released(evidence: &Evidence) -> bool {
+    let ended = evidence.phase(Phase::Teardown).is_some_and(|it| it.outcome == PhaseOutcome::Completed);
+    ended && evidence.remnants.is_empty()
 }
 
 /// The report of stored evidence.

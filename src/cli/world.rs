@@ -30,7 +30,11 @@ impl Surroundings {
         let cache = path("PGDRILL_CACHE_DIR")
             .or_else(|| path("XDG_CACHE_HOME").map(|it| it.join("pgdrill")))
             .or_else(|| path("HOME").map(|it| it.join(".cache/pgdrill")));
-        let base = lease::default_base(path("TMPDIR").as_deref());
+        let wanted = path("TMPDIR");
+        let base = lease::default_base(wanted.as_deref());
+        if let Some(wanted) = wanted.filter(|it| *it != base) {
+            tracing::warn!("TMPDIR={} is no short absolute path: drills use {}", wanted.display(), base.display());
+        }
         let bindirs = ["PGDRILL_BINDIR", "PATH"].into_iter().filter_map(std::env::var_os);
         let bindirs = bindirs.flat_map(|it| std::env::split_paths(&it).collect::<Vec<_>>());
         let text = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
@@ -39,7 +43,7 @@ impl Surroundings {
             .and_then(|it| it.parse().ok())
             .map_or(lease::PATIENCE, Duration::from_secs);
         Ok(Surroundings {
-            cache_dir: cache.unwrap_or_else(|| base.join("pgdrill-cache")),
+            cache_dir: cache.unwrap_or_else(|| base.join(format!(".pgdrill-cache-{}", nix::unistd::geteuid()))),
             base,
             exe,
             patience,

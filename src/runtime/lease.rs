@@ -235,6 +235,21 @@ pub(crate) fn wipe(scratch: &Path, patience: Duration) -> Vec<String> {
 
 /// `remove_dir_all` does not follow links, also not those that are put there while it works.
 fn remove(directory: &Path) -> io::Result<()> {
+    // The mark last: what cannot be removed now must still be found by `pgdrill clean`.
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name() == MARK {
+            continue;
+        }
+        if entry.file_type().is_ok_and(|it| it.is_dir()) {
+            remove_whole(&entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    remove_whole(directory)
+}
+
+fn remove_whole(directory: &Path) -> io::Result<()> {
     let removed = fs::remove_dir_all(directory);
     match removed {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

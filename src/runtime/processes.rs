@@ -55,8 +55,25 @@ pub(crate) fn beneath(directory: &Path) -> Vec<u32> {
             let ours = |it: &Seen| it.terminal == 0 || own.as_ref().is_some_and(|own| own.session == it.session);
             look(*pid).is_some_and(|it| it.state != 'Z' && ours(&it))
         })
-        .filter(|pid| *pid != std::process::id())
+        .filter(|pid| *pid != std::process::id() && is_of_a_room(*pid))
         .collect()
+}
+
+/// A person's shell may stand in the directory too: what a room runs is in a process namespace of its own, is pgdrill, or,
+/// where there are no namespaces, is one of PostgreSQL's programs.
+fn is_of_a_room(pid: u32) -> bool {
+    const PROGRAMS: [&str; 8] = ["postgres", "initdb", "pg_ctl", "pg_restore", "psql", "pgdrill", "sh", "sleep"];
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let elsewhere = namespace("self").zip(namespace(&pid.to_string())).is_some_and(|(own, its)| own != its);
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let ancestor = ancestors().contains(&pid);
+    elsewhere || (!ancestor && PROGRAMS.contains(&name.trim()))
+}
+
+/// Our parent, its parent, and so on.
+fn ancestors() -> Vec<u32> {
+    let parent = |pid: u32| status(pid, "PPid")?.parse().ok().filter(|it| *it > 0);
+    std::iter::successors(parent(std::process::id()), |pid| parent(*pid)).collect()
 }
 
 /// Kills the processes of `directory` until there are none, for at most `patience`. Returns those that stay.

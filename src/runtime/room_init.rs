@@ -185,7 +185,7 @@ fn reap(children: &SigSet) {
 }
 
 /// The system's directories that programs and libraries come from.
-const SYSTEM: [&str; 10] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "opt", "nix", "gnu"];
+const SYSTEM: [&str; 9] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix", "gnu"];
 /// What the dynamic linker, the locales and the time zones need of /etc. Everything else there is somebody's secret.
 const ETC: [&str; 8] = [
     "alternatives",

@@ -4,6 +4,7 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::fcntl::OFlag;
@@ -26,6 +27,9 @@ use crate::store::{self, Poured, Stop};
 const SOCKET: &str = ".s.PGSQL.5432";
 /// Of the server's log, what is looked at.
 const LOG_BYTES: usize = 1 << 19;
+
+/// How long a thread that was told to stop may take to notice.
+const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Threads that move bytes, so that release can stop and join them before it wipes.
 #[derive(Clone, Default)]
@@ -54,7 +58,8 @@ impl Movers {
         self.stop.stop();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
-            let _ = thread.await;
+            // A read that hangs in the kernel (a network file system) cannot be stopped, and must not keep the rest.
+            let _ = tokio::time::timeout(JOIN_PATIENCE, thread).await;
         }
     }
 }

@@ -224,3 +224,31 @@ fn an_output_that_cannot_be_written_is_said_before_anything_runs() {
         assert!(ran.stderr.contains("failed to write"), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn a_report_that_goes_to_a_device_does_not_replace_it() {
+    let program = Program::new();
+    let link = program.path("link.xml");
+    let target = program.file("target.xml", "old");
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    program.drill(&good(), &["--junit", link.to_str().unwrap(), "--json", "/dev/null"]).expect(0);
+    assert!(link.is_symlink() && std::fs::read_to_string(&target).unwrap().starts_with("<?xml"));
+    assert!(!std::path::Path::new("/dev/null").is_file());
+}
+
+/// A full disk: the evidence cannot be kept, and what an earlier drill left there must not speak for this one.
+#[test]
+fn evidence_that_cannot_be_kept_never_passes() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let program = Program::new();
+    let out = program.path("out");
+    std::fs::create_dir(&out).unwrap();
+    let options = Some("size=28k");
+    nix::mount::mount(Some("tmpfs"), &out, Some("tmpfs"), nix::mount::MsFlags::empty(), options).unwrap();
+    let ran = program.drill(&good(), &[]);
+    nix::mount::umount2(&out, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    let ran = ran.expect(3);
+    assert!(ran.stderr.contains("failed to write"), "{}", ran.stderr);
+}

@@ -190,3 +190,27 @@ async fn the_scripted_runtime_takes_the_same_steps() {
     let folded = Evidence::from_events([Event::Began(Phase::Restore)]);
     assert_eq!(folded.unfinished, Some(Phase::Restore));
 }
+
+/// What restored code may do with the directory that it shares with us: it must not lead our questions to another server.
+#[test]
+fn a_hostile_dump_cannot_lead_our_questions_out_of_the_room() {
+    for runtime in RUNTIMES {
+        let program = Program::new();
+        // A socket that answers nobody: it stands for another server of the machine.
+        let decoy = program.path("decoy");
+        let listener = std::os::unix::net::UnixListener::bind(&decoy).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let sql = format!(
+            "create table t (x int);\ncopy t from program 'rm -f ../run/.s.PGSQL.5432 && ln -s {} ../run/.s.PGSQL.5432';\n",
+            decoy.display()
+        );
+        program.file("hostile.sql", &sql);
+        let scenario = format!(
+            "version: 1\ndrills:\n  - name: hostile\n    runtime: {runtime}\n    source: {{ pg_dump: {{ path: hostile.sql }} }}\n    \
+             postgres: {{ major: 15 }}\n    checks:\n      - query: {{ name: where, sql: select 1, expect: 1 }}\n"
+        );
+        let ran = program.drill(&scenario, &[]);
+        assert_ne!(ran.exit, Some(0), "{runtime}: {}", ran.stdout);
+        assert!(listener.accept().is_err(), "{runtime}: nobody called the other server");
+    }
+}

@@ -198,7 +198,8 @@ impl Container {
 
 /// Known before anything exists; release needs no more.
 fn container_name(lease: &Lease) -> String {
-    format!("pgdrill-{}", lease.drill)
+    // The drill's name begins with `pgdrill-` where pgdrill itself made it.
+    if lease.drill.starts_with("pgdrill-") { lease.drill.clone() } else { format!("pgdrill-{}", lease.drill) }
 }
 
 fn labels(lease: &Lease, role: Role, patience: u64) -> HashMap<String, String> {

@@ -11,9 +11,7 @@ use testcontainers::bollard::container::LogOutput;
 use testcontainers::bollard::errors::Error;
 use testcontainers::bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use testcontainers::bollard::models::{HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountType};
-use testcontainers::bollard::query_parameters::{
-    InspectContainerOptions, RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
-};
+use testcontainers::bollard::query_parameters::{InspectContainerOptions, UploadToContainerOptionsBuilder};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{CopyTargetOptions, GenericImage, ImageExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -80,19 +78,8 @@ pub(super) async fn make(
     mounts.extend(own.map_err(|error| engine::fault(format!("look at the image {image}"), &error))?);
     let vigil = Vigil::keep(engine.docker.clone(), name.clone());
     let config = host_config(&engine, &spec.limits, mounts);
-    let start = |init: bool| {
-        let config = HostConfig { init: init.then_some(true), ..config.clone() };
-        start(request(lease, spec, patience, &guard, labels.clone(), config))
-    };
-    let mut started = start(engine.facts.init.is_some()).await;
-    // Engines name their init program even where it is not installed.
-    if let (Err(words), Some(init)) = (&started, &engine.facts.init)
-        && words.contains(init.as_str())
-    {
-        let remove = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        drop(engine.docker.remove_container(&name, Some(remove)).await);
-        started = start(false).await;
-    }
+    // The guard is the first process, without an init before it: so nothing in the container can stop or kill it.
+    let started = start(request(lease, spec, patience, &guard, labels, config)).await;
     started.map_err(|words| Fault::new(Blame::Host, format!("start the container {name}")).cause(words))?;
     let room = ContainerRoom {
         docker: engine.docker,
@@ -115,7 +102,7 @@ fn prepare(lease: &Lease) -> std::io::Result<PathBuf> {
     for name in ["run", "spool"] {
         let directory = lease.scratch.join(name);
         std::fs::create_dir_all(&directory)?;
-        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777))?;
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o1777))?;
     }
     let guard = lease.scratch.join("guard");
     std::fs::write(&guard, GUARD)?;

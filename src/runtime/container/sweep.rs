@@ -1,6 +1,7 @@
 //! Removes containers and volumes by their labels, until none is left or the time is up.
 
 use std::collections::{BTreeSet, HashMap};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -185,7 +186,11 @@ impl Labelled<'_> {
 
 /// How long a lease was not renewed; zero while somebody holds a lock on it. None if it cannot be seen.
 fn lease_age(scratch: &Path, now: SystemTime) -> Option<Duration> {
-    let lease = std::fs::File::open(scratch.join("run/lease")).ok()?;
+    // Restored code writes in that directory: no link is followed, and no pipe can keep us waiting.
+    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
+    let lease =
+        std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(scratch.join("run/lease")).ok()?;
+    lease.metadata().ok()?.is_file().then_some(())?;
     if let Err(std::fs::TryLockError::WouldBlock) = lease.try_lock_shared() {
         return Some(Duration::ZERO);
     }
