@@ -6,6 +6,7 @@ mod architecture;
 mod cells;
 mod commands;
 mod judging;
+mod matrix;
 mod program;
 mod signals;
 mod support;
