@@ -3,6 +3,8 @@
 //! Not a list but a product, so that a new fixture joins by lying there. A cell that fails does not end the others: the
 //! table is what this test is for.
 
+#![expect(clippy::print_stdout, reason = "the table is for whoever runs it")]
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,7 +103,17 @@ fn run_all(entries: Vec<Entry>) -> Vec<Outcome> {
                 let text = panic.downcast_ref::<String>().cloned();
                 text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned())).unwrap_or_default()
             });
-            done.lock().unwrap().push(Outcome { entry, seconds });
+            let said = seconds.as_ref().map_or("not passed".to_owned(), |it| format!("{it:.2} s"));
+            let mut done = done.lock().unwrap();
+            println!(
+                "{:>3} of {}: {} into {} {}: {said}",
+                done.len() + 1,
+                order.len(),
+                entry.file,
+                entry.runtime,
+                entry.into
+            );
+            done.push(Outcome { entry, seconds });
         }
     };
     std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(work))));
