@@ -5,36 +5,37 @@ use std::collections::BTreeSet;
 
 use pgdrill::format::major_of;
 use pgdrill::recipe::RuntimeKind;
+use pgdrill::report::DrillReport;
 use pgdrill::verdict::Verdict;
 
 use crate::program::{Program, fixture, row_checks, truth};
 
 /// What is restored, and how.
 #[derive(Clone, Copy)]
-struct Cell {
-    name: &'static str,
+pub(crate) struct Cell<'a> {
+    pub(crate) name: &'a str,
     /// Below fixtures/backups.
-    file: &'static str,
-    from: u32,
-    into: u32,
-    runtime: &'static str,
+    pub(crate) file: &'a str,
+    pub(crate) from: u32,
+    pub(crate) into: u32,
+    pub(crate) runtime: &'a str,
     /// More keys of the drill's source.
-    source: &'static str,
+    pub(crate) source: &'a str,
     /// `restore:`
-    restore: &'static str,
+    pub(crate) restore: &'a str,
     /// Which tables are expected: all those whose name starts so.
-    tables: &'static str,
+    pub(crate) tables: &'a str,
 }
 
-const ALL: &str = "";
+pub(crate) const ALL: &str = "";
 
 macro_rules! cells {
     ($($name:ident: $file:literal, $from:literal => $into:literal $runtime:ident, $source:literal, $restore:literal, $tables:expr;)*) => {
-        const CELLS: &[Cell] = &[$(Cell {
+        const CELLS: &[Cell<'static>] = &[$(Cell {
             name: stringify!($name), file: $file, from: $from, into: $into, runtime: stringify!($runtime),
             source: $source, restore: $restore, tables: $tables,
         }),*];
-        $(#[test] fn $name() { restores(CELLS.iter().find(|it| it.name == stringify!($name)).unwrap()); })*
+        $(#[test] fn $name() { drop(restores(CELLS.iter().find(|it| it.name == stringify!($name)).unwrap())); })*
     };
 }
 
@@ -75,7 +76,8 @@ cells! {
     one_table_15: "pg15/shop.dump", 15 => 15 container, "", "tables: [shop.customer]", "shop.customer";
 }
 
-fn restores(cell: &Cell) {
+/// Runs the cell's drill; its report, when it passed with the rows that the source had.
+pub(crate) fn restores(cell: &Cell<'_>) -> DrillReport {
     let program = Program::new();
     let truth = truth(cell.from);
     let fixtures = fixture("");
@@ -93,14 +95,14 @@ fn restores(cell: &Cell) {
         cell.runtime, cell.into,
     );
     let ran = program.drill(&scenario, &[]).expect(0);
-    let report = program.report();
-    let drill = &report.drills[0];
+    let drill = program.report().drills.remove(0);
     assert_eq!(drill.verdict, Verdict::Passed);
     assert!(drill.checks.len() >= checks.lines().count(), "{}", ran.stdout);
     let runtime = drill.runtime.as_ref().unwrap();
     let expected = if cell.runtime == "local" { RuntimeKind::Local } else { RuntimeKind::Container };
     assert_eq!((runtime.kind, runtime.version.as_deref().and_then(major_of)), (Some(expected), Some(cell.into)));
     assert_eq!(drill.backup.as_ref().unwrap().sha256.as_ref().map(String::len), Some(64), "the backup was digested");
+    drill
 }
 
 /// Keys of a mapping in YAML's flow style.
@@ -112,7 +114,7 @@ fn joined(keys: &[&str]) -> String {
 /// with an old and a new major.
 #[test]
 fn every_pair_is_covered() {
-    let family = |cell: &Cell| {
+    let family = |cell: &Cell<'_>| {
         let name = cell.file.rsplit('/').next().unwrap();
         match name {
             _ if name.starts_with("cluster") => "cluster",

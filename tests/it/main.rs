@@ -7,6 +7,7 @@ mod cells;
 mod commands;
 mod conformance;
 mod judging;
+mod matrix;
 mod program;
 mod scenarios;
 mod signals;
