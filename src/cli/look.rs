@@ -18,7 +18,7 @@ use super::{Exit, Screen, complain, complain_of, tell};
 use crate::drill::{self, World};
 use crate::evidence::{Evidence, PhaseOutcome, Start};
 use crate::fault::{Blame, Fault};
-use crate::format::{DumpFacts, DumpFormat};
+use crate::format::{Compression, DumpFacts, DumpFormat};
 use crate::phase::Phase;
 use crate::recipe::{Action, FileSeen, NoteKind, Step};
 use crate::report::words;
@@ -122,7 +122,9 @@ fn planned(drill: &Drill, evidence: &Evidence) -> String {
         let always = matches!(phase, Phase::Provision | Phase::Ready | Phase::Validate | Phase::Teardown);
         if !steps.is_empty() || always {
             line(phase.name(), &format!("budget {}", words::duration(drill.budget(phase))));
-            steps.iter().for_each(|it| line("", it));
+            for step in &steps {
+                line("", step);
+            }
         }
     }
     match drill.checks.as_slice() {
@@ -247,8 +249,10 @@ fn inspected(seen: &FileSeen, facts: &DumpFacts) -> String {
         line("", "the date carries no time zone: set `timezone` in a scenario to make it exact");
     }
     let wrapped = match facts.wrapped {
-        crate::format::Compression::None => String::new(),
-        other => format!("{other:?}").to_lowercase() + " around the whole file",
+        Compression::None => String::new(),
+        Compression::Gzip | Compression::Zstd | Compression::Lz4 | Compression::Xz => {
+            format!("{} around the whole file", facts.wrapped.name())
+        }
     };
     let inner = facts.archive_compression.as_deref().map_or(String::new(), |it| format!("{it} within the archive"));
     line("compression", &[wrapped, inner].into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(", "));

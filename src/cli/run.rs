@@ -180,7 +180,7 @@ impl Running<'_> {
         Ok(judged(self.info.clone(), kept, &bytes))
     }
 
-    fn from_memory(&self, evidence: &[Evidence]) -> Result<Report, Fault> {
+    fn remembered(&self, evidence: &[Evidence]) -> Result<Report, Fault> {
         let bug =
             |error: serde_json::Error| Fault::new(Blame::Harness, "read back the evidence").cause(error.to_string());
         let bytes = serde_json::to_vec(&self.kept(evidence)).map_err(bug)?;
@@ -198,7 +198,7 @@ impl Running<'_> {
 
     fn conclude(&self, evidence: &[Evidence], signals: &Signals, written: bool) -> Exit {
         // Where nothing could be written, what is in memory is judged: what lies on the disk may be of an earlier drill.
-        let report = if written { self.read_back() } else { self.from_memory(evidence) };
+        let report = if written { self.read_back() } else { self.remembered(evidence) };
         let report = match report {
             Ok(report) => report,
             Err(fault) => {

@@ -67,6 +67,19 @@ pub enum Compression {
     Xz,
 }
 
+impl Compression {
+    /// As its program is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+            Compression::Lz4 => "lz4",
+            Compression::Xz => "xz",
+        }
+    }
+}
+
 /// What a dump says of itself, before anything is restored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DumpFacts {

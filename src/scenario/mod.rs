@@ -1,6 +1,6 @@
 //! What a person asked for: valid drills, made from YAML text.
 //!
-//! Parsing reports every problem at once, each with file, line and column; see [`parse`]. YAML becomes a tree (`tree`), its
+//! Parsing reports every problem at once, each with file, line and column; see [`parse()`]. YAML becomes a tree (`tree`), its
 //! `${NAME}`s are filled (`fill`), it is read into types that mirror the file (`wire`, through `collect`, which goes on after
 //! a mistake), and those are turned into drills (`convert`, `checks`).
 
