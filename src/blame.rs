@@ -17,6 +17,11 @@ pub fn blame(step: &Step, output: &Output) -> Option<Fault> {
     if succeeded(step, output) {
         return None;
     }
+    if step.tolerance == Tolerance::Scenario {
+        let fault = blame(&Step { tolerance: Tolerance::Strict, ..step.clone() }, output)?;
+        let blame = if fault.blame == Blame::Backup { Blame::Scenario } else { fault.blame };
+        return Some(Fault { blame, ..fault });
+    }
     if let Some(condition) = output.conditions.iter().min() {
         return Some(host_fault(step, *condition));
     }
@@ -269,7 +274,7 @@ fn by_own_words(text: &str) -> Whose {
 fn succeeded(step: &Step, output: &Output) -> bool {
     let no_errors = output.errors_total == 0 && output.errors.is_empty();
     match step.tolerance {
-        Tolerance::Strict => output.status == 0 && no_errors,
+        Tolerance::Strict | Tolerance::Scenario => output.status == 0 && no_errors,
         Tolerance::RecordsErrors => {
             let restores = program(&step.action).is_some_and(|it| it.program == "pg_restore");
             let only_ignored = restores && output.status == 1 && !no_errors;

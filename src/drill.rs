@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::blame::blame;
+use crate::blame::{blame, blame_error};
 use crate::check::{Answer, Probe};
 use crate::evidence::{Event, Evidence, PhaseOutcome, PhaseRecord, ServerLog, Start};
 use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
 use crate::plan::{Plan, plan, questions};
-use crate::recipe::Question;
+use crate::recipe::{Question, StatementError};
 use crate::runtime::complaints::first_error;
 use crate::runtime::{Lease, Progress, Runtime, Sandbox, Watcher};
 use crate::scenario::Drill;
@@ -156,7 +156,8 @@ async fn until_ready(sandbox: &dyn Sandbox, plan: &Plan, tape: &mut Tape<'_>) ->
     let committed = sandbox.ask(&committing(plan)).await;
     tape.record(Event::Readied(committed.clone()));
     if !matches!(committed, Answer::Rows(_)) {
-        return Err(Fault::new(Blame::Backup, "commit a transaction on the restored server").cause(words(&committed)));
+        let blame = whose(&committed).unwrap_or(Blame::Backup);
+        return Err(Fault::new(blame, "commit a transaction on the restored server").cause(words(&committed)));
     }
     let Some(ready) = &tape.drill.ready else {
         return Ok(());
@@ -178,9 +179,33 @@ async fn until_ready(sandbox: &dyn Sandbox, plan: &Plan, tape: &mut Tape<'_>) ->
         if let Answer::Refused { .. } = &answer {
             tape.record(Event::Readied(answer.clone()));
             let hint = "Correct `ready:` in the scenario, or find out why the backup lacks what it asks for.";
-            return Err(Fault::new(Blame::Backup, "ask `ready:`").cause(words(&answer)).hint(hint));
+            let blame = whose(&answer).unwrap_or(Blame::Backup);
+            return Err(Fault::new(blame, "ask `ready:`").cause(words(&answer)).hint(hint));
         }
         sleep(READY_PAUSE).await;
+    }
+}
+
+/// Whose fault it is that there is no answer; None where only the restored data explain it.
+fn whose(answer: &Answer) -> Option<Blame> {
+    match answer {
+        Answer::Rows(_) => None,
+        Answer::Silent { .. } => Some(Blame::Host),
+        Answer::Refused { sqlstate, message, .. } => {
+            // What is not there may have been lost; other errors of this class are in the question itself.
+            let lost = matches!(sqlstate.as_str(), "42P01" | "42703" | "42883" | "42704" | "42501");
+            if sqlstate.starts_with("42") && !lost {
+                return Some(Blame::Scenario);
+            }
+            let error = StatementError {
+                sqlstate: Some(sqlstate.clone()),
+                message: message.clone(),
+                line: None,
+                statement: None,
+                entry: None,
+            };
+            Some(blame_error(&error).blame)
+        }
     }
 }
 

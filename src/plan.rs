@@ -241,7 +241,8 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
     Ok((Backup { file, passed_over }, notes))
 }
 
-/// The date and time that a file's name carries, as digits that sort.
+/// The date and time that a file's name carries, as digits that sort. None where there is none, or one that can be read in
+/// two ways.
 fn name_date(path: &str) -> Option<String> {
     static DATE: LazyLock<Regex> = LazyLock::new(|| {
         let pattern = r"((?:19|20)\d\d)[-_.]?([01]\d)[-_.]?([0-3]\d)(?:[-_.T ]?([0-2]\d)[-_.:h]?([0-5]\d)(?:[-_.:m]?([0-5]\d))?)?";
@@ -249,6 +250,19 @@ fn name_date(path: &str) -> Option<String> {
     });
     let name = path.rsplit('/').find(|part| !part.is_empty())?;
     let found = DATE.captures(name)?;
+    let whole = found.get(0)?;
+    // Part of a longer number, or the year of a date that begins with the day.
+    let (before, after) = (&name[..whole.start()], &name[whole.end()..]);
+    let day_first =
+        before.len() >= 3 && before.ends_with(['-', '_', '.']) && before.as_bytes()[before.len() - 2].is_ascii_digit();
+    if before.ends_with(|it: char| it.is_ascii_digit())
+        || after.starts_with(|it: char| it.is_ascii_digit())
+        || day_first
+    {
+        return None;
+    }
+    let number = |index: usize| found.get(index).and_then(|it| it.as_str().parse().ok());
+    jiff::civil::Date::new(number(1)?, i8::try_from(number(2)?).ok()?, i8::try_from(number(3)?).ok()?).ok()?;
     let part = |index: usize| found.get(index).map_or("00", |it| it.as_str());
     Some((1..=6).map(part).collect())
 }
@@ -264,6 +278,9 @@ mod tests {
             ("/b/shop_20261122_031500.sql.gz", Some("20261122031500")),
             ("/b/20261122T0315.tar", Some("20261122031500")),
             ("/b/shop.dump", None),
+            ("/b/shop-22-11-2026-0315.dump", None),
+            ("/b/shop-1720011512.dump", None),
+            ("/b/shop-2026-13-41.dump", None),
             ("/2026-11-22/shop.dump", None),
         ] {
             assert_eq!(name_date(name).as_deref(), expected, "{name}");

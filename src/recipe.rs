@@ -320,6 +320,8 @@ pub enum Action {
 pub enum Tolerance {
     /// Anything but success stops the drill: blamed by `verdict::blame`-like rules on (step, output).
     Strict,
+    /// The same, and what fails is SQL that the scenario brings.
+    Scenario,
     /// The program goes on after errors of statements and reports them; they are recorded, and judged against the allowances.
     RecordsErrors,
 }

@@ -218,6 +218,14 @@ impl Judging<'_> {
         for record in &evidence.phases {
             self.reasons.extend(self.phase(record));
         }
+        // A log can end between two phases, too: a pass needs every phase that proves something.
+        let needed = [Phase::Inspect, Phase::Provision, Phase::Ready, Phase::Validate, Phase::Teardown];
+        let stopped = evidence.phases.iter().any(|it| it.outcome != PhaseOutcome::Completed);
+        let missing = needed.into_iter().find(|phase| evidence.phase(*phase).is_none());
+        if let Some(phase) = missing.filter(|_| !stopped && evidence.unfinished.is_none()) {
+            let text = format!("the log of the drill ends before {phase}: pgdrill was killed, or is still running");
+            self.reasons.push(Reason::new(Verdict::Inconclusive, About::Drill, text).blamed(Blame::Host));
+        }
         if let Some(phase) = evidence.unfinished {
             let text = format!("{phase} never ended: pgdrill was killed, or is still running");
             self.reasons.push(Reason::new(Verdict::Inconclusive, About::Phase(phase), text).blamed(Blame::Host));
@@ -267,6 +275,13 @@ impl Judging<'_> {
             unlisted += done.output.errors_total.saturating_sub(done.output.errors.len() as u64);
         }
         let Some((phase, _)) = refused.first() else {
+            if unlisted > 0 {
+                let text = format!(
+                    "{unlisted} more errors of the restore than are kept: nobody knows whether they are allowed"
+                );
+                let reason = Reason::new(Verdict::Inconclusive, About::Drill, text).blamed(Blame::Scenario);
+                self.reasons.push(reason.hinted("Mend the cause of the errors that `restore.allow_errors` allows."));
+            }
             return;
         };
         // A phase that stopped at its error has said so already.
@@ -318,6 +333,11 @@ impl Judging<'_> {
             return self.reasons.push(reason.hinted(hint));
         };
         let age = |instant: jiff::Timestamp| Duration::try_from(start.at.duration_since(instant)).unwrap_or_default();
+        if earliest > start.at {
+            let text = format!("the backup says that it was made in the future: {}", created.unwrap_or_default());
+            let reason = Reason::new(Verdict::Inconclusive, About::MaxAge, text).blamed(Blame::Host);
+            return self.reasons.push(reason.hinted("Look at the clocks of both machines, and at `timezone`."));
+        }
         let (oldest, youngest) = (age(earliest), age(latest));
         if oldest <= limit {
             return;
@@ -406,7 +426,8 @@ impl Judging<'_> {
             let covering =
                 drill.waivers.iter().find(|it| it.check == check.name && today.is_some_and(|day| day <= it.until));
             let broken = matches!(judged.finding, Finding::Broken { .. });
-            let waived = covering.filter(|_| broken).map(|it| format!("{} (until {})", it.reason, it.until));
+            let covered = |it: &&scenario::Waiver| broken && covers(it, &judged.finding);
+            let waived = covering.filter(covered).map(|it| format!("{} (until {})", it.reason, it.until));
             let elapsed = asked.map_or(Duration::ZERO, |it| it.elapsed);
             let weighed = CheckJudged { name: check.name.clone(), severity: check.severity, judged, elapsed, waived };
             // Where the drill ended before, that is the reason, and not each check that was not asked.
@@ -449,13 +470,28 @@ impl Judging<'_> {
     }
 }
 
+/// A waiver that names an object covers a check that lists what is missing only if nothing else is missing.
+fn covers(waiver: &scenario::Waiver, finding: &Finding) -> bool {
+    let (Some(object), Finding::Broken { observed, .. }) = (&waiver.object, finding) else {
+        return true;
+    };
+    match observed.strip_prefix("missing: ") {
+        Some(missing) => missing.split_once(' ').is_some_and(|(_, name)| name == object),
+        None => true,
+    }
+}
+
 /// From the start of the span's first phase to the end of its last, gaps included; None unless it ended.
 ///
 /// A sum of phase times would hide the pauses between them, and those are part of an outage.
 fn measured(rto: &scenario::Rto, phases: &[PhaseRecord]) -> Option<Duration> {
     let begin = phases.iter().find(|it| rto.span.contains(&it.phase))?;
-    let completed = |it: &&PhaseRecord| it.phase == *rto.span.end() && it.outcome == PhaseOutcome::Completed;
-    let end = phases.iter().find(completed)?;
+    // Not every backup goes through every phase: a dump has nothing to recover. Then the one before it ends the span.
+    let gone_beyond = phases.iter().any(|it| it.phase > *rto.span.end() && it.phase < Phase::Teardown);
+    let end = phases.iter().rfind(|it| rto.span.contains(&it.phase))?;
+    if end.outcome != PhaseOutcome::Completed || (end.phase != *rto.span.end() && !gone_beyond) {
+        return None;
+    }
     Some((end.began + end.elapsed).saturating_sub(begin.began))
 }
 
@@ -491,7 +527,7 @@ pub fn is_ready(answer: &Answer) -> bool {
     match answer {
         Answer::Rows(table) => {
             let value = table.rows.first().and_then(|row| row.first()).cloned().flatten();
-            value.is_some_and(|it| !matches!(it.as_str(), "" | "f" | "false" | "0"))
+            value.is_some_and(|it| !matches!(it.as_str(), "" | "f" | "false") && it.parse() != Ok(0.0_f64))
         }
         Answer::Refused { .. } | Answer::Silent { .. } => false,
     }

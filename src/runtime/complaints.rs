@@ -182,7 +182,12 @@ fn without_data(statement: &str) -> String {
     let bare: Vec<&str> = statement.lines().skip_while(is_comment).collect();
     let bare = bare.join("\n");
     let starts = |word: &str| bare.get(..word.len()).is_some_and(|it| it.eq_ignore_ascii_case(word));
-    let end = if starts("INSERT ") {
+    // Options of these hold passwords.
+    let upper = bare.get(..40.min(bare.len())).unwrap_or_default().to_uppercase();
+    let secret = ["USER MAPPING", " SERVER ", "SUBSCRIPTION", " ROLE ", " USER "].iter().any(|it| upper.contains(it));
+    let end = if secret && (starts("CREATE ") || starts("ALTER ")) {
+        bare.find('\'')
+    } else if starts("INSERT ") {
         bare.find("VALUES").map(|it| it + "VALUES".len())
     } else if starts("SELECT ") {
         bare.find('(')

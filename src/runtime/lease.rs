@@ -197,7 +197,11 @@ pub(crate) fn lapsed(base: &Path) -> Vec<PathBuf> {
 /// None: not ours to judge.
 fn has_lapsed(directory: &Path) -> Option<bool> {
     is_ours(directory).then_some(())?;
-    let mark: Mark = serde_json::from_slice(&fs::read(directory.join(MARK)).ok()?).ok()?;
+    // In /tmp anybody can put a pipe there that nobody writes to.
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(directory.join(MARK)).ok()?;
+    file.metadata().ok()?.is_file().then_some(())?;
+    let mark: Mark = serde_json::from_reader(std::io::Read::take(file, 64 << 10)).ok()?;
     (directory.file_name()? == mark.drill.as_str()).then_some(())?;
     if let Some(lives) = mark.owner.lives() {
         return Some(!lives);

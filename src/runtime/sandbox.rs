@@ -31,6 +31,9 @@ const LOG_BYTES: usize = 1 << 19;
 /// How long a thread that was told to stop may take to notice.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What psql is told to say when it has read everything.
+const END_OF_INPUT: &str = "pgdrill-end-of-input";
+
 /// Threads that move bytes, so that release can stop and join them before it wipes.
 #[derive(Clone, Default)]
 pub(crate) struct Movers {
@@ -161,6 +164,11 @@ impl LiveSandbox {
             Complaints::pg_restore(),
         );
         let (errors, total, _) = complaints.finish();
+        // What follows a complaint quotes data and statements, which may hold passwords: the parsed errors have what is needed.
+        let own = [format!("{}:", command.program), format!("{} :", command.program)];
+        let kept =
+            output.stderr.lines().filter(|line| own.iter().any(|it| line.starts_with(it.as_str())) || *line == "…");
+        output.stderr = kept.collect::<Vec<_>>().join("\n");
         (output.errors, output.errors_total) = (errors, total);
         if !output.errors.is_empty() && command.program == "pg_restore" {
             join_sqlstates(&mut output.errors, &self.server_log().await, "pg_restore");
@@ -179,16 +187,26 @@ impl LiveSandbox {
         // Chunks of 64 KiB: a few in flight keep both sides busy, and bound the memory.
         let (send, receive) = mpsc::channel::<Vec<u8>>(16);
         let (path, mut progress) = (from.to_owned(), progress(what, from, watch));
+        let is_text = into.program == "psql";
         let pouring = self.movers.run(move |stop| {
             let mut sink = |chunk: &[u8]| match send.blocking_send(chunk.to_vec()) {
                 Ok(()) => std::ops::ControlFlow::Continue(()),
                 Err(_) => std::ops::ControlFlow::Break(()),
             };
-            store::pour(Path::new(&path), through, &mut sink, stop, &mut progress)
+            let poured = store::pour(Path::new(&path), through, &mut sink, stop, &mut progress)?;
+            if is_text {
+                let _ = send.blocking_send(format!("\n\\echo {END_OF_INPUT}\n").into_bytes());
+            }
+            Ok(poured)
         });
         // Bytes that cannot be read end the step at once: the program only sees its input end, and pg_restore has been
         // seen to wait for ever for the rest of a tar archive.
         let (read, mut output) = tokio::try_join!(pouring, self.run(into, Some(receive), watch))?;
+        if is_text && output.status == 0 && !output.stdout.contains(END_OF_INPUT) {
+            return Err(Fault::new(Blame::Backup, what)
+                .cause("psql stopped before the end of the text, and said nothing: a \\q in it, or a quote or COPY that never ends")
+                .hint("Look at the end of the file, and for psql's own commands in it."));
+        }
         if read.cut_short {
             output.seen = Some(read.seen);
             return Ok(output);

@@ -45,7 +45,9 @@ pub struct Made {
 /// A pg_dump newer than its server writes archives that only its own pg_restore, or a newer one, reads.
 pub fn wanted_major(facts: &DumpFacts) -> Option<u32> {
     let own = facts.major().map(|major| if major < 10 { 10 } else { major });
-    let reader = facts.archive_version.map(oldest_reader);
+    // Text made by a newer pg_dump sets parameters that older servers do not know.
+    let text = facts.dump_version.as_deref().filter(|_| !facts.format.is_archive()).and_then(crate::format::major_of);
+    let reader = facts.archive_version.map(oldest_reader).or(text);
     match (own, reader) {
         (Some(own), Some(reader)) => Some(own.max(reader)),
         (own, reader) => own.or(reader),
@@ -148,6 +150,12 @@ fn refuse_options(it: &Ingredients<'_>) -> Result<(), Fault> {
                 .hint("Leave out `restore.jobs`, or let pg_dump compress (-Z) instead of compressing its output."));
         }
     }
+    let own = it.facts.contents.databases.first();
+    if it.restore.database.is_some() && makes_databases(it) && it.restore.database.as_ref() != own {
+        return Err(fault("restore into a database of another name")
+            .cause("this dump creates its database itself (pg_dump --create)")
+            .hint("Leave out `restore.database`, or dump without --create."));
+    }
     if !it.restore.select.is_everything() && !format.is_archive() {
         return Err(fault("restore a part of a plain dump")
             .cause("only archives (custom, directory, tar) have a table of contents to select from")
@@ -240,18 +248,19 @@ pub fn server_name(server: &ServerFacts) -> String {
 /// The steps that turn this dump into a loaded database on a running server.
 pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
     refuse(it)?;
-    let mut making = Making { it, steps: server::empty_cluster(it), inputs: Vec::new(), notes: Vec::new() };
+    let mut making =
+        Making { it, steps: server::empty_cluster(it), inputs: Vec::new(), scans: Vec::new(), notes: Vec::new() };
     making.roles();
     let database = making.database();
-    // The databases of a cluster dump are not there yet.
-    let first = if it.facts.format == DumpFormat::Cluster { PSQL_DATABASE } else { &database };
+    // A dump that makes its databases itself has not made them yet.
+    let first = if makes_databases(it) { PSQL_DATABASE } else { &database };
     making.script("run the scenario's `restore.before`", it.restore.before.as_deref(), first);
     match it.facts.format {
         DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar => making.archive(&database),
         DumpFormat::Plain | DumpFormat::Cluster | DumpFormat::Globals => making.text(&database),
     }
-    making.properties(&database);
     making.script("run the scenario's `restore.after`", it.restore.after.as_deref(), &database);
+    making.properties(&database);
     making.analyze(&database);
     making.digest();
     making.not_carried();
@@ -262,6 +271,7 @@ struct Making<'a> {
     it: &'a Ingredients<'a>,
     steps: Vec<Step>,
     inputs: Vec<String>,
+    scans: Vec<String>,
     notes: Vec<Note>,
 }
 
@@ -303,7 +313,8 @@ impl Making<'_> {
     fn database(&mut self) -> String {
         let (it, contents) = (self.it, &self.it.facts.contents);
         if it.facts.format == DumpFormat::Cluster {
-            let first = contents.databases.iter().find(|name| !server::TEMPLATES.contains(&name.as_str()));
+            let special = |name: &&String| server::TEMPLATES.contains(&name.as_str()) || *name == PSQL_DATABASE;
+            let first = contents.databases.iter().find(|name| !special(name));
             return first.cloned().unwrap_or_else(|| PSQL_DATABASE.to_owned());
         }
         if let [made, ..] = contents.databases.as_slice()
@@ -318,7 +329,8 @@ impl Making<'_> {
             Some(statement) => server::renamed(statement, &name),
             None => {
                 let locale = server::default_locale(it.server, contents.encoding.as_deref());
-                let encoding = contents.encoding.as_deref().unwrap_or("UTF8");
+                let encoding =
+                    contents.encoding.as_deref().filter(|it| server::is_server_encoding(it)).unwrap_or("UTF8");
                 let text =
                     format!("the dump does not say its database's locale: restored with {encoding} and {locale}");
                 self.note(NoteKind::Deviation, text);
@@ -335,6 +347,10 @@ impl Making<'_> {
             }
             let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
             self.step(Phase::Restore, "create the database", Tolerance::Strict, action);
+        } else {
+            let text =
+                format!("the database {name} is there from the start: its encoding and locale are this server's own");
+            self.note(NoteKind::Deviation, text);
         }
         name
     }
@@ -384,7 +400,11 @@ impl Making<'_> {
         let file = &self.it.file;
         if file.world_readable {
             self.inputs.push(file.path.clone());
+            self.scans.push(file.path.clone());
             return Arg::path(At::Input(self.inputs.len() - 1), "");
+        }
+        if file.directory {
+            self.scans.push(file.path.clone());
         }
         let name = "backup".to_owned();
         let action = Action::Copy { from: file.path.clone(), name: name.clone() };
@@ -396,8 +416,7 @@ impl Making<'_> {
     fn text(&mut self, database: &str) {
         let it = self.it;
         // A dump that makes its databases itself is run from a database that is always there.
-        let makes_databases = !it.facts.contents.databases.is_empty() || it.facts.format == DumpFormat::Cluster;
-        let into = psql(if makes_databases { PSQL_DATABASE } else { database }, stops_on_error(it));
+        let into = psql(if makes_databases(it) { PSQL_DATABASE } else { database }, stops_on_error(it));
         let action = Action::Stream { from: it.file.path.clone(), through: it.facts.wrapped, into };
         let what = if it.facts.format == DumpFormat::Cluster { "restore the cluster dump" } else { "restore the dump" };
         let tolerance = if stops_on_error(it) { Tolerance::Strict } else { Tolerance::RecordsErrors };
@@ -422,7 +441,7 @@ impl Making<'_> {
         if let Some(path) = path {
             let from = path.to_owned();
             let action = Action::Stream { from, through: Compression::None, into: psql(database, true) };
-            self.step(Phase::Restore, what, Tolerance::Strict, action);
+            self.step(Phase::Restore, what, Tolerance::Scenario, action);
         }
     }
 
@@ -441,9 +460,9 @@ impl Making<'_> {
         }
     }
 
-    /// Bytes that did not pass through us are digested once the clock has stopped.
+    /// Bytes that did not pass through us are digested, and the files of a directory decoded, once the clock has stopped.
     fn digest(&mut self) {
-        for path in self.inputs.clone() {
+        for path in std::mem::take(&mut self.scans) {
             let action = Action::Scan { from: path };
             self.step(Phase::Validate, "digest the backup", Tolerance::Strict, action);
         }
@@ -498,6 +517,12 @@ fn stubs(it: &Ingredients<'_>) -> BTreeSet<String> {
 /// Plain dumps stop at their first error, as a careful person would run them, unless errors are allowed by name.
 fn stops_on_error(it: &Ingredients<'_>) -> bool {
     it.facts.format != DumpFormat::Cluster && it.restore.allow_errors.is_empty()
+}
+
+/// Whether the text itself says CREATE DATABASE and \connect. Archives are restored without.
+fn makes_databases(it: &Ingredients<'_>) -> bool {
+    let text = !it.facts.format.is_archive();
+    text && (!it.facts.contents.databases.is_empty() || it.facts.format == DumpFormat::Cluster)
 }
 
 fn psql(database: &str, stop_on_error: bool) -> Command {

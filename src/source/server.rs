@@ -93,6 +93,12 @@ pub fn default_locale(server: &ServerFacts, encoding: Option<&str>) -> String {
     if unicode && has_locale(server, "C.UTF-8") { "C.UTF-8" } else { "C" }.to_owned()
 }
 
+/// Some encodings exist for clients only: a dump made with `-E SJIS` is in one, and its database never was.
+pub fn is_server_encoding(name: &str) -> bool {
+    let client = ["SJIS", "BIG5", "GBK", "UHC", "GB18030", "JOHAB", "SHIFT_JIS_2004", "SHIFT_JIS"];
+    !client.iter().any(|it| it.eq_ignore_ascii_case(name))
+}
+
 pub fn has_locale(server: &ServerFacts, wanted: &str) -> bool {
     let same = |name: &str| name.to_lowercase().replace('-', "");
     matches!(wanted, "C" | "POSIX" | "") || server.locales.iter().any(|it| same(it) == same(wanted))

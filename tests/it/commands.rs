@@ -252,3 +252,63 @@ fn evidence_that_cannot_be_kept_never_passes() {
     let ran = ran.expect(3);
     assert!(ran.stderr.contains("failed to write"), "{}", ran.stderr);
 }
+
+/// What psql does not read, it does not miss; and the mode that pg_dump gives a directory must not hide what is cut in it.
+#[test]
+fn a_restore_that_leaves_something_out_in_silence_fails() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let program = Program::new();
+    let scenario = "version: 1\ndrills:\n  - name: quiet\n    runtime: container\n    source: { pg_dump: { path: \"PATH\" } }\n    \
+                    postgres: { major: 18 }\n    checks:\n      - query: { name: there, sql: select 1, expect: 1 }\n";
+    program.file("quit.sql", "create table a (x int);\n\\q\ncreate table b (x int);\n");
+    let ran = program.drill(&scenario.replace("PATH", "quit.sql"), &[]).expect(1);
+    assert!(ran.stdout.contains("before the end of the text"), "{}", ran.stdout);
+
+    let whole = fixture("pg18/shop.dir");
+    let cut = program.path("cut.dir");
+    std::fs::create_dir(&cut).unwrap();
+    for entry in std::fs::read_dir(&whole).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let packed = path.extension().is_some_and(|it| it == "gz");
+        let length = if packed && bytes.len() > 1000 { bytes.len() - 200 } else { bytes.len() };
+        std::fs::write(cut.join(path.file_name().unwrap()), &bytes[..length]).unwrap();
+    }
+    for mode in [0o755, 0o700] {
+        std::fs::set_permissions(&cut, std::fs::Permissions::from_mode(mode)).unwrap();
+        let ran = program.drill(&scenario.replace("PATH", "cut.dir"), &[]).expect(1);
+        assert!(ran.stdout.contains("fault: the backup"), "{mode:o}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn what_the_scenario_itself_gets_wrong_is_not_blamed_on_the_backup() {
+    let program = Program::new();
+    program.file("typo.sql", "selct 1;\n");
+    for (before, after) in [
+        ("    checks:", "    restore: { after: typo.sql }\n    checks:"),
+        ("    checks:", "    ready: { sql: selct 1 }\n    checks:"),
+    ] {
+        program.drill(&good().replace(before, after), &[]).expect(3);
+        assert_eq!(program.report().drills[0].reasons[0].blame, Some(pgdrill::fault::Blame::Scenario), "{after}");
+    }
+}
+
+/// Statements that a restore ignored stand in every report: without the passwords in them.
+#[test]
+fn passwords_in_statements_of_a_dump_reach_no_report() {
+    let program = Program::new();
+    program.file(
+        "mapping.sql",
+        "create extension postgres_fdw;\ncreate server far foreign data wrapper postgres_fdw;\n\
+         create user mapping for nobody_here server far options (user 'u', password 'hunter2-canary');\n",
+    );
+    let scenario = good()
+        .replace(&shop(), "mapping.sql")
+        .replace("    checks:", "    restore: { roles: none, allow_errors: [nobody_here] }\n    checks:");
+    let _ = program.drill(&scenario, &[]);
+    for name in ["evidence.json", "report.json", "junit.xml", "events.ndjson"] {
+        let text = std::fs::read_to_string(program.path("out").join(name)).unwrap();
+        assert!(!text.contains("hunter2-canary"), "{name}");
+    }
+}

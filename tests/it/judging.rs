@@ -451,6 +451,35 @@ async fn a_backup_that_changes_while_it_is_read_is_inconclusive() {
     assert_eq!(ran.judgement.verdict, Verdict::Inconclusive, "{:?}", ran.judgement.reasons);
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_part_of_a_log_passes_but_the_whole() {
+    let ran = run_on(&fake(), &drill(), &CancellationToken::new()).await;
+    assert_eq!(ran.judgement.verdict, Verdict::Passed);
+    for end in 0..ran.log.len() {
+        let part = ran.log[..end].iter().map(|line| serde_json::from_str(line).unwrap());
+        let judgement = verdict::judge(&Evidence::from_events(part));
+        assert_ne!(judgement.verdict, Verdict::Passed, "cut before {}", ran.log[end]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_beyond_those_that_are_kept_are_not_allowed_by_those_that_are() {
+    let mut fake = fake();
+    fake.outputs.insert("restore the archive".to_owned(), Output { errors_total: 2, ..ignored_error() });
+    let mut drill = drill();
+    drill.restore.allow_errors = vec!["42704".to_owned()];
+    let ran = run_on(&fake, &drill, &CancellationToken::new()).await;
+    assert_eq!(ran.judgement.verdict, Verdict::Inconclusive, "{:?}", ran.judgement.reasons);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_span_that_ends_with_a_phase_that_a_dump_skips_is_measured_to_the_one_before() {
+    let mut drill = drill();
+    drill.objectives.rto.as_mut().unwrap().span = Phase::Provision..=Phase::Recover;
+    let ran = run_on(&fake(), &drill, &CancellationToken::new()).await;
+    assert!(matches!(ran.judgement.rto.unwrap().outcome, Rto::Met { .. }));
+}
+
 #[test]
 fn a_run_of_no_drills_is_not_a_pass() {
     assert_eq!(verdict::overall([]), Verdict::Inconclusive);

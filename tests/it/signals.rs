@@ -2,6 +2,7 @@
 //!
 //! Each test waits for the phase's own event in the log of the run, never for a time.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,12 +23,10 @@ fn endless(runtime: &str, endless: Phase) -> String {
     let before = if endless == Phase::Restore { "before: sleep.sql, " } else { "" };
     let ready = if endless == Phase::Ready { sleep } else { "select true" };
     let check = if endless == Phase::Validate { sleep } else { "select 1" };
-    let dump = fixture("pg15/shop.dump");
     format!(
-        "version: 1\ndrills:\n  - name: endless\n    runtime: {runtime}\n    source: {{ pg_dump: {{ path: \"{}\" }} }}\n    \
+        "version: 1\ndrills:\n  - name: endless\n    runtime: {runtime}\n    source: {{ pg_dump: {{ path: shop.dump }} }}\n    \
          restore: {{ {before}jobs: 2 }}\n    ready: {{ sql: {ready:?} }}\n    checks:\n      \
-         - query: {{ name: one, sql: {check:?}, expect: not empty, timeout: 20m }}\n",
-        dump.display()
+         - query: {{ name: one, sql: {check:?}, expect: not empty, timeout: 20m }}\n"
     )
 }
 
@@ -52,6 +51,11 @@ impl Running {
     fn start(runtime: &str, phase: Phase) -> Running {
         let program = Program::new();
         program.file("sleep.sql", "select pg_sleep(600);\n");
+        let dump = program.path("shop.dump");
+        std::fs::copy(fixture("pg15/shop.dump"), &dump).unwrap();
+        // One that only we may read is copied into the sandbox: that is what `acquire` is for.
+        let mode = if phase == Phase::Acquire { 0o600 } else { 0o644 };
+        std::fs::set_permissions(&dump, std::fs::Permissions::from_mode(mode)).unwrap();
         let scenario = program.file("scenario.yaml", &endless(runtime, phase));
         let out = program.path("out").display().to_string();
         let mut command = program.command(&["run", &scenario, "--out", &out]);
@@ -132,6 +136,7 @@ signals! {
     sigint_in_prepare: "local" Prepare SIGINT;
     sigterm_in_inspect: "local" Inspect SIGTERM;
     sigint_in_provision: "local" Provision SIGINT;
+    sigint_in_acquire: "local" Acquire SIGINT;
     sigterm_in_restore: "local" Restore SIGTERM;
     sigint_in_ready: "local" Ready SIGINT;
     sigterm_in_validate: "local" Validate SIGTERM;
@@ -151,6 +156,7 @@ kills! {
     sigkill_in_prepare: "local" Prepare;
     sigkill_in_inspect: "local" Inspect;
     sigkill_in_provision: "local" Provision;
+    sigkill_in_acquire: "local" Acquire;
     sigkill_in_restore: "local" Restore;
     sigkill_in_ready: "local" Ready;
     sigkill_in_validate: "local" Validate;

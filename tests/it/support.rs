@@ -108,6 +108,8 @@ pub(crate) fn drill() -> Drill {
 
 /// The drill that everything is done to.
 pub(crate) struct Ran {
+    /// Lines of the event log.
+    pub(crate) log: Vec<String>,
     pub(crate) evidence: Evidence,
     pub(crate) judgement: Judgement,
 }
@@ -141,5 +143,5 @@ pub(crate) async fn run_on(fake: &Fake, drill: &Drill, cancel: &CancellationToke
     let stored: Evidence = serde_json::from_str(&text).unwrap();
     assert_eq!(stored, evidence, "evidence survives its own serialised form");
     let judgement = verdict::judge(&stored);
-    Ran { evidence, judgement }
+    Ran { log: lines, evidence, judgement }
 }
