@@ -164,7 +164,7 @@ pub fn overall(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
 pub fn is_allowed(drill: &Drill, step: &Step, error: &StatementError) -> bool {
     let sqlstate = error.sqlstate.as_deref();
     let by_name = |allowed: &String| sqlstate == Some(allowed) || error.message.contains(allowed.as_str());
-    drill.restore.allow_errors.iter().any(by_name) || dump::is_expected_error(step, sqlstate, &error.message)
+    drill.restore.allow_errors.iter().any(by_name) || dump::is_expected_error(step, error)
 }
 
 /// What to do about errors that only the backup explains.

@@ -163,6 +163,9 @@ pub struct Contents {
     /// `SET row_security = on`: only the rows that the dumping user could see are in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub row_security_on: bool,
+    /// A text that drops what it is about to make (`pg_dump --clean`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drops: bool,
     /// Bytes of all data files (directory), or of the archive or text: a lower bound for the disk that is needed.
     pub data_bytes: u64,
     /// What a selective restore would take: dump ids in the archive's order. None where nothing was selected.

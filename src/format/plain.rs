@@ -619,6 +619,8 @@ impl Facts {
         match first.as_str() {
             "copy" => return self.copy(&tokens[1..]),
             "insert" => self.other_insert(tokens),
+            "drop" => self.contents.drops = true,
+            "alter" => self.contents.drops |= tokens.iter().any(|it| *it == Token::Word("drop".to_owned())),
             _ => {}
         }
         for said in sql::said(tokens) {

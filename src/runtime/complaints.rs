@@ -81,13 +81,23 @@ impl Complaints {
     pub(crate) fn finish(mut self) -> (Vec<StatementError>, u64, Vec<String>) {
         for error in &mut self.errors {
             error.message = cut(error.message.trim_end(), MESSAGE_CHARS);
-            error.statement = error.statement.take().map(|it| without_data(it.trim())).filter(|it| !it.is_empty());
+            let statement = error.statement.take().map(|it| without_data(it.trim()));
+            error.statement = statement.filter(|it| is_statement(it));
         }
         (self.errors, self.total, self.fatal)
     }
 
     fn psql_line(&mut self, number: u64, text: &str) {
         self.within = Within::Aside;
+        // With ECHO=errors, after the error that it belongs to.
+        if let Some(statement) = text.strip_prefix("STATEMENT:  ") {
+            let kept = self.total <= KEPT_ERRORS as u64;
+            if let Some(error) = self.errors.last_mut().filter(|it| kept && it.statement.is_none()) {
+                error.statement = Some(statement.to_owned());
+                self.within = Within::Statement;
+            }
+            return;
+        }
         let (sqlstate, message) = match text.strip_prefix("error: ") {
             Some(message) => (None, message),
             None => match ["ERROR:  ", "FATAL:  ", "PANIC:  "].iter().find_map(|it| text.strip_prefix(it)) {
@@ -172,6 +182,16 @@ fn split_sqlstate(words: &str) -> (Option<&str>, &str) {
 
 fn is_sqlstate(code: &str) -> bool {
     code.len() == 5 && code.bytes().all(|it| it.is_ascii_digit() || it.is_ascii_uppercase())
+}
+
+/// After a COPY that failed psql takes its rows for statements: those are data.
+fn is_statement(text: &str) -> bool {
+    const VERBS: [&str; 19] = [
+        "ALTER", "ANALYZE", "BEGIN", "COMMENT", "COMMIT", "COPY", "CREATE", "DO", "DROP", "GRANT", "IMPORT", "INSERT",
+        "LOCK", "REFRESH", "REVOKE", "SECURITY", "SELECT", "SET", "TRUNCATE",
+    ];
+    let verb = text.split(|it: char| !it.is_ascii_alphabetic()).next().unwrap_or_default();
+    VERBS.iter().any(|it| it.eq_ignore_ascii_case(verb))
 }
 
 /// A statement without the values that it carries: those of INSERT, and the arguments of the functions that restore

@@ -165,9 +165,9 @@ impl LiveSandbox {
         );
         let (errors, total, _) = complaints.finish();
         // What follows a complaint quotes data and statements, which may hold passwords: the parsed errors have what is needed.
-        let own = [format!("{}:", command.program), format!("{} :", command.program)];
-        let kept =
-            output.stderr.lines().filter(|line| own.iter().any(|it| line.starts_with(it.as_str())) || *line == "…");
+        let own = format!("{}:", command.program);
+        let is_own = |line: &&str| line.starts_with(&own) && !line.contains(": STATEMENT:  ");
+        let kept = output.stderr.lines().filter(is_own);
         output.stderr = kept.collect::<Vec<_>>().join("\n");
         (output.errors, output.errors_total) = (errors, total);
         if !output.errors.is_empty() && command.program == "pg_restore" {

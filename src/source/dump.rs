@@ -11,7 +11,8 @@ use crate::fault::{Blame, Fault};
 use crate::format::{ArchiveVersion, Compression, DumpFacts, DumpFormat};
 use crate::phase::Phase;
 use crate::recipe::{
-    Action, Arg, At, Command, FileSeen, Note, NoteKind, Place, Recipe, RuntimeKind, ServerFacts, Step, Tolerance,
+    Action, Arg, At, Command, FileSeen, Note, NoteKind, Place, Recipe, RuntimeKind, ServerFacts, StatementError, Step,
+    Tolerance,
 };
 
 /// The list for `pg_restore --use-list`, in the run directory.
@@ -516,7 +517,9 @@ fn stubs(it: &Ingredients<'_>) -> BTreeSet<String> {
 
 /// Plain dumps stop at their first error, as a careful person would run them, unless errors are allowed by name.
 fn stops_on_error(it: &Ingredients<'_>) -> bool {
-    it.facts.format != DumpFormat::Cluster && it.restore.allow_errors.is_empty()
+    // With --clean, the first statements drop what is not there: in a new database each of them is an error.
+    let clean = it.facts.contents.drops && it.facts.server_version.is_some();
+    it.facts.format != DumpFormat::Cluster && it.restore.allow_errors.is_empty() && !clean
 }
 
 /// Whether the text itself says CREATE DATABASE and \connect. Archives are restored without.
@@ -528,6 +531,7 @@ fn makes_databases(it: &Ingredients<'_>) -> bool {
 fn psql(database: &str, stop_on_error: bool) -> Command {
     let mut psql = Command::new("psql")
         .args(["--no-psqlrc", "--quiet", "--no-password", "--output=/dev/null", "--file=-"])
+        .arg("--set=ECHO=errors")
         .args(["--set=VERBOSITY=verbose".to_owned(), format!("--set=ON_ERROR_STOP={}", u8::from(stop_on_error))])
         .args([format!("--dbname={}", server::conninfo(database)), format!("--username={SUPERUSER}")])
         .arg("--host")
@@ -537,11 +541,32 @@ fn psql(database: &str, stop_on_error: bool) -> Command {
 }
 
 /// Errors that every restore of this kind gives, and that mean nothing.
-pub fn is_expected_error(step: &Step, sqlstate: Option<&str>, message: &str) -> bool {
+pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
     let runs_psql = match &step.action {
         Action::Stream { into, .. } => into.program == "psql",
         Action::Run(_) | Action::Scan { .. } | Action::Copy { .. } | Action::Write { .. } | Action::Sql { .. } => false,
     };
-    // pg_dumpall creates the bootstrap superuser, which initdb has made already.
-    runs_psql && sqlstate == Some("42710") && message == format!("role \"{SUPERUSER}\" already exists")
+    let statement = error.statement.as_deref().unwrap_or_default().to_lowercase();
+    let statement = statement.trim_end_matches(';');
+    let special = |prefix: &str| {
+        let name = statement.strip_prefix(prefix).map(|it| it.strip_prefix("if exists ").unwrap_or(it));
+        let name = name.and_then(|it| it.split_whitespace().next());
+        name.is_some_and(|it| it == SUPERUSER || server::TEMPLATES.contains(&it))
+    };
+    runs_psql
+        && match error.sqlstate.as_deref().unwrap_or_default() {
+            // pg_dumpall creates the bootstrap superuser, which initdb has made already.
+            "42710" => error.message == format!("role \"{SUPERUSER}\" already exists"),
+            // What --clean drops is not there yet: nothing is lost by that.
+            "42P01" | "42704" | "3D000" | "42883" | "3F000" | "42703" => {
+                let unlinks = statement.starts_with("select pg_catalog.lo_unlink");
+                unlinks
+                    || statement.starts_with("drop ")
+                    || (statement.starts_with("alter ") && statement.contains(" drop "))
+            }
+            // Nor can --clean drop, and make again, what initdb has made and we are connected to.
+            "55006" => special("drop role ") || special("drop database "),
+            "42P04" => special("create database "),
+            _ => false,
+        }
 }

@@ -312,3 +312,23 @@ fn passwords_in_statements_of_a_dump_reach_no_report() {
         assert!(!text.contains("hunter2-canary"), "{name}");
     }
 }
+
+/// `pg_dump --clean` drops first what a new database has not: no error of that kind says anything about the backup.
+#[test]
+fn a_dump_that_cleans_first_is_no_bad_dump() {
+    let program = Program::new();
+    let text = "--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 15.18\n-- Dumped by pg_dump version 15.18\n\n\
+                SET statement_timeout = 0;\nALTER TABLE ONLY public.a DROP CONSTRAINT a_pkey;\nDROP TABLE public.a;\n\
+                CREATE TABLE public.a (x integer NOT NULL);\nCOPY public.a (x) FROM stdin;\n1\n2\n\\.\n\
+                MISSING\n--\n-- PostgreSQL database dump complete\n--\n\n";
+    let scenario = good().replace(&shop(), "clean.sql").replace("shop.customer", "public.a");
+    program.file("clean.sql", &text.replace("MISSING", ""));
+    program.drill(&scenario, &[]).expect(0);
+    program.file(
+        "clean.sql",
+        &text.replace("MISSING", "ALTER TABLE ONLY public.b ADD CONSTRAINT b_pkey PRIMARY KEY (x);"),
+    );
+    program.drill(&scenario, &[]).expect(1);
+    let report = std::fs::read_to_string(program.path("out/report.json")).unwrap();
+    assert!(report.contains("ADD CONSTRAINT b_pkey"), "the statement stands in the report");
+}
