@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
+use super::untrusted::open_regular;
 use super::{Lease, processes};
 use crate::fault::{Blame, Fault};
 
@@ -197,10 +198,7 @@ pub(crate) fn lapsed(base: &Path) -> Vec<PathBuf> {
 /// None: not ours to judge.
 fn has_lapsed(directory: &Path) -> Option<bool> {
     is_ours(directory).then_some(())?;
-    // In /tmp anybody can put a pipe there that nobody writes to.
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(directory.join(MARK)).ok()?;
-    file.metadata().ok()?.is_file().then_some(())?;
+    let file = open_regular(&directory.join(MARK)).ok()?;
     let mark: Mark = serde_json::from_reader(std::io::Read::take(file, 64 << 10)).ok()?;
     (directory.file_name()? == mark.drill.as_str()).then_some(())?;
     if let Some(lives) = mark.owner.lives() {

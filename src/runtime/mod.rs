@@ -13,6 +13,7 @@ mod room;
 mod room_init;
 mod sandbox;
 mod sql;
+mod untrusted;
 
 pub use room_init::reexecuted;
 

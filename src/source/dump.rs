@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::server::{self, PSQL_DATABASE, SUPERUSER};
 use super::{Durability, PgDump, Restore, Roles, Source};
+use crate::check::sql_text::quote_ident;
 use crate::fault::{Blame, Fault};
 use crate::format::{ArchiveVersion, Compression, DumpFacts, DumpFormat};
 use crate::phase::Phase;
@@ -303,7 +304,7 @@ impl Making<'_> {
         if stubs.is_empty() {
             return;
         }
-        let statements = stubs.iter().map(|role| format!("create role {} nologin", server::ident(role))).collect();
+        let statements = stubs.iter().map(|role| format!("create role {} nologin", quote_ident(role))).collect();
         let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
         self.step(Phase::Restore, "create stubs for the dump's roles", Tolerance::Strict, action);
         let listed = stubs.into_iter().collect::<Vec<_>>().join(", ");
@@ -343,7 +344,7 @@ impl Making<'_> {
             let mut statements = vec![statement];
             let owner = contents.database_owner.as_ref().filter(|_| roles_mode(it) != Roles::None);
             if let Some(owner) = owner {
-                let (database, owner) = (server::ident(&name), server::ident(owner));
+                let (database, owner) = (quote_ident(&name), quote_ident(owner));
                 statements.push(format!("alter database {database} owner to {owner}"));
             }
             let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::Durability;
 use super::dump::Ingredients;
+use crate::check::sql_text::{quote_ident, quote_literal};
 use crate::phase::Phase;
 use crate::recipe::{Action, Arg, At, Command, Place, ServerFacts, Step, Tolerance};
 
@@ -118,7 +119,7 @@ pub fn locales_of(statement: &str) -> Vec<String> {
 }
 
 pub fn create_database(name: &str, encoding: &str, locale: &str) -> String {
-    let (name, encoding, locale) = (ident(name), literal(encoding), literal(locale));
+    let (name, encoding, locale) = (quote_ident(name), quote_literal(encoding), quote_literal(locale));
     format!(
         "create database {name} with template = template0 encoding = {encoding} lc_collate = {locale} lc_ctype = {locale}"
     )
@@ -127,18 +128,9 @@ pub fn create_database(name: &str, encoding: &str, locale: &str) -> String {
 /// The archive's own `CREATE DATABASE` statement, for another name.
 pub fn renamed(statement: &str, name: &str) -> String {
     match statement.find(" WITH ") {
-        Some(at) => format!("CREATE DATABASE {}{}", ident(name), &statement[at..]),
-        None => format!("CREATE DATABASE {}", ident(name)),
+        Some(at) => format!("CREATE DATABASE {}{}", quote_ident(name), &statement[at..]),
+        None => format!("CREATE DATABASE {}", quote_ident(name)),
     }
-}
-
-/// As an SQL identifier, always quoted.
-pub fn ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// A database's name as a connection string: libpq takes a name with `=` in it, or one like a URI, for one.

@@ -36,8 +36,6 @@ pub(crate) struct EngineFacts {
     pub(crate) endpoint: String,
     /// Where the engine keeps volumes, if that is on this machine.
     pub(crate) root_dir: Option<PathBuf>,
-    /// The program that the engine puts first into a container to reap orphans, if it has one.
-    pub(crate) init: Option<String>,
     /// Whether mounted files need to be freed from SELinux labels.
     pub(crate) selinux: bool,
     /// Other notable versions, by name: `runc`, `containerd`.
@@ -106,7 +104,6 @@ pub(super) async fn connect(environment: &DockerEnvironment) -> Result<Engine, F
         name: if podman { "podman" } else { "docker" }.to_owned(),
         version: present(info.server_version).unwrap_or_else(|| "of an unknown version".to_owned()),
         root_dir: info.docker_root_dir.map(PathBuf::from).filter(|it| is_here(&endpoint, it)),
-        init: present(info.init_binary),
         selinux: info.security_options.unwrap_or_default().iter().any(|it| it.contains("name=selinux")),
         parts: parts.into_iter().filter_map(|(name, commit)| Some((name.to_owned(), present(commit?.id)?))).collect(),
         endpoint,

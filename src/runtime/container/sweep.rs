@@ -1,7 +1,6 @@
 //! Removes containers and volumes by their labels, until none is left or the time is up.
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +13,7 @@ use testcontainers::bollard::query_parameters::{
 };
 use tokio::time::Instant;
 
+use super::super::untrusted::open_regular;
 use super::image::by_label;
 use super::{LABEL_PATIENCE, LABEL_SCRATCH};
 
@@ -186,11 +186,7 @@ impl Labelled<'_> {
 
 /// How long a lease was not renewed; zero while somebody holds a lock on it. None if it cannot be seen.
 fn lease_age(scratch: &Path, now: SystemTime) -> Option<Duration> {
-    // Restored code writes in that directory: no link is followed, and no pipe can keep us waiting.
-    let flags = nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK;
-    let lease =
-        std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(scratch.join("run/lease")).ok()?;
-    lease.metadata().ok()?.is_file().then_some(())?;
+    let lease = open_regular(&scratch.join("run/lease")).ok()?;
     if let Err(std::fs::TryLockError::WouldBlock) = lease.try_lock_shared() {
         return Some(Duration::ZERO);
     }
