@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::format::counted::Counted;
 use crate::format::{Compression, DumpFacts, Selection};
 use crate::phase::Phase;
 
@@ -350,6 +351,9 @@ pub struct Output {
     /// What the input looked like when the step ended: differs from the survey if it changed meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<FileSeen>,
+    /// What the data that passed hold, where the action's decoder counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
     /// What the host did meanwhile that decides the blame.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<HostCondition>,

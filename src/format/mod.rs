@@ -4,6 +4,7 @@
 //! trying a program on a file: the format is read from the bytes.
 
 pub mod archive;
+pub mod counted;
 pub mod decode;
 pub mod plain;
 pub mod select;
