@@ -9,7 +9,7 @@ use std::{env, fs};
 const SOURCE: &str = "helper/guard.rs";
 
 fn main() {
-    println!("cargo:rerun-if-changed={SOURCE}");
+    println!("cargo:rerun-if-changed=helper");
     println!("cargo:rerun-if-changed=build.rs");
     let guard = PathBuf::from(variable("OUT_DIR")).join("guard");
     if variable("CARGO_CFG_TARGET_OS") != "linux" {

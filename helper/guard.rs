@@ -9,6 +9,8 @@
 //!
 //! Only the standard library, compiled by the build script and embedded in pgdrill.
 
+mod fetch;
+
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -20,6 +22,11 @@ const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
+    if let [word, spool, name, destination] = args.as_slice() {
+        if word == "fetch" {
+            return fetch::fetch(Path::new(spool), name, Path::new(destination));
+        }
+    }
     let [lease, patience, directory] = args.as_slice() else { return ExitCode::from(USAGE) };
     let Ok(patience) = patience.parse::<u64>() else { return ExitCode::from(USAGE) };
     wait(Path::new(lease), patience);

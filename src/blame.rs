@@ -3,7 +3,10 @@
 //! Facts come before texts: what the host did, then SQLSTATEs, then what the program said of itself. A backup is blamed
 //! only when nothing else explains the failure, and never for errors of classes 53, 57 and 58.
 
+mod recovery;
+
 use crate::fault::{Blame, Fault};
+use crate::phase::Phase;
 use crate::recipe::{Action, Command, HostCondition, Output, StatementError, Step, Tolerance};
 
 /// None when the step succeeded, or went on after errors of statements as it was told to: those are in
@@ -32,6 +35,9 @@ pub fn blame(step: &Step, output: &Output) -> Option<Fault> {
     let program = program(&step.action).map_or("", |it| it.program.as_str());
     if let Some(whose) = by_signal(output.status) {
         return Some(fault(whose, format!("{program} ended with status {}", output.status)));
+    }
+    if let Some(whose) = recovery::by_log(&output.stderr).filter(|_| recovers(step)) {
+        return Some(fault(whose, first_complaint(&output.stderr)));
     }
     if matches!(program, "initdb" | "pg_ctl" | "postgres") {
         let setting =
@@ -286,7 +292,15 @@ fn succeeded(step: &Step, output: &Output) -> bool {
 fn program(action: &Action) -> Option<&Command> {
     match action {
         Action::Run(command) | Action::Stream { into: command, .. } => Some(command),
-        Action::Scan { .. } | Action::Copy { .. } | Action::Write { .. } | Action::Sql { .. } => None,
+        Action::Scan { .. }
+        | Action::Copy { .. }
+        | Action::Write { .. }
+        | Action::Sql { .. }
+        | Action::Unpack { .. }
+        | Action::Arm { .. }
+        | Action::ServeWal { .. }
+        | Action::Recover { .. }
+        | Action::Promote => None,
     }
 }
 
@@ -322,6 +336,10 @@ fn host_fault(step: &Step, condition: HostCondition) -> Fault {
         }
     };
     Fault::new(Blame::Host, step.what.clone()).cause(cause).hint(hint)
+}
+
+fn recovers(step: &Step) -> bool {
+    matches!(step.phase, Phase::Recover | Phase::Ready)
 }
 
 fn error_in_words(error: &StatementError) -> String {

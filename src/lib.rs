@@ -9,6 +9,7 @@
 pub mod phase;
 pub mod fault;
 pub mod format;
+pub mod target;
 pub mod recipe;
 pub mod blame;
 pub mod check;

@@ -11,8 +11,9 @@ use crate::format::{DumpFacts, Selection};
 use crate::recipe::{FileSeen, Learnt, Question, Recipe, ServerFacts, Survey};
 pub use crate::recipe::{Note, NoteKind};
 use crate::scenario::Drill;
-use crate::source::dump::{self, Ingredients};
-use crate::source::{Pick, Roles, Source};
+use crate::source::base_backup;
+use crate::source::dump::{self, Ingredients, Made};
+use crate::source::{BaseBackup, Pick, Roles, Source};
 
 /// The newest major that is looked for when the backup's own is not to be had.
 const NEWEST_MAJOR: u32 = 18;
@@ -55,6 +56,9 @@ pub struct SandboxSpec {
     /// Host files and directories to be seen in the room, read-only, in the order of `At::Input`.
     pub inputs: Vec<String>,
     pub limits: Limits,
+    /// The data directory is written by pgdrill itself, and so lies where pgdrill can write.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_data: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +87,9 @@ pub fn questions(drill: &Drill, known: &Survey) -> Vec<Question> {
     let Ok((backup, _)) = pick(drill, known) else {
         return Vec::new();
     };
+    if let Source::BaseBackup(source) = &drill.source {
+        return base_questions(drill, source, &backup.file.path, known);
+    }
     let dump = dump_question(drill, &backup.file.path);
     if known.answer(&dump).is_none() {
         return vec![dump];
@@ -132,7 +139,7 @@ fn dump_question(drill: &Drill, path: &str) -> Question {
 fn globals(drill: &Drill) -> Option<&str> {
     match &drill.source {
         Source::PgDump(it) if drill.restore.roles != Some(Roles::None) => it.globals.as_deref(),
-        Source::PgDump(_) | Source::PgDumpall(_) => None,
+        Source::PgDump(_) | Source::PgDumpall(_) | Source::BaseBackup(_) => None,
     }
 }
 
@@ -146,8 +153,22 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
     }
     let (backup, picked) = pick(drill, survey)?;
     let missing = || Fault::new(Blame::Harness, "plan before the survey is complete");
+    if let Source::BaseBackup(source) = &drill.source {
+        let facts = survey.base(&backup.file.path).ok_or_else(missing)?;
+        let server = server(drill, &[drill.postgres.major.unwrap_or(facts.major)], survey)?;
+        let made = base_backup::recipe(&base_backup::Ingredients {
+            source,
+            restore: &drill.restore,
+            durability: drill.durability,
+            target: &drill.target,
+            file: &backup.file,
+            facts,
+            server,
+        })?;
+        return Ok(assemble(drill, backup, picked, server, made, true));
+    }
     let facts = survey.dump(&backup.file.path).ok_or_else(missing)?;
-    let server = server(drill, facts, survey)?;
+    let server = server(drill, &majors(drill, facts), survey)?;
     let globals = match globals(drill) {
         Some(path) => Some(survey.dump(path).ok_or_else(missing)?),
         None => None,
@@ -161,17 +182,29 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
         globals,
         server,
     })?;
+    Ok(assemble(drill, backup, picked, server, made, false))
+}
+
+/// The plan around a recipe. `own_data`: see [`SandboxSpec`].
+fn assemble(
+    drill: &Drill,
+    backup: Backup,
+    picked: Vec<Note>,
+    server: &ServerFacts,
+    made: Made,
+    own_data: bool,
+) -> Plan {
     let limits = Limits {
         memory_bytes: drill.postgres.memory_bytes,
         cpus: drill.postgres.cpus,
         shm_bytes: drill.postgres.shm_bytes.unwrap_or(SHM_BYTES),
         pids: PIDS,
     };
-    let sandbox = SandboxSpec { server: server.clone(), inputs: made.inputs, limits };
+    let sandbox = SandboxSpec { server: server.clone(), inputs: made.inputs, limits, own_data };
     let mut notes = made.notes;
     notes.extend(picked);
     notes.sort_by_key(|note| note.kind);
-    Ok(Plan {
+    Plan {
         backup,
         server: server.clone(),
         sandbox,
@@ -179,13 +212,22 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
         stops: vec!["restored".to_owned()],
         database: made.database,
         notes,
-    })
+    }
 }
 
-fn server<'a>(drill: &Drill, facts: &DumpFacts, survey: &'a Survey) -> Result<&'a ServerFacts, Fault> {
+/// What a base backup is, then a server of its own major: no other can read it.
+fn base_questions(drill: &Drill, source: &BaseBackup, path: &str, known: &Survey) -> Vec<Question> {
+    let question = Question::Base { path: path.to_owned(), tablespaces: source.tablespaces.clone() };
+    if known.answer(&question).is_none() {
+        return vec![question];
+    }
+    let Some(facts) = known.base(path) else { return Vec::new() };
+    known.unanswered([server_question(drill, drill.postgres.major.unwrap_or(facts.major))])
+}
+
+fn server<'a>(drill: &Drill, majors: &[u32], survey: &'a Survey) -> Result<&'a ServerFacts, Fault> {
     let mut reasons = Vec::new();
-    let majors = majors(drill, facts);
-    for major in &majors {
+    for major in majors {
         match survey.answer(&server_question(drill, *major)) {
             Some(Learnt::Server(server)) => return Ok(server),
             Some(Learnt::NoServer { reasons: why }) => reasons.extend(why.clone()),

@@ -6,9 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::format::base::BaseFacts;
 use crate::format::counted::Counted;
 use crate::format::{Compression, DumpFacts, Selection};
 use crate::phase::Phase;
+use crate::target::Target;
 
 /// Something to learn before a plan can be made. Asking creates nothing that will receive data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +24,8 @@ pub enum Question {
         #[serde(default, skip_serializing_if = "Selection::is_everything")]
         select: Selection,
     },
+    /// What a base backup is: its kind, major, tablespaces, and from when on it can be recovered.
+    Base { path: String, tablespaces: BTreeMap<String, String> },
     /// The text of a small file that the scenario names (SQL to run, a table to compare with).
     Text { path: String },
     /// A server of this major version that could run the backup.
@@ -36,6 +40,7 @@ pub enum Question {
 pub enum Learnt {
     Files(Vec<FileSeen>),
     Dump(Box<DumpFacts>),
+    Base(Box<BaseFacts>),
     Text(String),
     Server(Box<ServerFacts>),
     /// No runtime here has that major; each reason says which was tried and why not.
@@ -159,7 +164,12 @@ impl Survey {
     pub fn files(&self, pattern: &str) -> Option<&[FileSeen]> {
         match self.answer(&Question::List { pattern: pattern.to_owned() })? {
             Learnt::Files(files) => Some(files),
-            Learnt::Dump(_) | Learnt::Text(_) | Learnt::Server(_) | Learnt::NoServer { .. } | Learnt::Host(_) => None,
+            Learnt::Dump(_)
+            | Learnt::Base(_)
+            | Learnt::Text(_)
+            | Learnt::Server(_)
+            | Learnt::NoServer { .. }
+            | Learnt::Host(_) => None,
         }
     }
 
@@ -170,10 +180,22 @@ impl Survey {
         })
     }
 
+    pub fn base(&self, path: &str) -> Option<&BaseFacts> {
+        self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
+            (Question::Base { path: asked, .. }, Learnt::Base(facts)) if asked == path => Some(&**facts),
+            _ => None,
+        })
+    }
+
     pub fn text(&self, path: &str) -> Option<&str> {
         match self.answer(&Question::Text { path: path.to_owned() })? {
             Learnt::Text(text) => Some(text),
-            Learnt::Files(_) | Learnt::Dump(_) | Learnt::Server(_) | Learnt::NoServer { .. } | Learnt::Host(_) => None,
+            Learnt::Files(_)
+            | Learnt::Dump(_)
+            | Learnt::Base(_)
+            | Learnt::Server(_)
+            | Learnt::NoServer { .. }
+            | Learnt::Host(_) => None,
         }
     }
 }
@@ -311,6 +333,17 @@ pub enum Action {
     Copy { from: String, name: String },
     /// Writes a small file of ours, mode 0600, owned by the server's user.
     Write { at: At, path: String, text: String },
+    /// Turns a base backup into the room's data directory, checked on the way.
+    Unpack { from: String, facts: Box<BaseFacts> },
+    /// Makes a restored data directory safe to start: sets aside what the backup says of its own server, and writes this
+    /// configuration, with what `pg_control` insists on. `recover`: replay WAL (`recovery.signal`).
+    Arm { configuration: String, recover: bool },
+    /// Begins to serve WAL from this archive to the room's spool, until the sandbox is released.
+    ServeWal { from: String },
+    /// Waits until recovery stopped at its target, or ended, and records where.
+    Recover { target: Target },
+    /// Ends recovery: from here on the server writes.
+    Promote,
     /// Statements over a connection of the bootstrap superuser, one by one, each in a transaction of its own.
     Sql { database: String, statements: Vec<String> },
 }
@@ -354,9 +387,43 @@ pub struct Output {
     /// What the data that passed hold, where the action's decoder counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<Counted>,
+    /// What was unpacked and checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpacked: Option<Unpacked>,
+    /// Where recovery stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<Recovered>,
     /// What the host did meanwhile that decides the blame.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<HostCondition>,
+}
+
+/// What came of unpacking a base backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unpacked {
+    pub files: u64,
+    /// Of the files, as written.
+    pub bytes: u64,
+}
+
+/// Where recovery stopped, as the server itself tells: its log, its SQL and the WAL that it was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Recovered {
+    /// It waits at its target, read-only. False: there was no target, or recovery ended before it.
+    pub paused: bool,
+    /// `pg_last_wal_replay_lsn()`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed: Option<String>,
+    /// `pg_last_xact_replay_timestamp()`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_commit: Option<String>,
+    /// Lines of the server's log that speak of recovery, without their prefix.
+    pub log: Vec<String>,
+    /// Served by the spool.
+    pub segments: u64,
+    /// Names that the archive was asked for and has not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<String>,
 }
 
 /// An error that the server gave to a statement of a restore.

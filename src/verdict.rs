@@ -1,5 +1,7 @@
 //! Judges evidence against objectives and checks. Pure, total, and re-runnable on stored evidence.
 
+pub mod target;
+
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -13,6 +15,7 @@ use crate::phase::Phase;
 use crate::recipe::{Learnt, StatementError, Step};
 use crate::scenario::{self, Drill};
 use crate::source::{Durability, dump};
+pub use target::Reach;
 
 /// Declared mildest first: `max` is the merge, and exit codes, colours and JUnit follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +38,9 @@ pub struct Judgement {
     pub rto: Option<RtoJudged>,
     /// None where the scenario sets no RPO.
     pub rpo: Option<RpoJudged>,
+    /// Whether recovery stopped at its target. None for backups that have no points in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Reach>,
     /// By stop, then by check in the scenario's order.
     pub checks: Vec<Vec<CheckJudged>>,
     /// What does not change the verdict and should be known: minor checks, waived ones.
@@ -136,6 +142,7 @@ pub fn judge(evidence: &Evidence) -> Judgement {
             reasons: vec![reason],
             rto: None,
             rpo: None,
+            target: None,
             checks: Vec::new(),
             findings: Vec::new(),
         };
@@ -145,13 +152,14 @@ pub fn judge(evidence: &Evidence) -> Judgement {
     judging.statement_errors();
     judging.changed_input();
     judging.max_age();
+    let target = judging.target();
     let rto = judging.rto();
     let checks = judging.checks();
     judging.remnants();
     let Judging { mut reasons, findings, .. } = judging;
     reasons.sort_by_key(|it| std::cmp::Reverse(it.verdict));
     let verdict = overall(reasons.iter().map(|it| it.verdict).chain([Verdict::Passed]));
-    Judgement { verdict, reasons, rto, rpo: None, checks, findings }
+    Judgement { verdict, reasons, rto, rpo: None, target, checks, findings }
 }
 
 /// The verdict of a whole run. A run of no drills proves nothing.
@@ -353,6 +361,30 @@ impl Judging<'_> {
         self.reasons.push(Reason::new(verdict, About::MaxAge, text).blamed(blame).hinted(hint));
     }
 
+    /// A drill to a target passes only if recovery stopped there.
+    fn target(&mut self) -> Option<Reach> {
+        let recovered = self.evidence.done.iter().find_map(|it| it.output.recovered.as_ref())?;
+        let target = &self.drill.target;
+        let reach = target::reached(target, recovered);
+        let (verdict, blame, text, causes) = match &reach {
+            // A server that ended before it made the phase fail, which says whose fault that is.
+            Reach::Reached { .. } | Reach::EndedBefore { .. } => return Some(reach),
+            Reach::WentBeyond { evidence } => {
+                (Verdict::Failed, Blame::Harness, format!("recovery went beyond {}", target.words()), evidence.clone())
+            }
+            Reach::Unproved { because } => {
+                let text = format!("nothing proves that recovery stopped at {}", target.words());
+                (Verdict::Inconclusive, Blame::Harness, text, vec![because.clone()])
+            }
+        };
+        let recovering = self.evidence.phase(Phase::Recover);
+        if recovering.is_some_and(|it| it.outcome == PhaseOutcome::Completed) {
+            let reason = Reason::new(verdict, About::Phase(Phase::Recover), text).blamed(blame);
+            self.reasons.push(Reason { causes, ..reason });
+        }
+        Some(reach)
+    }
+
     fn rto(&mut self) -> Option<RtoJudged> {
         let rto = self.drill.objectives.rto.as_ref()?;
         let outcome = match (measured(rto, &self.evidence.phases), self.comparable()) {
@@ -518,7 +550,12 @@ fn words(duration: Duration) -> String {
 pub fn host(evidence: &Evidence) -> Option<&crate::recipe::HostFacts> {
     evidence.survey.0.iter().find_map(|(_, learnt)| match learnt {
         Learnt::Host(host) => Some(host),
-        Learnt::Files(_) | Learnt::Dump(_) | Learnt::Text(_) | Learnt::Server(_) | Learnt::NoServer { .. } => None,
+        Learnt::Files(_)
+        | Learnt::Dump(_)
+        | Learnt::Base(_)
+        | Learnt::Text(_)
+        | Learnt::Server(_)
+        | Learnt::NoServer { .. } => None,
     })
 }
 

@@ -148,7 +148,15 @@ fn note_kind(kind: NoteKind) -> &'static str {
 fn step_words(step: &Step) -> String {
     let with = match &step.action {
         Action::Run(command) | Action::Stream { into: command, .. } => format!(" ({})", command.program),
-        Action::Scan { .. } | Action::Copy { .. } | Action::Write { .. } | Action::Sql { .. } => String::new(),
+        Action::Scan { .. }
+        | Action::Copy { .. }
+        | Action::Write { .. }
+        | Action::Sql { .. }
+        | Action::Unpack { .. }
+        | Action::Arm { .. }
+        | Action::ServeWal { .. }
+        | Action::Recover { .. }
+        | Action::Promote => String::new(),
     };
     format!("{}{with}", step.what)
 }

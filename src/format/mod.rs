@@ -4,6 +4,8 @@
 //! trying a program on a file: the format is read from the bytes.
 
 pub mod archive;
+pub mod authid;
+pub mod base;
 pub mod counted;
 pub mod decode;
 pub mod plain;

@@ -116,8 +116,17 @@ fn surveyed_file(evidence: &Evidence) -> Option<&FileSeen> {
 
 fn reads(done: &Done, path: &str) -> bool {
     match &done.step.action {
-        Action::Stream { from, .. } | Action::Scan { from } | Action::Copy { from, .. } => from == path,
-        Action::Run(_) | Action::Write { .. } | Action::Sql { .. } => false,
+        Action::Stream { from, .. }
+        | Action::Scan { from }
+        | Action::Copy { from, .. }
+        | Action::Unpack { from, .. } => from == path,
+        Action::Run(_)
+        | Action::Write { .. }
+        | Action::Sql { .. }
+        | Action::Arm { .. }
+        | Action::ServeWal { .. }
+        | Action::Recover { .. }
+        | Action::Promote => false,
     }
 }
 
@@ -148,7 +157,7 @@ fn runtime(evidence: &Evidence) -> Option<RuntimeReport> {
             passed_over: reasons.iter().map(Fault::line).collect(),
             tools: std::collections::BTreeMap::new(),
         }),
-        Learnt::Files(_) | Learnt::Dump(_) | Learnt::Text(_) | Learnt::Host(_) => None,
+        Learnt::Files(_) | Learnt::Dump(_) | Learnt::Base(_) | Learnt::Text(_) | Learnt::Host(_) => None,
     })
 }
 

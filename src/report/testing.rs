@@ -16,6 +16,7 @@ use crate::recipe::{
 };
 use crate::scenario::{Drill, Objectives, Postgres, Rto as RtoAsked, Scope};
 use crate::source::{Durability, Location, PgDump, Pick, Restore, Source};
+use crate::target::Target;
 use crate::verdict::{About, CheckJudged, Judgement, Reason, Rto, RtoJudged, Verdict};
 
 /// Stands in the environment of a command of the evidence; must be in no report.
@@ -237,6 +238,7 @@ pub(super) fn nothing_known() -> Report {
         reasons: vec![reason(Verdict::Inconclusive, About::Drill, None, "the evidence is empty")],
         rto: None,
         rpo: None,
+        target: None,
         checks: Vec::new(),
         findings: Vec::new(),
     };
@@ -301,6 +303,7 @@ pub(super) fn shop_nightly() -> Story {
             outcome: Rto::Met { elapsed: Duration::from_millis(43_400) },
         }),
         rpo: None,
+        target: None,
         checks: vec![checks.collect()],
         findings: Vec::new(),
     };
@@ -328,6 +331,7 @@ fn drill() -> Drill {
             globals: None,
         }),
         scope: Scope::Database,
+        target: Target::default(),
         restore: Restore { allow_errors: vec!["42710".to_owned()], ..Restore::default() },
         postgres: Postgres::default(),
         objectives: Objectives {
@@ -492,7 +496,12 @@ fn plan() -> Plan {
         because: "a container engine answers, and the image is here".to_owned(),
         passed_over: Vec::new(),
     };
-    let sandbox = SandboxSpec { server: server.clone(), inputs: vec![PATH.to_owned()], limits: Limits::default() };
+    let sandbox = SandboxSpec {
+        server: server.clone(),
+        inputs: vec![PATH.to_owned()],
+        limits: Limits::default(),
+        own_data: false,
+    };
     let step = |phase, what: &str| done(phase, what, Action::Run(pg_restore()), None).step;
     let note = |kind, text: &str| Note { kind, text: text.to_owned() };
     Plan {

@@ -109,6 +109,9 @@ impl Runtime for Fake {
                 self.call(format!("dump {path}"));
                 self.dump.clone().map(|facts| Learnt::Dump(Box::new(facts)))
             }
+            Question::Base { path, .. } => {
+                Err(Fault::new(Blame::Harness, format!("survey {path}")).cause("the fake has dumps only"))
+            }
             Question::Text { path } => Ok(Learnt::Text(format!("-- {path}"))),
             Question::Server { major, .. } => {
                 self.call(format!("server {major}"));

@@ -19,6 +19,7 @@ use super::{Lease, Progress, Runtime, Sandbox, Watcher};
 use crate::fault::{Blame, Fault};
 use crate::plan::SandboxSpec;
 use crate::recipe::{Learnt, Question, RuntimeChoice, RuntimeKind, ServerFacts};
+use crate::source::server::SUPERUSER;
 use crate::store;
 
 /// Both kinds of sandbox behind one interface.
@@ -103,6 +104,10 @@ impl Runtime for Machine {
                 };
                 movers.run(reading).await.map(|facts| Learnt::Dump(Box::new(facts)))
             }
+            Question::Base { path, tablespaces } => {
+                let reading = move |stop: &store::Stop| store::base_facts(Path::new(&path), &tablespaces, stop);
+                movers.run(reading).await.map(|facts| Learnt::Base(Box::new(facts)))
+            }
             Question::Text { path } => movers.run(move |_| store::read_text(Path::new(&path))).await.map(Learnt::Text),
             Question::Server { runtime, major, image, trusted } => {
                 let found = self.server(lease, runtime, (major, image.as_deref(), trusted), watch).await;
@@ -124,7 +129,13 @@ impl Runtime for Machine {
             RuntimeKind::Local => Room::Local(self.local.create(lease, spec).await?),
             RuntimeKind::Fake => return Err(Fault::new(Blame::Harness, "make a scripted sandbox on a real machine")),
         };
-        Ok(Box::new(LiveSandbox { room, scratch: lease.scratch.clone(), movers: self.movers(lease) }))
+        Ok(Box::new(LiveSandbox {
+            room,
+            scratch: lease.scratch.clone(),
+            movers: self.movers(lease),
+            spool: Mutex::default(),
+            superuser: Mutex::new(SUPERUSER.to_owned()),
+        }))
     }
 
     async fn release(&self, lease: &Lease, hurry: bool) -> Vec<String> {

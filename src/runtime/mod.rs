@@ -9,9 +9,11 @@ pub(crate) mod local;
 pub(crate) mod machine;
 pub(crate) mod processes;
 pub(crate) mod reaper;
+mod physical;
 mod room;
 mod room_init;
 mod sandbox;
+mod spool;
 mod sql;
 mod untrusted;
 

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::complaints::{Complaints, join_sqlstates};
 use super::room::{Ended, Exec, Room};
+use super::spool::Spool;
 use super::sql::Sql;
 use super::untrusted::open_regular;
 use super::{Progress, Sandbox, Watcher};
@@ -20,7 +21,7 @@ use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
 use crate::format::Compression;
 use crate::recipe::{Action, At, Command, Output, Step};
-use crate::source::server::{LOG_FILE, SUPERUSER};
+use crate::source::server::LOG_FILE;
 use crate::store::{self, Poured, Stop};
 
 /// The server's socket, in the run directory.
@@ -57,6 +58,13 @@ impl Movers {
         told.await.unwrap_or_else(|_| Err(Fault::new(Blame::Harness, "move bytes: the thread is gone")))
     }
 
+    /// Runs `work` in the background until it ends or is told to stop.
+    pub(crate) fn spawn(&self, work: impl FnOnce(&Stop) + Send + 'static) {
+        let stop = self.stop.clone();
+        let thread = tokio::task::spawn_blocking(move || work(&stop));
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+    }
+
     pub(crate) async fn join(&self) {
         self.stop.stop();
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -73,13 +81,17 @@ pub(crate) struct LiveSandbox {
     /// The lease's scratch directory.
     pub(crate) scratch: PathBuf,
     pub(crate) movers: Movers,
+    /// Once WAL is served.
+    pub(crate) spool: Mutex<Option<Spool>>,
+    /// The bootstrap superuser, where a restored cluster brings its own.
+    pub(crate) superuser: Mutex<String>,
 }
 
 #[async_trait]
 impl Sandbox for LiveSandbox {
     async fn perform(&self, step: &Step, watch: &Watcher) -> Result<Output, Fault> {
         let mut output = match &step.action {
-            Action::Run(command) => self.run(command, None, watch).await?,
+            Action::Run(command) => self.run_program(command, watch).await?,
             Action::Stream { from, through, into } => self.stream(&step.what, from, *through, into, watch).await?,
             Action::Scan { from } => {
                 let (from, mut progress) = (from.clone(), progress(&step.what, from, watch));
@@ -96,6 +108,11 @@ impl Sandbox for LiveSandbox {
                 self.write(*at, path, text)?;
                 Output::default()
             }
+            Action::Unpack { from, facts } => self.unpack(&step.what, from, facts, watch).await?,
+            Action::Arm { configuration, recover } => self.arm(configuration, *recover).await?,
+            Action::ServeWal { from } => self.serve_wal(from).await?,
+            Action::Recover { target } => self.recover(target, watch).await?,
+            Action::Promote => self.promote().await?,
             Action::Sql { database, statements } => {
                 let errors = self.sql().execute(database, statements).await?;
                 let errors_total = errors.len() as u64;
@@ -127,8 +144,28 @@ impl Sandbox for LiveSandbox {
 }
 
 impl LiveSandbox {
+    /// Of a server that the spool stopped, the spool's own words: the server only knows that a command failed.
+    async fn run_program(&self, command: &Command, watch: &Watcher) -> Result<Output, Fault> {
+        let output = self.run(command, None, watch).await?;
+        match self.spool_trouble().filter(|_| output.status != 0) {
+            Some(fault) => Err(fault),
+            None => Ok(output),
+        }
+    }
+
+    pub(super) async fn question(&self, probe: &Probe) -> Answer {
+        self.sql().ask(probe).await
+    }
+
+    pub(super) async fn server_log_text(&self) -> String {
+        self.server_log().await
+    }
+
     fn sql(&self) -> Sql {
-        Sql { socket: self.scratch.join("run").join(SOCKET), superuser: SUPERUSER.to_owned() }
+        Sql {
+            socket: self.scratch.join("run").join(SOCKET),
+            superuser: self.superuser.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
 
     async fn run(
@@ -216,7 +253,7 @@ impl LiveSandbox {
         Ok(output)
     }
 
-    fn write(&self, at: At, path: &str, text: &str) -> Result<(), Fault> {
+    pub(super) fn write(&self, at: At, path: &str, text: &str) -> Result<(), Fault> {
         let directory = match at {
             At::Run => self.scratch.join("run"),
             At::Spool => self.scratch.join("spool"),
@@ -263,7 +300,7 @@ fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// Why a server did not start, from its log: what it said of its configuration, and its last words.
-fn refusals(log: &str) -> String {
+pub(super) fn refusals(log: &str) -> String {
     let telling = |line: &&str| line.contains("FATAL: ") || line.contains("PANIC: ") || line.contains("parameter \"");
     let words = |line: &str| line.split_once("  ").map_or(line, |(_, words)| words).trim().to_owned();
     log.lines().filter(telling).map(words).take(4).collect::<Vec<_>>().join("; ")
@@ -275,8 +312,12 @@ fn poured(read: Poured) -> Output {
 
 /// Reports bytes as they pass, each mebibyte.
 fn progress(what: &str, from: &str, watch: &Watcher) -> impl FnMut(u64) + Send + use<> {
-    let (what, watch) = (what.to_owned(), Arc::clone(watch));
     let total = store::look(Path::new(from)).ok().map(|seen| seen.bytes);
+    poured_progress(what, total, watch)
+}
+
+pub(super) fn poured_progress(what: &str, total: Option<u64>, watch: &Watcher) -> impl FnMut(u64) + Send + use<> {
+    let (what, watch) = (what.to_owned(), Arc::clone(watch));
     let mut told = 0;
     move |done| {
         if done >= told + (1 << 20) || Some(done) == total {

@@ -8,13 +8,14 @@ use super::problem::{Mistake, Span, line_number, nearest};
 use super::units::{Length, Name, Text};
 use super::wire::{
     WireDefaults, WireDrill, WireFile, WireObjectives, WirePgDump, WirePick, WirePostgres, WireReady, WireRestore,
-    WireSource, WireWaiver,
+    WireSource, WireTarget, WireTargetKeys, WireWaiver,
 };
 use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Scope, Waiver, paths};
 use crate::check::Check;
 use crate::format::Selection;
 use crate::phase::Phase;
-use crate::source::{Location, PgDump, PgDumpall, Pick, Restore, Roles, Source};
+use crate::source::{BaseBackup, Location, PgDump, PgDumpall, Pick, Restore, Roles, Source};
+use crate::target::{Point, Target, Timeline};
 
 /// Settings that the sandbox decides itself, and why.
 const OURS: &[(&str, &str)] = &[
@@ -97,6 +98,7 @@ impl Converter<'_> {
         }
         let checks_extent = wire.checks.as_ref().map(|it| it.extent).unwrap_or_default();
         let checks = self.checks(wire.checks.map(|it| it.value).unwrap_or_default());
+        let target = self.target(wire.target, &wire.source.value);
         let drill = Drill {
             tags: strings(wire.tags),
             file: self.file.name.clone(),
@@ -104,6 +106,7 @@ impl Converter<'_> {
             runtime: wire.runtime.or(defaults.runtime).unwrap_or_default(),
             source: self.source(wire.source.value),
             scope: Scope::Database,
+            target,
             restore,
             postgres: self.postgres(&wire.postgres.unwrap_or_default(), defaults.postgres.as_ref()),
             objectives: wire.objectives.map(|it| self.objectives(it.value)).unwrap_or_default(),
@@ -125,6 +128,7 @@ impl Converter<'_> {
         let message = match (scope.value, source) {
             (Scope::Database, WireSource::PgDump(_)) => return,
             (Scope::Database, WireSource::PgDumpall(_)) => "a pg_dumpall brings back more than a `database`",
+            (_, WireSource::BaseBackup(_)) => "a base backup always brings back the whole cluster",
             (Scope::Cluster, _) => "the scope `cluster` is not judged by this version",
             (Scope::Objects, _) => "the scope `objects` is not judged by this version",
         };
@@ -142,6 +146,21 @@ impl Converter<'_> {
                 },
                 globals: globals.map(|it| self.path(&it, false)),
             }),
+            WireSource::BaseBackup(it) => Source::BaseBackup(BaseBackup {
+                location: Location {
+                    path: self.path(&it.path, true),
+                    pick: self.pick(it.pick.as_ref()),
+                    timezone: None,
+                    trusted: it.trust.is_some(),
+                },
+                wal: it.wal.map(|it| self.path(&it, false)),
+                tablespaces: it
+                    .tablespaces
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, path)| (name, self.path(&path, false)))
+                    .collect(),
+            }),
             WireSource::PgDumpall(it) => Source::PgDumpall(PgDumpall {
                 location: Location {
                     path: self.path(&it.path, true),
@@ -150,6 +169,93 @@ impl Converter<'_> {
                     trusted: it.trust.is_some(),
                 },
             }),
+        }
+    }
+
+    /// Where recovery stops. A dump has no points in time.
+    fn target(&self, wire: Option<At<WireTarget>>, source: &WireSource) -> Target {
+        let Some(wire) = wire else { return Target::default() };
+        if !matches!(source, WireSource::BaseBackup(_)) {
+            let mistake = Mistake::new(wire.span, "a dump has one state, and no points in time to recover to");
+            self.note(mistake.help("take `target` away, or name a base backup with its WAL archive"));
+            return Target::default();
+        }
+        let keys = match wire.value {
+            WireTarget::Word(word) => {
+                let point = match word.trim() {
+                    "latest" => Point::Latest,
+                    "immediate" => Point::Immediate,
+                    other => {
+                        let mistake = Mistake::new(wire.span, format!("`{other}` is no recovery target"));
+                        self.note(
+                            mistake.help("write `latest`, `immediate`, or `{ time: \"2026-11-22 10:00:00+00\" }`"),
+                        );
+                        Point::Latest
+                    }
+                };
+                return Target { point, ..Target::default() };
+            }
+            WireTarget::Keys(keys) => *keys,
+        };
+        self.target_of(keys, wire.span)
+    }
+
+    fn target_of(&self, keys: WireTargetKeys, span: Span) -> Target {
+        let WireTargetKeys { time, lsn, xid, name, immediate, inclusive, timeline } = keys;
+        let immediate = immediate.filter(|it| it.value);
+        let given = [time.is_some(), lsn.is_some(), xid.is_some(), name.is_some(), immediate.is_some()];
+        if given.iter().filter(|it| **it).count() > 1 {
+            let mistake = Mistake::new(span, "more than one recovery target");
+            self.note(mistake.help("PostgreSQL takes one of `time`, `lsn`, `xid` and `name`"));
+        }
+        if let Some(inclusive) = &inclusive
+            && (name.is_some() || immediate.is_some())
+        {
+            let mistake = Mistake::new(inclusive.span, "`inclusive` has no meaning for this target");
+            self.note(mistake.help("it goes with `time`, `lsn` and `xid`: take it away"));
+        }
+        let point = time
+            .map(|it| self.instant(&it))
+            .or_else(|| lsn.map(|it| self.lsn(&it)))
+            .or_else(|| xid.map(|it| Point::Xid(it.value)))
+            .or_else(|| name.map(|it| Point::Name(it.value.0)))
+            .or_else(|| immediate.map(|_| Point::Immediate));
+        let timeline = timeline.map_or(Timeline::Latest, |it| self.timeline(&it));
+        Target { point: point.unwrap_or_default(), inclusive: inclusive.is_none_or(|it| it.value), timeline }
+    }
+
+    /// A time without a zone would mean another instant on every machine.
+    fn instant(&self, it: &At<Text>) -> Point {
+        if let Some(time) = parse_instant(it.value.0.trim()) {
+            return Point::Time(time);
+        }
+        let mistake = Mistake::new(it.span, format!("`{}` is no time with its zone", it.value.0.trim()));
+        self.note(mistake.help("write it like `2026-11-22 10:00:00+00`"));
+        Point::Latest
+    }
+
+    fn lsn(&self, it: &At<Text>) -> Point {
+        let text = it.value.0.trim();
+        let part = |it: &str| !it.is_empty() && it.len() <= 8 && it.bytes().all(|it| it.is_ascii_hexdigit());
+        if !text.split_once('/').is_some_and(|(high, low)| part(high) && part(low)) {
+            let mistake = Mistake::new(it.span, format!("`{text}` is no place in the WAL"));
+            self.note(mistake.help("write it as PostgreSQL does, like `16/B374D848`"));
+        }
+        Point::Lsn(text.to_uppercase())
+    }
+
+    fn timeline(&self, it: &At<Text>) -> Timeline {
+        match it.value.0.trim() {
+            "latest" => Timeline::Latest,
+            "current" => Timeline::Current,
+            text => match text.parse::<u32>() {
+                Ok(id) if id > 0 => Timeline::Id(id),
+                Ok(_) | Err(_) => {
+                    let mistake = Mistake::new(it.span, format!("`{text}` is no timeline"));
+                    self.note(mistake.help("write `latest`, `current`, or its number"));
+                    Timeline::Latest
+                }
+            },
         }
     }
 
@@ -226,6 +332,20 @@ impl Converter<'_> {
                 if let Some(roles) = wire.roles.as_ref().filter(|it| it.value == Roles::Globals) {
                     let mistake = Mistake::new(roles.span, "`roles: globals` has no meaning for a pg_dumpall");
                     self.note(mistake.help("it carries its roles itself: take the key away"));
+                }
+            }
+            WireSource::BaseBackup(_) => {
+                let wrong = [
+                    (wire.jobs.as_ref().map(|it| it.span), "jobs"),
+                    (wire.schemas.as_ref().map(|it| it.span), "schemas"),
+                    (wire.tables.as_ref().map(|it| it.span), "tables"),
+                    (wire.roles.as_ref().map(|it| it.span), "roles"),
+                    (wire.before.as_ref().map(|it| it.span), "before"),
+                ];
+                for (span, key) in wrong {
+                    let Some(span) = span else { continue };
+                    let message = format!("`{key}` has no meaning for a base backup: it is restored whole, as it is");
+                    self.note(Mistake::new(span, message));
                 }
             }
         }
@@ -334,6 +454,15 @@ impl Converter<'_> {
         }
         waivers
     }
+}
+
+/// As PostgreSQL writes it (`2026-11-22 10:00:00+00`) or as RFC 3339 does.
+fn parse_instant(text: &str) -> Option<jiff::Timestamp> {
+    let forms = ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f %#z", "%Y-%m-%d %H:%M%#z", "%Y-%m-%d %H:%M:%S%.f %Q"];
+    let short = text.len() > 3 && text[text.len() - 3..].starts_with(['+', '-']);
+    let zoned = if short { format!("{text}:00") } else { text.replace(" UTC", "+00:00") };
+    let by_form = |form: &&str| jiff::Timestamp::strptime(form, &zoned).ok();
+    text.parse().ok().or_else(|| forms.iter().find_map(by_form)).or_else(|| zoned.replacen(' ', "T", 1).parse().ok())
 }
 
 fn names(names: Option<At<Vec<Name>>>) -> Vec<String> {

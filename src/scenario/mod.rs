@@ -31,6 +31,7 @@ use crate::check::Check;
 use crate::phase::Phase;
 use crate::recipe::RuntimeChoice;
 use crate::source::{Durability, Restore, Source};
+use crate::target::Target;
 
 pub use init::{Init, init, quote_ident};
 pub use parse::{Environment, File, files_named, parse, schema};
@@ -50,6 +51,9 @@ pub struct Drill {
     pub runtime: RuntimeChoice,
     pub source: Source,
     pub scope: Scope,
+    /// Where recovery is to stop. Dumps have one state, and ignore it.
+    #[serde(default)]
+    pub target: Target,
     pub restore: Restore,
     pub postgres: Postgres,
     pub objectives: Objectives,

@@ -21,13 +21,11 @@ use crate::source::{Durability, Roles};
 
 /// What the format has and this version does not do.
 pub(super) const UNSUPPORTED: Unsupported = &[
-    ("Source", "base_backup", "not supported by this version"),
     ("Source", "pgbackrest", "not supported by this version"),
     ("Source", "barman", "not supported by this version"),
     ("Source", "barman_cloud", "not supported by this version"),
     ("Source", "wal_g", "not supported by this version"),
     ("Source", "databasus", "not supported by this version"),
-    ("Drill", "target", "not supported by this version for dumps: a dump has one state, and no points in time"),
     ("Drill", "expect", "not supported by this version"),
     ("Drill", "keep", "not supported by this version"),
     ("Restore", "no_data", "not supported by this version"),
@@ -87,6 +85,8 @@ pub(super) struct WireDrill {
     pub(super) source: At<WireSource>,
     /// What the backup claims to bring back. This version judges `database`.
     pub(super) scope: Option<At<Scope>>,
+    /// Where recovery is to stop: `latest` (default), `immediate`, or one of `time`, `lsn`, `xid`, `name`.
+    pub(super) target: Option<At<WireTarget>>,
     /// Where to restore: `auto` takes a container where an engine answers, else the programs on this machine.
     pub(super) runtime: Option<RuntimeChoice>,
     /// How to restore, as in the runbook of a real recovery.
@@ -115,6 +115,8 @@ pub(super) enum WireSource {
     PgDump(WirePgDump),
     /// A dump of a whole cluster by pg_dumpall.
     PgDumpall(WirePgDumpall),
+    /// A physical backup by pg_basebackup, in plain or tar format, with or without a WAL archive.
+    BaseBackup(WireBaseBackup),
 }
 
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
@@ -141,6 +143,21 @@ pub(super) struct WirePgDumpall {
     pub(super) pick: Option<WirePick>,
     /// Time zone of the machine that dumped: dumps do not record it.
     pub(super) timezone: Option<Zone>,
+    /// `backup`: it may be restored where the kernel offers no isolation.
+    pub(super) trust: Option<WireTrust>,
+}
+
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "BaseBackup", deny_unknown_fields)]
+pub(super) struct WireBaseBackup {
+    /// The directory that pg_basebackup wrote (or a base.tar), or a pattern. Relative to this file.
+    pub(super) path: At<Text>,
+    /// Which of the backups that match: `newest` (default), `oldest`, `random`, `{random: SEED}` or `all`.
+    pub(super) pick: Option<WirePick>,
+    /// Directory of the WAL archive. Without it, recovery ends where the backup ends.
+    pub(super) wal: Option<At<Text>>,
+    /// Where tablespaces' data lie, by their OID or location, for a plain backup whose links lead out of it.
+    pub(super) tablespaces: Option<BTreeMap<String, At<Text>>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
 }
@@ -438,6 +455,71 @@ impl JsonSchema for WireExtension {
                 },
             ],
         })
+    }
+}
+
+/// Where recovery is to stop.
+#[derive(Debug)]
+pub(super) enum WireTarget {
+    /// `latest` or `immediate`
+    Word(String),
+    Keys(Box<WireTargetKeys>),
+}
+
+/// Where recovery is to stop: one of `time`, `lsn`, `xid` and `name`.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Target", deny_unknown_fields, default)]
+pub(super) struct WireTargetKeys {
+    /// A time with its zone: `2026-11-22 10:00:00+00`.
+    pub(super) time: Option<At<Text>>,
+    /// A place in the WAL: `16/B374D848`.
+    pub(super) lsn: Option<At<Text>>,
+    /// A transaction id.
+    pub(super) xid: Option<At<u64>>,
+    /// A restore point, made by `pg_create_restore_point`.
+    pub(super) name: Option<At<Text>>,
+    /// `true` for `{immediate: true, timeline: …}`: as soon as the backup is consistent.
+    pub(super) immediate: Option<At<bool>>,
+    /// Whether what happens exactly at the point is recovered. Default: true.
+    pub(super) inclusive: Option<At<bool>>,
+    /// `latest` (default), `current` (the backup's own), or a number.
+    pub(super) timeline: Option<At<Text>>,
+}
+
+impl<'de> Deserialize<'de> for WireTarget {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WireTarget, D::Error> {
+        struct TargetVisitor;
+        impl<'de> Visitor<'de> for TargetVisitor {
+            type Value = WireTarget;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("`latest`, `immediate`, or one of `time`, `lsn`, `xid` and `name`")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<WireTarget, E> {
+                Ok(WireTarget::Word(text.to_owned()))
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, keys: D) -> Result<WireTarget, D::Error> {
+                WireTargetKeys::deserialize(keys).map(|it| WireTarget::Keys(Box::new(it)))
+            }
+        }
+        deserializer.deserialize_newtype_struct(VALUE, TargetVisitor)
+    }
+}
+
+impl JsonSchema for WireTarget {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "TargetAny".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let keys = generator.subschema_for::<WireTargetKeys>();
+        json_schema!({ "anyOf": [{ "enum": ["latest", "immediate"] }, keys] })
     }
 }
 

@@ -494,7 +494,7 @@ impl Making<'_> {
 fn globals_path(source: &Source) -> Option<&str> {
     match source {
         Source::PgDump(PgDump { globals, .. }) => globals.as_deref(),
-        Source::PgDumpall(_) => None,
+        Source::PgDumpall(_) | Source::BaseBackup(_) => None,
     }
 }
 
@@ -545,7 +545,16 @@ fn psql(database: &str, stop_on_error: bool) -> Command {
 pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
     let runs_psql = match &step.action {
         Action::Stream { into, .. } => into.program == "psql",
-        Action::Run(_) | Action::Scan { .. } | Action::Copy { .. } | Action::Write { .. } | Action::Sql { .. } => false,
+        Action::Run(_)
+        | Action::Scan { .. }
+        | Action::Copy { .. }
+        | Action::Write { .. }
+        | Action::Sql { .. }
+        | Action::Unpack { .. }
+        | Action::Arm { .. }
+        | Action::ServeWal { .. }
+        | Action::Recover { .. }
+        | Action::Promote => false,
     };
     let statement = error.statement.as_deref().unwrap_or_default().to_lowercase();
     let statement = statement.trim_end_matches(';');

@@ -1,5 +1,6 @@
 //! Backup formats and tools: what to learn, and the recipe that restores it. One file each.
 
+pub mod base_backup;
 pub mod dump;
 pub mod server;
 
@@ -18,6 +19,8 @@ pub enum Source {
     PgDump(PgDump),
     /// A dump of a whole cluster.
     PgDumpall(PgDumpall),
+    /// A physical backup by pg_basebackup, with or without a WAL archive.
+    BaseBackup(BaseBackup),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +33,15 @@ pub struct PgDump {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PgDumpall {
     pub location: Location,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BaseBackup {
+    pub location: Location,
+    /// Directory of the WAL archive. Absolute path. None: the WAL that the backup itself holds.
+    pub wal: Option<String>,
+    /// Where tablespaces' data lie, in a plain backup whose links lead out of it: by location, or by OID.
+    pub tablespaces: BTreeMap<String, String>,
 }
 
 /// Which file or directory.
@@ -105,6 +117,7 @@ impl Source {
         match self {
             Source::PgDump(it) => &it.location,
             Source::PgDumpall(it) => &it.location,
+            Source::BaseBackup(it) => &it.location,
         }
     }
 
@@ -112,6 +125,7 @@ impl Source {
         match self {
             Source::PgDump(it) => &mut it.location,
             Source::PgDumpall(it) => &mut it.location,
+            Source::BaseBackup(it) => &mut it.location,
         }
     }
 
@@ -120,6 +134,7 @@ impl Source {
         match self {
             Source::PgDump(_) => "pg_dump",
             Source::PgDumpall(_) => "pg_dumpall",
+            Source::BaseBackup(_) => "base_backup",
         }
     }
 }

@@ -105,7 +105,7 @@ impl Walk {
         let matches = self.matcher.is_match(path.strip_prefix(".").unwrap_or(&path));
         // Follows a link to a file, as people name their newest dump; of directories, only real ones are walked.
         let Ok(metadata) = fs::metadata(&path) else { return Ok(()) };
-        if metadata.is_file() && matches || metadata.is_dir() && matches && is_dump_directory(&path) {
+        if metadata.is_file() && matches || metadata.is_dir() && matches && is_backup_directory(&path) {
             match look(&path) {
                 Ok(seen) => self.found.push(seen),
                 // It vanished while we looked.
@@ -142,6 +142,13 @@ fn unlistable(directory: &Path, error: &io::Error) -> Fault {
 /// Names of the table of contents in a directory dump, packed by hand or not.
 pub(super) fn toc_of(directory: &Path) -> Option<PathBuf> {
     crate::format::archive::SUFFIXES.iter().map(|it| directory.join(format!("toc.dat{it}"))).find(|it| it.is_file())
+}
+
+/// A directory that is one backup: of pg_dump, or of pg_basebackup in either format.
+fn is_backup_directory(path: &Path) -> bool {
+    let base = |ending: &&str| path.join(format!("base.tar{ending}")).is_file();
+    let tar = ["", ".gz", ".zst", ".lz4", ".xz"];
+    is_dump_directory(path) || path.join("PG_VERSION").is_file() || tar.iter().any(|it| base(it))
 }
 
 pub(super) fn is_dump_directory(path: &Path) -> bool {

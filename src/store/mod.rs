@@ -5,7 +5,10 @@
 mod dump;
 mod find;
 mod pour;
+mod base;
 mod tap;
+mod unpack;
+mod wal;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -15,9 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::recipe::FileSeen;
 
+pub use base::base_facts;
 pub use dump::dump_facts;
 pub use find::{list, look, read_text};
 pub use pour::{copy, pour, scan};
+pub use unpack::{Destination, Inspector, Written, unpack};
+pub use wal::{WalFile, fetch_wal, find_wal};
 
 /// Told to stop from another thread; looked at every 64 KiB.
 #[derive(Clone, Debug, Default)]

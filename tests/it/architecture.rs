@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Every module, in the order of reading: each uses only those above it.
-const ORDER: [&str; 16] = [
-    "phase", "fault", "format", "recipe", "blame", "check", "source", "scenario", "plan", "evidence", "verdict",
-    "report", "store", "runtime", "drill", "cli",
+const ORDER: [&str; 17] = [
+    "phase", "fault", "format", "target", "recipe", "blame", "check", "source", "scenario", "plan", "evidence",
+    "verdict", "report", "store", "runtime", "drill", "cli",
 ];
 /// Modules that may wait, read files and know the time.
 const WITH_EFFECTS: [&str; 4] = ["store", "runtime", "drill", "cli"];

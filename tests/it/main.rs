@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod architecture;
+mod base_backup;
 mod cells;
 mod commands;
 mod conformance;
 mod judging;
+mod lab;
 mod matrix;
 mod program;
 mod scenarios;

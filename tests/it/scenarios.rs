@@ -10,7 +10,12 @@ use crate::program::Program;
 use crate::support::root;
 
 /// One test for each, so that a failure names its file. [`every_file_is_run`] fails when one is missing here.
-const RUN: &[&str] = &["pg_dump.yaml", "pg_dumpall.yaml", "quickstart.yaml"];
+const RUN: &[&str] = &["base_backup.yaml", "pg_dump.yaml", "pg_dumpall.yaml", "quickstart.yaml"];
+
+#[test]
+fn base_backup() {
+    passes("base_backup.yaml");
+}
 
 #[test]
 fn pg_dump() {

@@ -15,6 +15,7 @@ use pgdrill::runtime::Lease;
 use pgdrill::runtime::fake::Fake;
 use pgdrill::scenario::{Drill, Objectives, Postgres, Rto, Scope};
 use pgdrill::source::{Durability, Location, PgDump, Pick, Restore, Source};
+use pgdrill::target::Target;
 use pgdrill::verdict::{self, Judgement};
 use tokio_util::sync::CancellationToken;
 
@@ -87,6 +88,7 @@ pub(crate) fn drill() -> Drill {
         runtime: RuntimeChoice::Auto,
         source: Source::PgDump(PgDump { location, globals: None }),
         scope: Scope::Database,
+        target: Target::default(),
         restore: Restore::default(),
         postgres: Postgres::default(),
         objectives: Objectives {

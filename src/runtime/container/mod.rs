@@ -10,7 +10,7 @@ mod image;
 mod look;
 mod output;
 mod probe;
-mod room;
+pub(super) mod room;
 mod sweep;
 #[cfg(test)]
 mod tests;

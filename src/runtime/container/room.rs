@@ -30,7 +30,7 @@ use crate::plan::{Limits, SandboxSpec};
 use crate::recipe::{At, HostCondition, RoomUser};
 
 /// See `helper/guard.rs`; empty where the target has none.
-pub(super) static GUARD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guard"));
+pub(in crate::runtime) static GUARD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guard"));
 /// The guard's status when the lease was not renewed.
 const LAPSED: i32 = 75;
 /// 128 + SIGKILL: how everything in a container ends when it ends, and what a lack of memory leaves of a program.
@@ -65,7 +65,8 @@ pub(super) async fn make(
     patience: Duration,
 ) -> Result<ContainerRoom, Fault> {
     let name = container_name(lease);
-    let guard = prepare(lease).map_err(|error| {
+    let user = room_user(spec);
+    let guard = prepare(lease, spec.own_data.then_some(&user)).map_err(|error| {
         let what = format!("prepare the directory {}", lease.scratch.display());
         Fault::new(Blame::Host, what)
             .cause(error.to_string())
@@ -73,7 +74,7 @@ pub(super) async fn make(
     })?;
     let labels = labels(lease, Role::Server, patience.as_secs());
     let image = spec.server.image.as_ref().map(|it| it.id.as_str()).unwrap_or_default();
-    let mut mounts = mounts(lease, &spec.inputs, &labels);
+    let mut mounts = mounts(lease, spec, &labels);
     let own = image::own_volumes(&engine.docker, image, &labels).await;
     mounts.extend(own.map_err(|error| engine::fault(format!("look at the image {image}"), &error))?);
     let vigil = Vigil::keep(engine.docker.clone(), name.clone());
@@ -85,20 +86,32 @@ pub(super) async fn make(
         docker: engine.docker,
         name,
         bindir: spec.server.bindir.clone(),
-        user: spec.server.user.clone(),
+        user,
         limits: spec.limits.clone(),
         inputs: spec.inputs.len(),
         patience,
         volumes: engine.facts.root_dir,
         vigil,
     };
-    room.make_data_directory().await?;
+    if !spec.own_data {
+        room.make_data_directory().await?;
+    }
     Ok(room)
 }
 
 /// Makes what the container will mount. The scratch directory itself is closed to others, which `run` and `spool` need not
 /// be: the server's user writes in them, and a mount leads around their parent.
-fn prepare(lease: &Lease) -> std::io::Result<PathBuf> {
+///
+/// `owner`: the data directory lies on the host as well, and belongs to this user.
+fn prepare(lease: &Lease, owner: Option<&RoomUser>) -> std::io::Result<PathBuf> {
+    for name in owner.map_or(&[][..], |_| &["data", "tblspc"]) {
+        let directory = lease.scratch.join(name);
+        std::fs::create_dir_all(&directory)?;
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o700))?;
+        if let Some(owner) = owner.filter(|it| it.uid != nix::unistd::geteuid().as_raw()) {
+            std::os::unix::fs::chown(&directory, Some(owner.uid), Some(owner.gid))?;
+        }
+    }
     for name in ["run", "spool"] {
         let directory = lease.scratch.join(name);
         std::fs::create_dir_all(&directory)?;
@@ -107,6 +120,16 @@ fn prepare(lease: &Lease) -> std::io::Result<PathBuf> {
     let guard = lease.scratch.join("guard");
     std::fs::write(&guard, GUARD)?;
     Ok(guard)
+}
+
+/// Who programs run as. A data directory that we write as an ordinary user is ours, and a server refuses what is not its
+/// own: then it runs as us.
+fn room_user(spec: &SandboxSpec) -> RoomUser {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    if spec.own_data && !uid.is_root() {
+        return RoomUser { name: spec.server.user.name.clone(), uid: uid.as_raw(), gid: gid.as_raw() };
+    }
+    spec.server.user.clone()
 }
 
 /// Starts a container, or says what the engine said.
@@ -136,7 +159,7 @@ fn request(
         .with_container_name(container_name(lease))
         .with_labels(labels)
         .with_cmd([format!("{ROOT}/run/lease"), patience.as_secs().to_string(), format!("{ROOT}/data")])
-        .with_user(format!("{}:{}", spec.server.user.uid, spec.server.user.gid))
+        .with_user(format!("{}:{}", room_user(spec).uid, room_user(spec).gid))
         .with_working_dir(ROOT)
         .with_copy_to(CopyTargetOptions::new(format!("{ROOT}/guard")).with_mode(0o755), guard.to_owned())
         .with_host_config_modifier(move |config| {
@@ -171,7 +194,7 @@ fn host_config(engine: &Engine, limits: &Limits, mounts: Vec<Mount>) -> HostConf
     }
 }
 
-fn mounts(lease: &Lease, inputs: &[String], labels: &HashMap<String, String>) -> Vec<Mount> {
+fn mounts(lease: &Lease, spec: &SandboxSpec, labels: &HashMap<String, String>) -> Vec<Mount> {
     let root = image::volume(ROOT.to_owned(), labels);
     let bind = |source: String, target: String, read_only| Mount {
         source: Some(source),
@@ -181,9 +204,11 @@ fn mounts(lease: &Lease, inputs: &[String], labels: &HashMap<String, String>) ->
         bind_options: Some(MountBindOptions::default()),
         ..Mount::default()
     };
-    let shared = ["run", "spool"]
-        .map(|name| bind(lease.scratch.join(name).display().to_string(), format!("{ROOT}/{name}"), false));
-    let inputs = inputs.iter().enumerate().map(|(at, input)| bind(input.clone(), format!("{ROOT}/input/{at}"), true));
+    let names: &[&str] = if spec.own_data { &["run", "spool", "data", "tblspc"] } else { &["run", "spool"] };
+    let shared =
+        names.iter().map(|name| bind(lease.scratch.join(name).display().to_string(), format!("{ROOT}/{name}"), false));
+    let inputs =
+        spec.inputs.iter().enumerate().map(|(at, input)| bind(input.clone(), format!("{ROOT}/input/{at}"), true));
     std::iter::once(root).chain(shared).chain(inputs).collect()
 }
 

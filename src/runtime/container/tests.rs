@@ -51,7 +51,7 @@ impl Bench {
         let image = Some("pgdrill-postgres:{major}");
         let server = self.container.server(&self.lease, major, image, &quiet()).await.unwrap();
         let limits = Limits { memory_bytes: Some(512 << 20), cpus: Some(1), shm_bytes: 64 << 20, pids: 256 };
-        SandboxSpec { server, inputs: Vec::new(), limits }
+        SandboxSpec { server, inputs: Vec::new(), limits, own_data: false }
     }
 
     async fn room(&self, major: u32) -> ContainerRoom {

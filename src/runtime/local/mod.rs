@@ -400,13 +400,17 @@ fn own_user() -> RoomUser {
 fn make_directories(scratch: &Path, user: &RoomUser) -> Result<(), Fault> {
     let foreign = nix::unistd::geteuid().as_raw() != user.uid;
     let made = || -> std::io::Result<()> {
-        for name in ["data", "run", "spool"] {
+        for name in ["data", "run", "spool", "tblspc"] {
             let directory = scratch.join(name);
             DirBuilder::new().mode(0o700).recursive(true).create(&directory)?;
             if foreign {
                 std::os::unix::fs::chown(&directory, Some(user.uid), Some(user.gid))?;
             }
         }
+        // The server's only way to WAL: see helper/fetch.rs.
+        let guard = scratch.join("guard");
+        fs::write(&guard, super::container::room::GUARD)?;
+        fs::set_permissions(&guard, Permissions::from_mode(0o755))?;
         // The server's user passes through, and sees no more.
         fs::set_permissions(scratch, Permissions::from_mode(if foreign { 0o711 } else { 0o700 }))
     };

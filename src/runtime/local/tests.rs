@@ -54,7 +54,7 @@ impl Bench {
         let major = *self.local.majors().keys().next_back().expect("a PostgreSQL server is installed");
         let server = self.local.server(&self.lease, major, true).await.unwrap();
         let inputs = inputs.iter().map(|it| it.to_str().unwrap().to_owned()).collect();
-        SandboxSpec { server, inputs, limits: Limits::default() }
+        SandboxSpec { server, inputs, limits: Limits::default(), own_data: false }
     }
 
     async fn room(&self, inputs: &[&Path]) -> LocalRoom {

@@ -1,0 +1,330 @@
+//! What the actions of a physical restore mean: unpacking, arming, serving WAL, recovering, promoting.
+//!
+//! Until the server starts, everything in the room's data directory was written by us. From then on it is not trusted.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::room::Exec;
+use super::sandbox::{LiveSandbox, poured_progress};
+use super::spool::Spool;
+use super::{Progress, Watcher};
+use crate::check::{Answer, Probe, Table};
+use crate::fault::{Blame, Fault};
+use crate::format::authid;
+use crate::format::base::BaseFacts;
+use crate::recipe::{At, Command, Output, Recovered, Unpacked};
+use crate::source::base_backup::{required_settings, segment_bytes};
+use crate::store::{self, Destination, Inspector};
+use crate::target::{Point, Target};
+
+/// Beside the data directory, for the tablespaces.
+const TABLESPACES: &str = "tblspc";
+/// In the spool directory.
+const WAL_SPOOL: &str = "wal";
+/// How often a server in recovery is asked how far it is.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Of a question about recovery.
+const PATIENCE: Duration = Duration::from_secs(60);
+const DEFAULT_SEGMENT: u64 = 16 << 20;
+
+/// Files of a data directory that speak of the server that it came from, and would be believed.
+///
+/// `postgresql.auto.conf` is read after our configuration; `standby.signal` keeps a server from ever being promoted;
+/// `tablespace_map` would have links made to where tablespaces lay in production.
+const SET_ASIDE: [&str; 7] = [
+    "postgresql.auto.conf",
+    "standby.signal",
+    "recovery.signal",
+    "recovery.conf",
+    "tablespace_map",
+    "postmaster.pid",
+    "postmaster.opts",
+];
+
+impl LiveSandbox {
+    pub(super) async fn unpack(
+        &self,
+        what: &str,
+        from: &str,
+        facts: &BaseFacts,
+        watch: &Watcher,
+    ) -> Result<Output, Fault> {
+        let user = self.room.user();
+        let foreign = nix::unistd::geteuid().as_raw() != user.uid;
+        let to = Destination {
+            data: self.scratch.join("data"),
+            tablespaces: self.scratch.join(TABLESPACES),
+            owner: foreign.then_some((user.uid, user.gid)),
+        };
+        let (from, facts) = (PathBuf::from(from), facts.clone());
+        let mut progress = poured_progress(what, Some(facts.bytes), watch);
+        let written =
+            self.movers.run(move |stop| store::unpack(&from, &facts, &to, &mut Uninspected, stop, &mut progress));
+        let written = written.await?;
+        let unpacked = Unpacked { files: written.files, bytes: written.bytes };
+        Ok(Output { bytes: Some(written.stored), unpacked: Some(unpacked), ..Output::default() })
+    }
+
+    /// See [`SET_ASIDE`]; then our configuration, with what the backup's `pg_control` demands.
+    pub(super) async fn arm(&self, configuration: &str, recover: bool) -> Result<Output, Fault> {
+        let data = self.scratch.join("data");
+        let aside = self.scratch.join("aside");
+        let user = self.room.user().clone();
+        let foreign = nix::unistd::geteuid().as_raw() != user.uid;
+        let owner = foreign.then_some((user.uid, user.gid));
+        let done = tokio::task::spawn_blocking(move || disarm(&data, &aside, recover, owner)).await;
+        let disarmed =
+            done.map_err(|error| Fault::new(Blame::Harness, "disarm the restored data").cause(error.to_string()))?;
+        disarmed.map_err(|error| {
+            Fault::new(Blame::Host, "set aside what the backup says of its own server").cause(error.to_string())
+        })?;
+        let data = self.scratch.join("data");
+        let superuser = tokio::task::spawn_blocking(move || superuser(&data)).await.ok().flatten();
+        if let Some(superuser) = superuser {
+            *self.superuser.lock().unwrap_or_else(PoisonError::into_inner) = superuser;
+        }
+        let printed = self.control_data().await?;
+        let text = format!("{configuration}{}", required_settings(&printed));
+        self.write(At::Run, "postgresql.conf", &text)?;
+        self.write(At::Run, "pg_hba.conf", "local all all trust\n")?;
+        self.write(At::Run, "pg_ident.conf", "")?;
+        Ok(Output::default())
+    }
+
+    async fn control_data(&self) -> Result<String, Fault> {
+        let command = Command::new("pg_controldata").arg("--pgdata").arg(crate::recipe::Arg::path(At::Data, ""));
+        let env = crate::source::server::client_env();
+        let exec = Exec { argv: self.room.argv(&command), env, stdin: None, on_stderr: Box::new(|_| ()) };
+        let ended = self.room.exec(exec).await?;
+        if ended.status != 0 || ended.stdout.contains("WARNING: Calculated CRC checksum does not match") {
+            let why = ended.stderr.lines().chain(ended.stdout.lines()).next().unwrap_or_default().to_owned();
+            return Err(Fault::new(Blame::Backup, "read the backup's pg_control").cause(why).hint(
+                "the backup was cut or damaged: compare it with its manifest, where it has one (pg_verifybackup)",
+            ));
+        }
+        Ok(ended.stdout)
+    }
+
+    pub(super) async fn serve_wal(&self, from: &str) -> Result<Output, Fault> {
+        let segment = segment_bytes(&self.control_data().await?).unwrap_or(DEFAULT_SEGMENT);
+        let directory = self.scratch.join("spool").join(WAL_SPOOL);
+        let spool = Spool::serve(Path::new(from), &directory, segment, &self.movers)?;
+        *self.spool.lock().unwrap_or_else(PoisonError::into_inner) = Some(spool);
+        Ok(Output::default())
+    }
+
+    fn spool(&self) -> Option<Spool> {
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the spool stopped the server, if it did: better known here than from the server's log.
+    pub(super) fn spool_trouble(&self) -> Option<Fault> {
+        self.spool()?.served().trouble
+    }
+
+    /// Waits until the server waits at its target, or has ended recovery, or is no more.
+    pub(super) async fn recover(&self, target: &Target, watch: &Watcher) -> Result<Output, Fault> {
+        loop {
+            if let Some(fault) = self.spool_trouble() {
+                return Err(fault);
+            }
+            let state = self.recovery().await;
+            let mut recovered = match state {
+                Ok(state) => state,
+                Err(because) => {
+                    let log = self.server_log_text().await;
+                    let stderr = format!("{}\n{because}", super::sandbox::refusals(&log));
+                    let recovered = self.proof(Recovered::default(), &log);
+                    return Ok(Output { status: 1, stderr, recovered: Some(recovered), ..Output::default() });
+                }
+            };
+            let replayed = recovered.1.replayed.clone().unwrap_or_default();
+            watch(Progress::Said(format!("recovering to {}: replayed up to {replayed}", target.words())));
+            if recovered.1.paused || !recovered.0 {
+                let log = self.server_log_text().await;
+                if !recovered.0 && target.point == Point::Latest {
+                    recovered.1.replayed = None;
+                }
+                let recovered = self.proof(recovered.1, &log);
+                return Ok(Output { recovered: Some(recovered), ..Output::default() });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Whether it is in recovery, and how far. An error: what the server said, or that it said nothing.
+    async fn recovery(&self) -> Result<(bool, Recovered), String> {
+        let sql = "select pg_is_in_recovery(), pg_is_in_recovery() and pg_is_wal_replay_paused(), \
+                   pg_last_wal_replay_lsn(), pg_last_xact_replay_timestamp()";
+        // pg_is_wal_replay_paused() is an error once recovery has ended: ask for it only inside.
+        let sql = sql.replace(
+            "pg_is_in_recovery() and pg_is_wal_replay_paused()",
+            "case when pg_is_in_recovery() then pg_is_wal_replay_paused() else false end",
+        );
+        let probe = Probe {
+            database: crate::source::base_backup::DATABASE.to_owned(),
+            role: None,
+            sql,
+            timeout: PATIENCE,
+            keep_rows: 1,
+        };
+        match self.question(&probe).await {
+            Answer::Rows(Table { rows, .. }) => {
+                let row = rows.into_iter().next().unwrap_or_default();
+                let value = |at: usize| row.get(at).cloned().flatten();
+                let is = |at: usize| value(at).as_deref() == Some("t");
+                let recovered =
+                    Recovered { paused: is(1), replayed: value(2), last_commit: value(3), ..Recovered::default() };
+                Ok((is(0), recovered))
+            }
+            Answer::Refused { sqlstate, message, .. } => Err(format!("{sqlstate}: {message}")),
+            Answer::Silent { because } => Err(because),
+        }
+    }
+
+    fn proof(&self, recovered: Recovered, log: &str) -> Recovered {
+        let served = self.spool().map(|it| it.served()).unwrap_or_default();
+        Recovered {
+            log: recovery_lines(log),
+            segments: served.segments,
+            absent: served.absent.into_iter().collect(),
+            ..recovered
+        }
+    }
+
+    pub(super) async fn promote(&self) -> Result<Output, Fault> {
+        let database = crate::source::base_backup::DATABASE.to_owned();
+        let probe = |sql: &str| Probe {
+            database: database.clone(),
+            role: None,
+            sql: sql.to_owned(),
+            timeout: Duration::from_secs(86400),
+            keep_rows: 1,
+        };
+        let sql = "select case when pg_is_in_recovery() then pg_promote(true, 86400) else true end";
+        let answer = self.question(&probe(sql)).await;
+        match answer {
+            Answer::Rows(Table { rows, .. })
+                if rows.first().and_then(|it| it.first()).cloned().flatten().as_deref() == Some("t") =>
+            {
+                Ok(Output::default())
+            }
+            Answer::Rows(_) => {
+                Ok(Output { status: 1, stderr: "the server was not promoted".to_owned(), ..Output::default() })
+            }
+            Answer::Refused { sqlstate, message, .. } => {
+                Ok(Output { status: 1, stderr: format!("{sqlstate}: {message}"), ..Output::default() })
+            }
+            Answer::Silent { because } => {
+                let log = self.server_log_text().await;
+                let stderr = format!("{}\n{because}", super::sandbox::refusals(&log));
+                Ok(Output { status: 1, stderr, ..Output::default() })
+            }
+        }
+    }
+}
+
+/// Written without a look into it.
+struct Uninspected;
+
+impl Inspector for Uninspected {
+    fn begin(&mut self, _: &str, _: u64) {}
+    fn bytes(&mut self, _: &[u8]) {}
+    fn end(&mut self) {}
+}
+
+/// What the server's log says of recovery, without its prefix: never statements, which could be data.
+fn recovery_lines(log: &str) -> Vec<String> {
+    const TELLING: [&str; 16] = [
+        "starting point-in-time recovery",
+        "starting archive recovery",
+        "starting backup recovery",
+        "redo starts at",
+        "redo done at",
+        "redo in progress",
+        "completed backup recovery",
+        "consistent recovery state reached",
+        "consistent state reached",
+        "recovery stopping",
+        "pausing at the end of recovery",
+        "recovery has paused",
+        "last completed transaction was at log time",
+        "selected new timeline ID",
+        "archive recovery complete",
+        "recovery ended before",
+    ];
+    let text = |line: &str| {
+        let (_, text) = line.split_once("LOG:  ").or_else(|| line.split_once("FATAL:  "))?;
+        TELLING.iter().any(|it| text.starts_with(it)).then(|| text.to_owned())
+    };
+    log.lines().filter_map(text).take(100).collect()
+}
+
+/// See [`authid`].
+fn superuser(data: &Path) -> Option<String> {
+    let global = data.join("global");
+    let file = authid::authid_file(&fs::read(global.join("pg_filenode.map")).ok()?)?;
+    authid::bootstrap_superuser(&fs::read(global.join(file.to_string())).ok()?)
+}
+
+/// Moves aside what would be believed, and asks for recovery.
+fn disarm(data: &Path, aside: &Path, recover: bool, owner: Option<(u32, u32)>) -> io::Result<()> {
+    fs::create_dir_all(aside)?;
+    for name in SET_ASIDE {
+        match fs::rename(data.join(name), aside.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    // Slots would keep WAL for subscribers that are not here.
+    for entry in fs::read_dir(data.join("pg_replslot")).into_iter().flatten().flatten() {
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    // pg_basebackup leaves these out or empty, and a server demands them.
+    for name in [
+        "pg_wal",
+        "pg_wal/archive_status",
+        "pg_replslot",
+        "pg_tblspc",
+        "pg_notify",
+        "pg_serial",
+        "pg_snapshots",
+        "pg_stat",
+        "pg_stat_tmp",
+        "pg_subtrans",
+        "pg_twophase",
+        "pg_dynshmem",
+        "pg_commit_ts",
+        "pg_logical",
+        "pg_logical/snapshots",
+        "pg_logical/mappings",
+    ] {
+        make(&data.join(name), owner)?;
+    }
+    if recover {
+        let signal = data.join("recovery.signal");
+        fs::File::create_new(&signal)?;
+        give(&signal, owner)?;
+    }
+    Ok(())
+}
+
+fn make(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        other => other?,
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    give(path, owner)
+}
+
+fn give(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    owner.map_or(Ok(()), |(uid, gid)| std::os::unix::fs::chown(path, Some(uid), Some(gid)))
+}

@@ -1,0 +1,211 @@
+//! Base backups: from files to a server that stopped at its target.
+//!
+//! What surprises: the backup's own configuration is only data. Its `postgresql.auto.conf` would be read after ours, its
+//! `standby.signal` would never let it be promoted, and its settings speak of a machine that is not this one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::dump::Made;
+use super::server::{LOG_FILE, client_env};
+use super::{BaseBackup, Durability, Restore};
+use crate::fault::{Blame, Fault};
+use crate::format::base::BaseFacts;
+use crate::phase::Phase;
+use crate::recipe::{Action, Arg, At, Command, FileSeen, Note, NoteKind, Place, Recipe, ServerFacts, Step, Tolerance};
+use crate::target::{Point, Target};
+
+/// Everything that a recipe is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Ingredients<'a> {
+    pub source: &'a BaseBackup,
+    pub restore: &'a Restore,
+    pub durability: Durability,
+    pub target: &'a Target,
+    pub file: &'a FileSeen,
+    pub facts: &'a BaseFacts,
+    pub server: &'a ServerFacts,
+}
+
+/// Where to ask before anybody said which database matters.
+pub const DATABASE: &str = "postgres";
+
+/// The steps from an empty sandbox to a promoted server.
+pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
+    refuse(it)?;
+    let step = |phase, what: &str, action, tolerance| Step {
+        phase,
+        place: Place::Server,
+        what: what.to_owned(),
+        action,
+        tolerance,
+    };
+    let mut steps = vec![
+        step(
+            Phase::Restore,
+            "unpack the base backup",
+            Action::Unpack { from: it.file.path.clone(), facts: Box::new(it.facts.clone()) },
+            Tolerance::Strict,
+        ),
+        step(
+            Phase::Restore,
+            "write the server's configuration",
+            Action::Arm { configuration: configuration(it), recover: true },
+            Tolerance::Strict,
+        ),
+    ];
+    if let Some(archive) = &it.source.wal {
+        let action = Action::ServeWal { from: archive.clone() };
+        steps.push(step(Phase::Recover, "serve WAL from the archive", action, Tolerance::Strict));
+    }
+    steps.push(step(Phase::Recover, "start the server", Action::Run(start()), Tolerance::Strict));
+    let action = Action::Recover { target: it.target.clone() };
+    steps.push(step(Phase::Recover, "recover to the target", action, Tolerance::Strict));
+    let action = Action::Promote;
+    steps.push(step(Phase::Ready, "promote the server", action, Tolerance::Strict));
+    let database = it.restore.database.clone().unwrap_or_else(|| DATABASE.to_owned());
+    Ok(Made { recipe: Recipe { steps }, database, inputs: Vec::new(), notes: notes(it) })
+}
+
+/// Says what cannot work, before anything is made.
+fn refuse(it: &Ingredients<'_>) -> Result<(), Fault> {
+    if it.server.major != it.facts.major {
+        return Err(Fault::new(
+            Blame::Scenario,
+            format!("restore {} into PostgreSQL {}", it.file.path, it.server.major),
+        )
+        .cause(format!("it is a physical backup of PostgreSQL {}, and only that major can read it", it.facts.major))
+        .hint(
+            "Leave `postgres.major` out; to move to another major, restore here, then dump and load, or pg_upgrade.",
+        ));
+    }
+    if it.source.wal.is_none() && !matches!(it.target.point, Point::Latest | Point::Immediate) {
+        return Err(Fault::new(Blame::Scenario, format!("recover to {}", it.target.words()))
+            .cause("the source names no WAL archive, and a base backup alone recovers to its own end only")
+            .hint("Name the archive as `wal:` of the source, or set `target: immediate`."));
+    }
+    if !it.restore.select.is_everything() {
+        return Err(Fault::new(Blame::Scenario, "restore a part of a base backup")
+            .cause("a physical backup is restored whole or not at all")
+            .hint("Restore it whole, and dump the table from there; or drill a pg_dump."));
+    }
+    let needed = it.facts.bytes + (256 << 20);
+    if let Some(free) = it.server.disk_free.filter(|free| needed > *free) {
+        return Err(Fault::new(Blame::Host, "find disk space for the restore")
+            .cause(format!("at least {} MiB are needed, {} MiB are free", needed >> 20, free >> 20))
+            .hint("Free some space, or point TMPDIR at a larger disk."));
+    }
+    Ok(())
+}
+
+fn notes(it: &Ingredients<'_>) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let mut note = |kind, text: String| notes.push(Note { kind, text });
+    for tablespace in &it.facts.tablespaces {
+        let text = format!("tablespace {} ({}) lies within the sandbox", tablespace.oid, tablespace.location);
+        note(NoteKind::Deviation, text);
+    }
+    if let Some(libraries) = it.facts.settings.get("shared_preload_libraries").filter(|it| !it.is_empty()) {
+        note(NoteKind::Deviation, format!("not preloaded here: {libraries}"));
+    }
+    if it.source.wal.is_none() {
+        note(NoteKind::NotChecked, "no WAL archive: recovered with the WAL that the backup itself holds".to_owned());
+    }
+    notes
+}
+
+fn start() -> Command {
+    let mut start = Command::new("pg_ctl")
+        .args(["start", "--silent", "--wait", "--timeout=86400", "--pgdata"])
+        .arg(Arg::path(At::Data, ""))
+        .arg("--log")
+        .arg(Arg::path(At::Run, LOG_FILE))
+        .args(["--options", "-c config_file=run/postgresql.conf"]);
+    start.env = client_env();
+    start
+}
+
+/// The configuration of the throwaway server, but for what only `pg_control` tells (see [`required_settings`]).
+///
+/// Everything that reaches out is off, whatever the backup's own configuration says: this is the quarantine.
+fn configuration(it: &Ingredients<'_>) -> String {
+    let durable = match it.durability {
+        Durability::Representative => "fsync = on\nfull_page_writes = on\n",
+        Durability::Fast => "fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n",
+    };
+    let triggers = if it.server.major >= 17 { "event_triggers = off\n" } else { "" };
+    let mut text = format!(
+        "{durable}{triggers}\
+         listen_addresses = ''\n\
+         unix_socket_directories = '../run'\n\
+         hba_file = 'run/pg_hba.conf'\n\
+         ident_file = 'run/pg_ident.conf'\n\
+         hot_standby = on\n\
+         archive_mode = off\n\
+         archive_command = ''\n\
+         archive_cleanup_command = ''\n\
+         recovery_end_command = ''\n\
+         primary_conninfo = ''\n\
+         primary_slot_name = ''\n\
+         synchronous_standby_names = ''\n\
+         max_logical_replication_workers = 0\n\
+         shared_preload_libraries = ''\n\
+         session_preload_libraries = ''\n\
+         local_preload_libraries = ''\n\
+         huge_pages = off\n\
+         ssl = off\n\
+         logging_collector = off\n\
+         log_destination = 'stderr'\n\
+         log_line_prefix = '%m [%p] %e %q%a@%d '\n\
+         log_error_verbosity = terse\n\
+         log_min_error_statement = panic\n\
+         log_min_messages = warning\n\
+         log_startup_progress_interval = 0\n\
+         log_timezone = 'UTC'\n\
+         lc_messages = 'C'\n"
+    );
+    if it.server.major < 15 {
+        text = text.replace("log_startup_progress_interval = 0\n", "");
+    }
+    // What its log says of recovery is part of the proof.
+    text = text.replace("log_min_messages = warning\n", "");
+    let restore = if it.source.wal.is_some() { "../guard fetch ../spool/wal \"%f\" \"%p\"" } else { "false" };
+    let _ = writeln!(text, "restore_command = '{restore}'");
+    for (name, value) in it.target.settings() {
+        let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
+    }
+    for (name, value) in &it.restore.settings {
+        let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
+    }
+    text
+}
+
+/// What `pg_controldata` prints (in the C locale), by its own labels.
+pub fn control_data(printed: &str) -> BTreeMap<&str, &str> {
+    printed.lines().filter_map(|line| line.split_once(':')).map(|(label, value)| (label.trim(), value.trim())).collect()
+}
+
+/// Settings that recovery insists on: not lower than on the server that was backed up (`CheckRequiredParameterValues`
+/// in PostgreSQL's xlogrecovery.c), from what `pg_controldata` printed.
+pub fn required_settings(printed: &str) -> String {
+    let control = control_data(printed);
+    let needed = [
+        ("max_connections setting", "max_connections"),
+        ("max_worker_processes setting", "max_worker_processes"),
+        ("max_wal_senders setting", "max_wal_senders"),
+        ("max_prepared_xacts setting", "max_prepared_transactions"),
+        ("max_locks_per_xact setting", "max_locks_per_transaction"),
+    ];
+    let mut text = String::new();
+    for (label, name) in needed {
+        if let Some(value) = control.get(label).filter(|it| it.bytes().all(|it| it.is_ascii_digit())) {
+            let _ = writeln!(text, "{name} = {value}");
+        }
+    }
+    text
+}
+
+/// `Bytes per WAL segment`, from what `pg_controldata` printed.
+pub fn segment_bytes(printed: &str) -> Option<u64> {
+    control_data(printed).get("Bytes per WAL segment")?.parse().ok()
+}

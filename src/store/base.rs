@@ -1,0 +1,220 @@
+//! What a base backup is, learnt without reading its data.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::Stop;
+use super::find::look;
+use super::tap::medium;
+use crate::fault::{Blame, Fault};
+use crate::format::base::{BaseFacts, BaseLayout, BaseMember, MemberKind, Tablespace, tablespace_map};
+use crate::format::{Compression, decode, sniff};
+
+/// Small files of a base backup that are kept in memory.
+const SMALL: u64 = 1 << 20;
+/// Endings of the archives of a backup in tar format.
+const ENDINGS: [&str; 5] = ["", ".gz", ".zst", ".lz4", ".xz"];
+
+/// Reads what a base backup says of itself: of a data directory its small files, of archives their first members.
+///
+/// `mapped`: where tablespaces' data lie, by location or OID, as the scenario says.
+pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, stop: &Stop) -> Result<BaseFacts, Fault> {
+    let seen = look(path)?;
+    if !seen.directory {
+        return archives(path, vec![member(path, "", MemberKind::Data)?], stop);
+    }
+    if path.join("PG_VERSION").is_file() {
+        return plain(path, seen.bytes, mapped);
+    }
+    let members = members(path)?;
+    if members.is_empty() {
+        return Err(no_base_backup(path));
+    }
+    archives(path, members, stop)
+}
+
+fn no_base_backup(path: &Path) -> Fault {
+    Fault::new(Blame::Backup, format!("recognise {} as a base backup", path.display()))
+        .cause("it has neither PG_VERSION, as a data directory has, nor base.tar, as pg_basebackup -Ft writes")
+        .hint("name the directory that pg_basebackup wrote")
+}
+
+fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>) -> Result<BaseFacts, Fault> {
+    let version = small(&path.join("PG_VERSION"))?;
+    let map = match small(&path.join("tablespace_map")) {
+        Ok(text) => tablespace_map(&text),
+        Err(_) => BTreeMap::new(),
+    };
+    let mut tablespaces = Vec::new();
+    let links = path.join("pg_tblspc");
+    for entry in fs::read_dir(&links).map_err(|it| medium(&links, "list", &it))? {
+        let entry = entry.map_err(|it| medium(&links, "list", &it))?;
+        let Some(oid) = entry.file_name().to_str().and_then(|it| it.parse::<u32>().ok()) else { continue };
+        tablespaces.push(tablespace(path, &entry.path(), oid, &map, mapped)?);
+    }
+    tablespaces.sort_by_key(|it| it.oid);
+    let mut bytes = bytes;
+    for from in tablespaces.iter().filter_map(|it| it.from.as_deref()) {
+        bytes += look(Path::new(from))?.bytes;
+    }
+    Ok(BaseFacts {
+        layout: BaseLayout::Plain,
+        major: major(path, &version)?,
+        tablespaces,
+        bytes,
+        settings: settings(path),
+    })
+}
+
+/// Where a tablespace's data are, when that is sure: in the backup, or where the scenario says.
+///
+/// A link that leads elsewhere may lead to the production server's own tablespace, which is no backup of anything.
+fn tablespace(
+    backup: &Path,
+    link: &Path,
+    oid: u32,
+    map: &BTreeMap<u32, String>,
+    mapped: &BTreeMap<String, String>,
+) -> Result<Tablespace, Fault> {
+    let target = fs::read_link(link).ok();
+    let shown = target.as_ref().map(|it| it.display().to_string()).unwrap_or_default();
+    let location = map.get(&oid).cloned().unwrap_or_else(|| shown.clone());
+    if let Some(from) = mapped.get(&location).or_else(|| mapped.get(&oid.to_string())) {
+        return Ok(Tablespace { oid, location, from: Some(from.clone()) });
+    }
+    let inside = |it: &Path| {
+        let (Ok(root), Ok(to)) = (fs::canonicalize(backup), fs::canonicalize(it)) else { return false };
+        to.starts_with(root)
+    };
+    if inside(link) {
+        return Ok(Tablespace { oid, location, from: Some(link.to_string_lossy().into_owned()) });
+    }
+    Err(Fault::new(Blame::Scenario, format!("find the data of tablespace {oid} of {}", backup.display()))
+        .cause(format!("its link leads out of the backup, to {shown}, and such links are not followed"))
+        .hint(format!(
+            "If that is where this backup's tablespace lies, say so in the source: `tablespaces: {{ {oid}: {shown} }}`."
+        )))
+}
+
+fn major(path: &Path, text: &str) -> Result<u32, Fault> {
+    crate::format::major_of(text.trim()).ok_or_else(|| {
+        Fault::new(Blame::Backup, format!("read PG_VERSION of {}", path.display()))
+            .cause(format!("it holds {:?}", text.chars().take(20).collect::<String>()))
+    })
+}
+
+/// Of the backup's own configuration: what is of use to know. Nothing of it is ever executed or believed.
+fn settings(path: &Path) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    for name in ["postgresql.conf", "postgresql.auto.conf"] {
+        if let Ok(text) = small(&path.join(name)) {
+            settings.extend(crate::format::base::settings(&text));
+        }
+    }
+    settings
+}
+
+fn small(path: &Path) -> Result<String, Fault> {
+    let file = File::open(path).map_err(|it| medium(path, "open", &it))?;
+    let mut bytes = Vec::new();
+    file.take(SMALL).read_to_end(&mut bytes).map_err(|it| medium(path, "read", &it))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// `base.tar`, `16385.tar`, `pg_wal.tar`, each with or without a compression's ending; the base first.
+fn members(path: &Path) -> Result<Vec<BaseMember>, Fault> {
+    let mut members = Vec::new();
+    for entry in fs::read_dir(path).map_err(|it| medium(path, "list", &it))? {
+        let name = entry.map_err(|it| medium(path, "list", &it))?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let stem = ENDINGS.iter().find_map(|it| name.strip_suffix(&format!(".tar{it}")));
+        let kind = match stem {
+            Some("base") => MemberKind::Data,
+            Some("pg_wal") => MemberKind::Wal,
+            Some(oid) => match oid.parse() {
+                Ok(oid) => MemberKind::Tablespace(oid),
+                Err(_) => continue,
+            },
+            None => continue,
+        };
+        members.push(member(&path.join(name), name, kind)?);
+    }
+    let order = |it: &BaseMember| match it.kind {
+        MemberKind::Data => (0, 0),
+        MemberKind::Tablespace(oid) => (1, oid),
+        MemberKind::Wal => (2, 0),
+    };
+    members.sort_by_key(order);
+    if !members.is_empty() && !members.iter().any(|it| it.kind == MemberKind::Data) {
+        return Err(Fault::new(Blame::Backup, format!("read the base backup {}", path.display()))
+            .cause("base.tar is not there")
+            .hint("the backup was copied in part: look at the job that stored it"));
+    }
+    Ok(members)
+}
+
+fn member(path: &Path, file: &str, kind: MemberKind) -> Result<BaseMember, Fault> {
+    let mut input = File::open(path).map_err(|it| medium(path, "open", &it))?;
+    let bytes = input.metadata().map_err(|it| medium(path, "look at", &it))?.len();
+    let mut head = Vec::new();
+    (&mut input).take(sniff::HEAD as u64).read_to_end(&mut head).map_err(|it| medium(path, "read", &it))?;
+    Ok(BaseMember { file: file.to_owned(), kind, compression: sniff::compression(&head), bytes })
+}
+
+/// The first archive's first members: its label and its version come early, whatever follows them.
+fn archives(path: &Path, members: Vec<BaseMember>, stop: &Stop) -> Result<BaseFacts, Fault> {
+    let base = &members[0];
+    let file = if base.file.is_empty() { path.to_owned() } else { path.join(&base.file) };
+    let input = File::open(&file).map_err(|it| medium(&file, "open", &it))?;
+    let bad = |it: &io::Error| {
+        Fault::new(Blame::Backup, format!("read {}", file.display()))
+            .cause(it.to_string())
+            .hint("the file was cut or damaged: compare its size and checksum with those on the machine that made it")
+    };
+    let mut archive = tar::Archive::new(decode::decoder(base.compression, input).map_err(|it| bad(&it))?);
+    let (mut version, mut map, mut conf) = (None, BTreeMap::new(), BTreeMap::new());
+    for entry in archive.entries().map_err(|it| bad(&it))? {
+        if stop.is_stopped() {
+            break;
+        }
+        let mut entry = entry.map_err(|it| bad(&it))?;
+        let name = entry.path().map_err(|it| bad(&it))?.to_string_lossy().trim_start_matches("./").to_owned();
+        let mut text = || -> Result<String, Fault> {
+            let mut bytes = Vec::new();
+            (&mut entry).take(SMALL).read_to_end(&mut bytes).map_err(|it| bad(&it))?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        if name == "tablespace_map" {
+            map = tablespace_map(&text()?);
+        } else if name == "postgresql.conf" || name == "postgresql.auto.conf" {
+            conf.extend(crate::format::base::settings(&text()?));
+        } else if name == "PG_VERSION" || (version.is_none() && name.ends_with("/PG_VERSION")) {
+            version = Some(major(&file, &text()?)?);
+        }
+        // Of a compressed archive no more is read than is needed.
+        if version.is_some() && base.compression != Compression::None {
+            break;
+        }
+    }
+    let Some(major) = version else {
+        return Err(Fault::new(Blame::Backup, format!("recognise {} as a base backup", file.display()))
+            .cause("it is a tar archive without PG_VERSION")
+            .hint("name the directory that pg_basebackup -Ft wrote"));
+    };
+    let has = |oid: u32| members.iter().any(|it| it.kind == MemberKind::Tablespace(oid));
+    if let Some((oid, location)) = map.iter().find(|(oid, _)| !has(**oid)) {
+        return Err(Fault::new(Blame::Backup, format!("read the base backup {}", path.display()))
+            .cause(format!("the archive {oid}.tar, with tablespace {location}, is not there"))
+            .hint("the backup was copied in part: look at the job that stored it"));
+    }
+    let oids = members.iter().filter_map(|it| match it.kind {
+        MemberKind::Tablespace(oid) => Some(oid),
+        MemberKind::Data | MemberKind::Wal => None,
+    });
+    let location = |oid: u32| map.get(&oid).cloned().unwrap_or_else(|| "?".to_owned());
+    let tablespaces = oids.map(|oid| Tablespace { oid, location: location(oid), from: None }).collect();
+    let bytes = members.iter().map(|it| it.bytes).sum();
+    Ok(BaseFacts { layout: BaseLayout::Tar { members }, major, tablespaces, bytes, settings: conf })
+}

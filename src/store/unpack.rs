@@ -1,0 +1,410 @@
+//! A base backup becomes a data directory: read once, decompressed and checked on the way, never changed.
+//!
+//! What surprises: nothing that the backup says about places is believed. Members with absolute paths or `..` are refused,
+//! no link of the backup is made, and tablespaces go where the sandbox has room for them, whatever their map says; a
+//! restore on a database host must not be able to write into production.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::{Component, Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use super::tap::{medium, metadata};
+use super::{OnBytes, Stop};
+use crate::fault::{Blame, Fault};
+use crate::format::Compression;
+use crate::format::base::{BaseFacts, BaseLayout, BaseMember, MemberKind};
+use crate::format::decode;
+
+/// What a file is cut into on its way from the reader to the writer.
+const CHUNK: usize = 256 << 10;
+/// Chunks on the way: they bound the memory.
+const IN_FLIGHT: usize = 16;
+/// What PostgreSQL itself calls the directory of tablespace links.
+const TABLESPACES: &str = "pg_tblspc";
+
+/// Where a data directory is made.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// The data directory: there, and empty.
+    pub data: PathBuf,
+    /// Directory beside it that gets one directory for each tablespace.
+    pub tablespaces: PathBuf,
+    /// Who the files are to belong to: user and group. None: to us.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Told of every file while it is written.
+pub trait Inspector: Send {
+    /// A file begins; its path within the data directory, tablespaces as `pg_tblspc/OID/…`.
+    fn begin(&mut self, path: &str, bytes: u64);
+    fn bytes(&mut self, bytes: &[u8]);
+    fn end(&mut self);
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    pub files: u64,
+    pub bytes: u64,
+    /// Read from the backup, as stored.
+    pub stored: u64,
+}
+
+/// Writes the data directory. Reading and decompressing is one thread, checking and writing another.
+pub fn unpack(
+    backup: &Path,
+    facts: &BaseFacts,
+    to: &Destination,
+    inspector: &mut dyn Inspector,
+    stop: &Stop,
+    on_bytes: OnBytes,
+) -> Result<Written, Fault> {
+    let links = make_tablespaces(facts, to)?;
+    let (send, receive) = sync_channel(IN_FLIGHT);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn({
+            let links = &links;
+            move || Writer { to, links, inspector, written: Written::default() }.run(&receive)
+        });
+        let mut reader = Reader { send, stop, on_bytes, stored: 0 };
+        let read = match &facts.layout {
+            BaseLayout::Plain => reader.tree(backup, facts),
+            BaseLayout::Tar { members } => members.iter().try_for_each(|it| reader.member(backup, it)),
+        };
+        let stored = reader.stored;
+        drop(reader);
+        let wrote = writer.join().unwrap_or_else(|_| Err(Fault::new(Blame::Harness, "write the data directory")));
+        // A writer that gave up is why the reader found nobody to read for.
+        let mut written = match (wrote, read) {
+            (Err(fault), _) | (Ok(_), Err(Ended::Fault(fault))) => return Err(fault),
+            (Ok(_), Err(Ended::Unheard)) => return Err(Fault::new(Blame::Harness, "write the data directory")),
+            (Ok(written), Ok(())) => written,
+        };
+        written.stored = stored;
+        Ok(written)
+    })
+}
+
+/// Real directories beside the data, and links to them that hold wherever both lie together.
+fn make_tablespaces(facts: &BaseFacts, to: &Destination) -> Result<Vec<u32>, Fault> {
+    let made = || -> io::Result<()> {
+        let links = to.data.join(TABLESPACES);
+        if !facts.tablespaces.is_empty() {
+            directory(&links, to)?;
+        }
+        for tablespace in &facts.tablespaces {
+            let oid = tablespace.oid.to_string();
+            directory(&to.tablespaces.join(&oid), to)?;
+            symlink(format!("../../{}/{oid}", name_of(&to.tablespaces)), links.join(&oid))?;
+        }
+        Ok(())
+    };
+    made().map_err(|it| unwritable(&to.tablespaces, &it))?;
+    Ok(facts.tablespaces.iter().map(|it| it.oid).collect())
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn directory(path: &Path, to: &Destination) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        other => other?,
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    give(path, to)
+}
+
+fn give(path: &Path, to: &Destination) -> io::Result<()> {
+    to.owner.map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Fault {
+    Fault::new(Blame::Host, format!("write {}", path.display()))
+        .cause(error.to_string())
+        .hint("free some space, or point TMPDIR at a larger disk")
+}
+
+enum Message {
+    Directory(PathBuf),
+    /// The file's size as its header says.
+    File(PathBuf, u64),
+    Bytes(Vec<u8>),
+    End,
+}
+
+enum Ended {
+    Fault(Fault),
+    /// The writer has gone, and says why.
+    Unheard,
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Ended {
+        Ended::Fault(fault)
+    }
+}
+
+struct Reader<'a> {
+    send: SyncSender<Message>,
+    stop: &'a Stop,
+    on_bytes: OnBytes<'a>,
+    stored: u64,
+}
+
+impl Reader<'_> {
+    fn say(&self, message: Message) -> Result<(), Ended> {
+        self.send.send(message).map_err(|_| Ended::Unheard)
+    }
+
+    /// Passes one file on, to its end. Bytes passed.
+    fn contents(&mut self, mut input: impl Read, bad: impl Fn(&io::Error) -> Fault) -> Result<u64, Ended> {
+        let mut passed = 0;
+        loop {
+            if self.stop.is_stopped() {
+                return Err(Fault::new(Blame::Host, "read the base backup").cause("the drill was stopped").into());
+            }
+            let mut chunk = vec![0; CHUNK];
+            let mut filled = 0;
+            while filled < CHUNK {
+                match input.read(&mut chunk[filled..]) {
+                    Ok(0) => break,
+                    Ok(read) => filled += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(bad(&error).into()),
+                }
+            }
+            chunk.truncate(filled);
+            passed += filled as u64;
+            if filled == 0 {
+                self.say(Message::End)?;
+                return Ok(passed);
+            }
+            let last = filled < CHUNK;
+            self.say(Message::Bytes(chunk))?;
+            if last {
+                self.say(Message::End)?;
+                return Ok(passed);
+            }
+        }
+    }
+
+    fn tree(&mut self, backup: &Path, facts: &BaseFacts) -> Result<(), Ended> {
+        self.directory(backup, Path::new(""), facts)?;
+        for tablespace in &facts.tablespaces {
+            let Some(from) = &tablespace.from else {
+                let cause =
+                    format!("the data of tablespace {} ({}) are not in it", tablespace.oid, tablespace.location);
+                return Err(Fault::new(Blame::Backup, "read the base backup").cause(cause).into());
+            };
+            let at = Path::new(TABLESPACES).join(tablespace.oid.to_string());
+            self.directory(Path::new(from), &at, facts)?;
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, from: &Path, at: &Path, facts: &BaseFacts) -> Result<(), Ended> {
+        let entries = fs::read_dir(from).map_err(|it| medium(from, "list", &it))?;
+        let mut entries: Vec<_> = entries.collect::<io::Result<_>>().map_err(|it| medium(from, "list", &it))?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let (path, at) = (entry.path(), at.join(entry.file_name()));
+            let kind = entry.file_type().map_err(|it| medium(&path, "look at", &it))?;
+            if kind.is_symlink() {
+                self.link(&path, &at, facts)?;
+            } else if kind.is_dir() {
+                self.say(Message::Directory(at.clone()))?;
+                self.directory(&path, &at, facts)?;
+            } else if kind.is_file() {
+                let bytes = metadata(&path)?.len();
+                let file = File::open(&path).map_err(|it| medium(&path, "open", &it))?;
+                self.say(Message::File(at, bytes))?;
+                self.stored += self.contents(file, |it| medium(&path, "read", it))?;
+                (self.on_bytes)(self.stored);
+            }
+        }
+        Ok(())
+    }
+
+    /// Links are read in the survey, if at all; here only those of `pg_wal` and of tablespaces may stand.
+    fn link(&mut self, path: &Path, at: &Path, facts: &BaseFacts) -> Result<(), Ended> {
+        let tablespace = |it: &&crate::format::base::Tablespace| at == Path::new(TABLESPACES).join(it.oid.to_string());
+        if facts.tablespaces.iter().find(tablespace).is_some() {
+            return Ok(());
+        }
+        if at == Path::new("pg_wal") {
+            // WAL that lies elsewhere is not part of this backup: the archive has it, or nobody.
+            return self.say(Message::Directory(at.to_owned()));
+        }
+        Err(Fault::new(Blame::Backup, format!("read the base backup: {} is a symbolic link", path.display()))
+            .cause("it leads out of the backup, and is not followed")
+            .hint("make the backup with pg_basebackup, or replace the link by what it leads to")
+            .into())
+    }
+
+    fn member(&mut self, backup: &Path, member: &BaseMember) -> Result<(), Ended> {
+        let path = if member.file.is_empty() { backup.to_owned() } else { backup.join(&member.file) };
+        let file = File::open(&path).map_err(|it| medium(&path, "open", &it))?;
+        let counter = Counter { input: file, bytes: 0 };
+        let bad = |it: &io::Error| damaged(&path, member.compression, it);
+        let decoder = decode::decoder(member.compression, counter).map_err(|it| bad(&it))?;
+        let mut archive = tar::Archive::new(decoder);
+        let mut last = String::from("its first member");
+        for entry in archive.entries().map_err(|it| bad(&it))? {
+            let entry = entry.map_err(|it| bad(&it).cause(format!("after {last}")))?;
+            let name = entry.path().map_err(|it| bad(&it))?.into_owned();
+            let at = member.kind.place(&inside(&name, &path)?);
+            last = name.display().to_string();
+            let kind = entry.header().entry_type();
+            if kind.is_dir() {
+                self.say(Message::Directory(at))?;
+            } else if kind.is_file() {
+                let bytes = entry.header().size().map_err(|it| bad(&it))?;
+                self.say(Message::File(at, bytes))?;
+                let passed = self.contents(entry, |it| bad(it).cause(format!("within {last}")))?;
+                if passed != bytes {
+                    let cause = format!("it ends within {last}, after {passed} of {bytes} bytes");
+                    return Err(cut(&path, cause).into());
+                }
+                self.stored += passed;
+                (self.on_bytes)(self.stored);
+            }
+            // Links are made anew, by what the sandbox has room for; anything else has no place in a data directory.
+        }
+        // A stream that ends before its end-of-archive block was cut, even between two members.
+        let mut rest = archive.into_inner();
+        io::copy(&mut rest, &mut io::sink()).map_err(|it| bad(&it))?;
+        Ok(())
+    }
+}
+
+/// Counts what is read from a file.
+struct Counter<R> {
+    input: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counter<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+/// A member's path, if it stays within the directory that it is unpacked into.
+fn inside(name: &Path, archive: &Path) -> Result<PathBuf, Fault> {
+    let mut clean = PathBuf::new();
+    for part in name.components() {
+        match part {
+            Component::Normal(part) => clean.push(part),
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::ParentDir => {
+                return Err(Fault::new(Blame::Backup, format!("unpack {}", archive.display()))
+                    .cause(format!("its member {} would lie outside of the data directory", name.display()))
+                    .hint("no backup tool writes such a name: find out who made this archive"));
+            }
+        }
+    }
+    Ok(clean)
+}
+
+fn damaged(path: &Path, compression: Compression, error: &io::Error) -> Fault {
+    // What tar and the decoders report about the bytes has no errno; what the file system reports has.
+    if error.raw_os_error().is_some() && compression == Compression::None {
+        return medium(path, "read", error);
+    }
+    cut(path, error.to_string())
+}
+
+fn cut(path: &Path, cause: String) -> Fault {
+    Fault::new(Blame::Backup, format!("unpack {}", path.display()))
+        .cause(cause)
+        .hint("the file was cut or damaged: compare its size and checksum with those on the machine that made it")
+}
+
+struct Writer<'a> {
+    to: &'a Destination,
+    links: &'a [u32],
+    inspector: &'a mut dyn Inspector,
+    written: Written,
+}
+
+impl Writer<'_> {
+    fn run(mut self, receive: &Receiver<Message>) -> Result<Written, Fault> {
+        let mut open: Option<(File, PathBuf)> = None;
+        while let Ok(message) = receive.recv() {
+            match message {
+                Message::Directory(at) => {
+                    let path = self.path(&at);
+                    self.parents(&path)?;
+                    directory(&path, self.to).map_err(|it| unwritable(&path, &it))?;
+                }
+                Message::File(at, bytes) => {
+                    let path = self.path(&at);
+                    self.parents(&path)?;
+                    let file = self.create(&path).map_err(|it| unwritable(&path, &it))?;
+                    self.inspector.begin(&at.to_string_lossy(), bytes);
+                    open = Some((file, path));
+                }
+                Message::Bytes(bytes) => {
+                    if let Some((file, path)) = &mut open {
+                        self.inspector.bytes(&bytes);
+                        file.write_all(&bytes).map_err(|it| unwritable(path, &it))?;
+                        self.written.bytes += bytes.len() as u64;
+                    }
+                }
+                Message::End => {
+                    self.inspector.end();
+                    self.written.files += 1;
+                    open = None;
+                }
+            }
+        }
+        Ok(self.written)
+    }
+
+    /// `pg_tblspc/OID/…` lies beside the data directory: the link is there for the server, not for us.
+    fn path(&self, at: &Path) -> PathBuf {
+        let mut parts = at.components();
+        if parts.next().is_some_and(|it| it.as_os_str() == TABLESPACES)
+            && let Some(oid) = parts.next()
+            && self.links.iter().any(|it| it.to_string().as_str() == oid.as_os_str())
+        {
+            return self.to.tablespaces.join(oid).join(parts.as_path());
+        }
+        self.to.data.join(at)
+    }
+
+    fn parents(&self, path: &Path) -> Result<(), Fault> {
+        let Some(parent) = path.parent() else { return Ok(()) };
+        if parent.is_dir() {
+            return Ok(());
+        }
+        self.parents(parent)?;
+        directory(parent, self.to).map_err(|it| unwritable(parent, &it))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<File> {
+        let file = File::create_new(path)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        if let Some((uid, gid)) = self.to.owner {
+            std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+        }
+        Ok(file)
+    }
+}
+
+impl MemberKind {
+    /// Where what a tar file holds belongs in the data directory.
+    fn place(self, path: &Path) -> PathBuf {
+        match self {
+            MemberKind::Data => path.to_owned(),
+            MemberKind::Wal => Path::new("pg_wal").join(path),
+            MemberKind::Tablespace(oid) => Path::new(TABLESPACES).join(oid.to_string()).join(path),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Whether recovery stopped at its target, and not before or beyond.
+//!
+//! The server's own word is not enough, and neither is that it answers: what it logged when it stopped, where it waits and
+//! what it replayed must agree with each other and with what was asked for.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::recipe::Recovered;
+use crate::target::{Point, Target, postgres_time};
+
+/// Where recovery stopped, with the evidence for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    Reached {
+        evidence: Vec<String>,
+    },
+    EndedBefore {
+        evidence: Vec<String>,
+    },
+    WentBeyond {
+        evidence: Vec<String>,
+    },
+    /// What was seen does not tell.
+    Unproved {
+        because: String,
+    },
+}
+
+/// Compares what recovery did with what it was to do.
+pub fn reached(target: &Target, recovered: &Recovered) -> Reach {
+    let said = |start: &str| recovered.log.iter().find(|it| it.starts_with(start)).cloned();
+    if let Some(line) = said("recovery ended before") {
+        let last = said("last completed transaction was");
+        return Reach::EndedBefore { evidence: [Some(line), last].into_iter().flatten().collect() };
+    }
+    if target.point == Point::Latest {
+        return match said("archive recovery complete") {
+            Some(line) => {
+                let more = [said("redo done at"), said("last completed transaction was")];
+                Reach::Reached { evidence: more.into_iter().flatten().chain([line]).collect() }
+            }
+            None => unproved("the server's log does not say that archive recovery was completed"),
+        };
+    }
+    let Some(stop) = said("recovery stopping") else {
+        return unproved("the server's log does not say where recovery stopped");
+    };
+    if !recovered.paused {
+        return unproved("recovery did not wait at its target, so nobody saw the server there");
+    }
+    match beyond(target, recovered, &stop) {
+        Ok(()) => {
+            let place = recovered.replayed.as_ref().map(|it| format!("replayed up to {it}"));
+            let commit = recovered.last_commit.as_ref().map(|it| format!("last commit replayed at {it}"));
+            Reach::Reached { evidence: [Some(stop), place, commit].into_iter().flatten().collect() }
+        }
+        Err(Wrong::Beyond(why)) => Reach::WentBeyond { evidence: vec![stop, why] },
+        Err(Wrong::Elsewhere) => {
+            unproved(format!("recovery was to stop at {}, and the server's log says: {stop}", target.words()))
+        }
+    }
+}
+
+fn unproved(because: impl Into<String>) -> Reach {
+    Reach::Unproved { because: because.into() }
+}
+
+enum Wrong {
+    Beyond(String),
+    Elsewhere,
+}
+
+/// Compares the line that the server logged (`recoveryStopsBefore`, `recoveryStopsAfter` in xlogrecovery.c) with the target.
+fn beyond(target: &Target, recovered: &Recovered, stop: &str) -> Result<(), Wrong> {
+    let holds = |held: bool| if held { Ok(()) } else { Err(Wrong::Elsewhere) };
+    match &target.point {
+        Point::Latest => Ok(()),
+        Point::Immediate => holds(stop == "recovery stopping after reaching consistency"),
+        Point::Name(name) => holds(
+            stop.strip_prefix("recovery stopping at restore point \"")
+                .is_some_and(|it| it.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('"'))),
+        ),
+        Point::Xid(xid) => {
+            let side = if target.inclusive { "after" } else { "before" };
+            let named = |what: &str| {
+                let line = format!("recovery stopping {side} {what} of transaction {xid}");
+                stop.strip_prefix(&line).is_some_and(|rest| rest.is_empty() || rest.starts_with(','))
+            };
+            holds(named("commit") || named("abort"))
+        }
+        Point::Lsn(lsn) => {
+            let side = if target.inclusive { "after" } else { "before" };
+            let prefix = format!("recovery stopping {side} WAL location (LSN) \"");
+            let at = stop.strip_prefix(&prefix).and_then(|it| it.split('"').next()).and_then(lsn_value);
+            let (Some(at), Some(wanted)) = (at, lsn_value(lsn)) else { return Err(Wrong::Elsewhere) };
+            holds(at >= wanted)
+        }
+        Point::Time(time) => {
+            // Before the first commit that is too late: the last one that was replayed is in time.
+            if !["recovery stopping before commit", "recovery stopping before abort"]
+                .iter()
+                .any(|it| stop.starts_with(it))
+            {
+                return Err(Wrong::Elsewhere);
+            }
+            let Some(last) = recovered.last_commit.as_deref().and_then(instant) else { return Ok(()) };
+            let late = if target.inclusive { last > *time } else { last >= *time };
+            if late {
+                return Err(Wrong::Beyond(format!("a commit of {} was replayed", postgres_time(last))));
+            }
+            Ok(())
+        }
+    }
+}
+
+/// `16/B374D848` as a number.
+fn lsn_value(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    Some((u64::from_str_radix(high, 16).ok()? << 32) + u64::from(u32::from_str_radix(low, 16).ok()?))
+}
+
+/// As the server prints times in UTC: `2026-11-22 10:00:00.123456+00`.
+fn instant(text: &str) -> Option<jiff::Timestamp> {
+    text.strip_suffix("+00").map(|it| format!("{}Z", it.replacen(' ', "T", 1)))?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::Timeline;
+
+    fn target(point: Point) -> Target {
+        Target { point, inclusive: true, timeline: Timeline::Latest }
+    }
+
+    fn paused(log: &[&str], last_commit: &str) -> Recovered {
+        Recovered {
+            paused: true,
+            replayed: Some("0/6006000".to_owned()),
+            last_commit: Some(last_commit.to_owned()),
+            log: log.iter().map(|it| (*it).to_owned()).collect(),
+            ..Recovered::default()
+        }
+    }
+
+    const TIME: &str = "2026-11-22T10:00:00Z";
+    const EARLIER: &str = "2026-11-22 09:59:59.5+00";
+
+    #[test]
+    fn a_stop_before_the_first_late_commit_is_at_the_time() {
+        let stop = "recovery stopping before commit of transaction 731, time 2026-11-22 10:00:03.1+00";
+        let reach = reached(&target(Point::Time(TIME.parse().expect("a time"))), &paused(&[stop], EARLIER));
+        assert!(matches!(reach, Reach::Reached { .. }), "{reach:?}");
+    }
+
+    #[test]
+    fn a_late_commit_that_was_replayed_is_beyond_whatever_the_server_says() {
+        let stop = "recovery stopping before commit of transaction 731, time 2026-11-22 10:00:03.1+00";
+        let reach =
+            reached(&target(Point::Time(TIME.parse().expect("a time"))), &paused(&[stop], "2026-11-22 10:00:01+00"));
+        assert!(matches!(reach, Reach::WentBeyond { .. }), "{reach:?}");
+    }
+
+    #[test]
+    fn another_restore_point_or_transaction_proves_nothing() {
+        let name = "recovery stopping at restore point \"mark10\", time 2026-11-22 10:00:03.1+00";
+        let xid = "recovery stopping after commit of transaction 7310, time 2026-11-22 10:00:03.1+00";
+        for (point, line, proved) in [
+            (Point::Name("mark10".to_owned()), name, true),
+            (Point::Name("mark1".to_owned()), name, false),
+            (Point::Xid(7310), xid, true),
+            (Point::Xid(731), xid, false),
+            (Point::Immediate, xid, false),
+            (Point::Immediate, "recovery stopping after reaching consistency", true),
+            (Point::Lsn("0/6000".to_owned()), "recovery stopping after WAL location (LSN) \"0/6000\"", true),
+            (Point::Lsn("0/6001".to_owned()), "recovery stopping after WAL location (LSN) \"0/6000\"", false),
+        ] {
+            let reach = reached(&target(point), &paused(&[line], EARLIER));
+            assert_eq!(matches!(reach, Reach::Reached { .. }), proved, "{line}: {reach:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_did_not_wait_or_ended_early_is_not_at_its_target() {
+        let stop = "recovery stopping at restore point \"a\", time 2026-11-22 10:00:03.1+00";
+        let running = Recovered { paused: false, ..paused(&[stop], EARLIER) };
+        assert!(matches!(reached(&target(Point::Name("a".to_owned())), &running), Reach::Unproved { .. }));
+        let ended = paused(&["recovery ended before configured recovery target was reached"], EARLIER);
+        assert!(matches!(reached(&target(Point::Name("a".to_owned())), &ended), Reach::EndedBefore { .. }));
+        assert!(matches!(reached(&Target::default(), &Recovered::default()), Reach::Unproved { .. }));
+    }
+}

@@ -1,0 +1,114 @@
+//! Base backups and points in time, on real servers: what was true at each mark must be true after recovery to it.
+
+use std::fmt::Write as _;
+
+use pgdrill::report::DrillReport;
+use pgdrill::verdict::Verdict;
+
+use crate::lab::{ROWS, lab};
+use crate::program::{Program, Ran};
+
+/// One drill of the lab's backup `form`.
+fn scenario(form: &str, runtime: &str, more: &str, checks: &[(&str, u32)]) -> String {
+    let lab = lab();
+    let mut text = format!(
+        "version: 1\ndrills:\n  - name: cell\n    runtime: {runtime}\n    source:\n      base_backup:\n        path: {}\n        \
+         wal: {}\n        tablespaces: {{ {}: {} }}\n    objectives: {{ rto: 1h }}\n{more}    checks:\n",
+        lab.path(&format!("base/{form}")),
+        lab.path("wal"),
+        lab.path("base/plain-ts"),
+        lab.path("base/plain-ts"),
+    );
+    for (table, rows) in checks {
+        writeln!(text, "      - rows: {{ table: {table}, equals: {rows} }}").unwrap();
+    }
+    text
+}
+
+fn passes(form: &str, runtime: &str, target: &str, rows: u32) -> DrillReport {
+    let program = Program::new();
+    let more = if target.is_empty() { String::new() } else { format!("    target: {target}\n") };
+    program.drill(&scenario(form, runtime, &more, &[("t", rows), ("u", 1000)]), &[]).expect(0);
+    let drill = program.report().drills.remove(0);
+    assert_eq!(drill.verdict, Verdict::Passed);
+    drill
+}
+
+/// The exit status, and what a person reads.
+fn ends(scenario: &str, exit: i32) -> Ran {
+    let ran = Program::new().drill(scenario, &[]).expect(exit);
+    // Lines are folded for people.
+    Ran { stdout: ran.stdout.split_whitespace().collect::<Vec<_>>().join(" "), ..ran }
+}
+
+#[test]
+fn a_plain_backup_with_leftovers_of_a_standby_recovers_to_the_end_of_the_archive() {
+    passes("plain", "local", "", ROWS[3]);
+}
+
+#[test]
+fn a_compressed_tar_backup_recovers_to_a_time() {
+    passes("tar", "local", &format!("{{ time: \"{}\" }}", lab().time), ROWS[1]);
+}
+
+#[test]
+fn a_backup_recovers_to_its_own_end() {
+    passes("tar-zstd", "local", "immediate", ROWS[0]);
+}
+
+#[test]
+fn a_backup_without_its_own_wal_recovers_to_a_restore_point_in_a_container() {
+    passes("tar-no-wal", "container", "{ name: before the deletion }", ROWS[1]);
+}
+
+#[test]
+fn a_backup_recovers_to_a_transaction_and_just_before_it() {
+    let xid = &lab().deletion;
+    passes("tar-lz4", "local", &format!("{{ xid: {xid} }}"), ROWS[2]);
+    passes("plain", "container", &format!("{{ xid: {xid}, inclusive: false }}"), ROWS[1]);
+}
+
+#[test]
+fn a_backup_recovers_to_a_place_in_the_wal() {
+    passes("plain", "local", &format!("{{ lsn: {} }}", lab().lsn), ROWS[1]);
+}
+
+#[test]
+fn a_target_after_the_end_of_the_archive_is_inconclusive_and_says_so() {
+    let ran = ends(&scenario("tar", "local", "    target: { time: \"2100-01-01 00:00:00+00\" }\n", &[("t", 1)]), 3);
+    assert!(ran.stdout.contains("recovery ended before configured recovery target was reached"), "{}", ran.stdout);
+    let ran = ends(&scenario("tar", "local", "    target: { name: never made }\n", &[("t", 1)]), 3);
+    assert!(ran.stdout.contains("choose an earlier one"), "{}", ran.stdout);
+}
+
+#[test]
+fn another_major_is_refused_before_anything_is_made() {
+    let ran = ends(&scenario("tar", "local", "    postgres: { major: 17 }\n", &[("t", 1)]), 3);
+    assert!(ran.stdout.contains("17"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_tablespace_link_that_leads_out_of_the_backup_is_not_followed() {
+    let text = scenario("plain", "local", "", &[("t", 1)]);
+    let text: String = text.lines().filter(|it| !it.contains("tablespaces:")).map(|it| format!("{it}\n")).collect();
+    let ran = ends(&text, 3);
+    assert!(ran.stdout.contains("such links are not followed"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_cut_archive_of_the_backup_fails_and_blames_the_backup() {
+    let program = Program::new();
+    let directory = program.path("cut");
+    std::fs::create_dir(&directory).unwrap();
+    for entry in std::fs::read_dir(lab().path("base/tar")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+    }
+    let base = directory.join("base.tar.gz");
+    let bytes = std::fs::read(&base).unwrap();
+    std::fs::write(&base, &bytes[..bytes.len() / 2]).unwrap();
+    let text =
+        scenario("tar", "local", "", &[("t", 1)]).replace(&lab().path("base/tar"), &directory.display().to_string());
+    let ran = program.drill(&text, &[]).expect(1);
+    assert!(ran.stdout.contains("base.tar.gz"), "{}", ran.stdout);
+}

@@ -1,0 +1,146 @@
+//! A real cluster with a WAL archive, its base backups in several forms, and marks with what was true at each.
+//!
+//! Made once for all tests of a run, with the PostgreSQL programs of this machine.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// What was made.
+pub(crate) struct Lab {
+    _directory: tempfile::TempDir,
+    pub(crate) root: PathBuf,
+    /// A time after the first 20 100 rows were there and before anything was deleted.
+    pub(crate) time: String,
+    /// The same moment in WAL.
+    pub(crate) lsn: String,
+    /// The transaction that deleted 20 000 rows.
+    pub(crate) deletion: String,
+}
+
+/// Rows of `t` at the marks: when the base backups were made, at `time`, after the deletion, at the end.
+pub(crate) const ROWS: [u32; 4] = [20_000, 20_100, 100, 102];
+
+impl Lab {
+    pub(crate) fn path(&self, path: &str) -> String {
+        self.root.join(path).display().to_string()
+    }
+}
+
+/// The lab of this run.
+pub(crate) fn lab() -> &'static Lab {
+    static LAB: OnceLock<Lab> = OnceLock::new();
+    LAB.get_or_init(make)
+}
+
+fn bindir() -> PathBuf {
+    let found = std::fs::read_dir("/usr/lib/postgresql").unwrap().map(|it| it.unwrap().path().join("bin"));
+    found.filter(|it| it.join("initdb").exists()).max().expect("PostgreSQL's programs are installed")
+}
+
+/// Servers do not run as root: everything of the lab is done as this user.
+fn command(program: &Path) -> Command {
+    if nix::unistd::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+        return command;
+    }
+    Command::new(program)
+}
+
+fn run(program: &str, args: &[&str]) -> String {
+    let mut command = command(&bindir().join(program));
+    let output = command.args(args).env("LC_ALL", "C.UTF-8").current_dir("/").output().unwrap();
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+struct Source {
+    socket: String,
+}
+
+impl Source {
+    fn sql(&self, sql: &str) -> String {
+        run(
+            "psql",
+            &["-XqAt", "-v", "ON_ERROR_STOP=1", "-h", &self.socket, "-d", "postgres", "-U", "lab_owner", "-c", sql],
+        )
+    }
+}
+
+fn make() -> Lab {
+    let directory = tempfile::Builder::new().prefix("pgdrill-lab-").tempdir_in("/tmp").unwrap();
+    let root = directory.path().to_owned();
+    for name in ["", "wal", "base", "sock", "ts"] {
+        let path = root.join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        if nix::unistd::geteuid().is_root() {
+            let postgres = nix::unistd::User::from_name("postgres").unwrap().unwrap();
+            std::os::unix::fs::chown(&path, Some(postgres.uid.as_raw()), Some(postgres.gid.as_raw())).unwrap();
+        }
+    }
+    let at = |path: &str| root.join(path).display().to_string();
+    // A bootstrap superuser that is not called postgres, as some installations have.
+    run("initdb", &["-D", &at("data"), "-k", "-A", "trust", "-U", "lab_owner", "--wal-segsize=1", "--no-sync"]);
+    // What production has and a throwaway server must not be stopped by, nor act upon.
+    let settings = format!(
+        "listen_addresses = ''\nunix_socket_directories = '{}'\narchive_mode = on\narchive_command = 'cp %p {}/%f'\n\
+         max_connections = 123\nshared_preload_libraries = 'auto_explain'\nssl = off\nfsync = off\n",
+        at("sock"),
+        at("wal"),
+    );
+    let conf = root.join("data/postgresql.conf");
+    let text = std::fs::read_to_string(&conf).unwrap();
+    std::fs::write(&conf, format!("{text}\n{settings}")).unwrap();
+    run("pg_ctl", &["-D", &at("data"), "-l", &at("log"), "-w", "start"]);
+    let source = Source { socket: at("sock") };
+    let lab = fill(&source, &root);
+    run("pg_ctl", &["-D", &at("data"), "-m", "fast", "-w", "stop"]);
+    let [time, lsn, deletion] = lab;
+    Lab { _directory: directory, root, time, lsn, deletion }
+}
+
+/// Marks, and the base backups between them.
+fn fill(source: &Source, root: &Path) -> [String; 3] {
+    let at = |path: &str| root.join(path).display().to_string();
+    source.sql(&format!("create tablespace ts location '{}'", at("ts")));
+    source.sql("create table t(id int primary key, v text)");
+    source.sql("create table u(id int) tablespace ts");
+    source.sql("insert into t select g, repeat('x', 50) from generate_series(1, 20000) g");
+    source.sql("insert into u select generate_series(1, 1000)");
+    source.sql("alter system set synchronous_standby_names = 'nobody'");
+    let backup = |name: &str, args: &[&str]| {
+        let target = at(&format!("base/{name}"));
+        let fixed = ["-h", &source.socket, "-U", "lab_owner", "-D", &target, "--checkpoint=fast", "--no-sync"];
+        run("pg_basebackup", &[&fixed[..], args].concat());
+    };
+    let map = format!("{}={}", at("ts"), at("base/plain-ts"));
+    backup("plain", &["-Fp", "-Xs", "-P", "-R", "-T", &map]);
+    backup("tar", &["-Ft", "-Xs", "-z"]);
+    backup("tar-no-wal", &["-Ft", "-Xn"]);
+    backup("tar-zstd", &["-Ft", "-Xf", "--compress=server-zstd"]);
+    backup("tar-lz4", &["-Ft", "-Xs", "--compress=client-lz4", "--no-manifest"]);
+    source.sql("insert into t select g, 'after' from generate_series(20001, 20100) g");
+    source.sql("select pg_create_restore_point('before the deletion')");
+    let lsn = source.sql("select pg_current_wal_lsn()");
+    let time = source.sql("select clock_timestamp()");
+    let deletion = source.sql("delete from t where id <= 20000; select txid_current()");
+    source.sql("select pg_switch_wal()");
+    source.sql("insert into t values (100001, 'late'); insert into t values (100002, 'last')");
+    source.sql("select pg_switch_wal()");
+    archived(source, root);
+    [time, lsn, deletion]
+}
+
+/// Waits until the last segment that was switched from lies in the archive.
+fn archived(source: &Source, root: &Path) {
+    let last = source.sql("select pg_walfile_name(pg_switch_wal())");
+    for _ in 0..600 {
+        if root.join("wal").join(&last).exists() || source.sql("select last_archived_wal from pg_stat_archiver") >= last
+        {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("{last} was not archived within 30 s");
+}
