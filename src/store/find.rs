@@ -148,7 +148,7 @@ pub(super) fn toc_of(directory: &Path) -> Option<PathBuf> {
 fn is_backup_directory(path: &Path) -> bool {
     let base = |ending: &&str| path.join(format!("base.tar{ending}")).is_file();
     let tar = ["", ".gz", ".zst", ".lz4", ".xz"];
-    is_dump_directory(path) || path.join("PG_VERSION").is_file() || tar.iter().any(|it| base(it))
+    is_dump_directory(path) || path.join("PG_VERSION").is_file() || tar.iter().any(base)
 }
 
 pub(super) fn is_dump_directory(path: &Path) -> bool {
