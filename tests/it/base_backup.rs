@@ -90,7 +90,7 @@ fn another_major_is_refused_before_anything_is_made() {
 #[test]
 fn a_tablespace_link_that_leads_out_of_the_backup_is_not_followed() {
     let text = scenario("plain", "local", "", &[("t", 1)]);
-    let text: String = text.lines().filter(|it| !it.contains("tablespaces:")).map(|it| format!("{it}\n")).collect();
+    let text = text.lines().filter(|it| !it.contains("tablespaces:")).collect::<Vec<_>>().join("\n");
     let ran = ends(&text, 3);
     assert!(ran.stdout.contains("such links are not followed"), "{}", ran.stdout);
 }
