@@ -2,6 +2,7 @@
 
 pub mod target;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -14,7 +15,7 @@ use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
 use crate::recipe::{Learnt, StatementError, Step};
 use crate::scenario::{self, Drill};
-use crate::source::{Durability, dump};
+use crate::source::{Durability, drift, dump};
 pub use target::Reach;
 
 /// Declared mildest first: `max` is the merge, and exit codes, colours and JUnit follow it.
@@ -274,13 +275,20 @@ impl Judging<'_> {
     /// Errors that pg_restore or psql went on after.
     fn statement_errors(&mut self) {
         let (mut refused, mut unlisted) = (Vec::new(), 0);
+        let mut drifted: BTreeMap<&str, u64> = BTreeMap::new();
         for done in &self.evidence.done {
             for error in &done.output.errors {
                 if !is_allowed(self.drill, &done.step, error) {
                     refused.push((done.step.phase, error));
+                } else if let Some(because) = drift::explains(error) {
+                    *drifted.entry(because).or_default() += 1;
                 }
             }
             unlisted += done.output.errors_total.saturating_sub(done.output.errors.len() as u64);
+        }
+        for (because, count) in drifted {
+            let what = if count == 1 { "1 statement".to_owned() } else { format!("{count} statements") };
+            self.findings.push(format!("version drift: {what} failed without a loss: {because}"));
         }
         let Some((phase, _)) = refused.first() else {
             if unlisted > 0 {

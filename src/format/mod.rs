@@ -134,6 +134,15 @@ pub struct Contents {
     /// Databases that the dump itself creates (`pg_dumpall`, `pg_dump -C`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<String>,
+    /// Databases that a text connects to.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub connects: BTreeSet<String>,
+    /// The locale that a text's `CREATE DATABASE` names, by database.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub locales: BTreeMap<String, String>,
+    /// Commands of psql by which a text reads other files: `\\i schema.sql`, as they are written. At most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub includes: Vec<String>,
     pub schemas: Vec<String>,
     pub tables: Vec<Table>,
     pub extensions: Vec<Extension>,

@@ -589,6 +589,7 @@ impl Scanner {
         match command {
             "connect" | "c" => self.facts.connect(rest.trim()),
             "restrict" => self.facts.restrict = true,
+            "i" | "ir" | "include" | "include_relative" | "copy" => self.facts.include(&line),
             "g" | "gx" | "gset" | "gexec" | "gdesc" | "crosstabview" | "watch" => self.end_statement(),
             "r" | "reset" => self.head.clear(),
             _ => {}
@@ -623,6 +624,7 @@ impl Facts {
             "alter" => self.contents.drops |= tokens.iter().any(|it| *it == Token::Word("drop".to_owned())),
             _ => {}
         }
+        self.contents.locales.extend(sql::database_locale(tokens));
         for said in sql::said(tokens) {
             self.said(said);
         }
@@ -656,6 +658,17 @@ impl Facts {
         }
     }
 
+    /// A command that reads another file; `\copy … from stdin` reads this one, and `\copy … to` writes.
+    fn include(&mut self, line: &str) {
+        const KEPT: usize = 20;
+        let lower = line.to_lowercase();
+        let copies = lower.trim_start().starts_with("copy");
+        let reads = !copies || (lower.contains(" from ") && !lower.contains("stdin"));
+        if reads && self.contents.includes.len() < KEPT {
+            self.contents.includes.push(format!("\\{}", line.trim()));
+        }
+    }
+
     /// The place of a table, which is made if it is new.
     fn table(&mut self, schema: Option<String>, name: String) -> usize {
         let schema = schema.or_else(|| self.search_path.clone()).unwrap_or_else(|| "public".to_owned());
@@ -678,6 +691,11 @@ impl Facts {
         let Some((schema, name, used)) = sql::relation(tokens) else { return false };
         let word = |it: &Token, word: &str| *it == Token::Word(word.to_owned());
         let rest = &tokens[used..];
+        let file = |it: &[Token]| word(&it[0], "from") && matches!(&it[1], Token::Text(_));
+        if let Some([_, Token::Text(file)]) = rest.windows(2).find(|it| file(it)) {
+            self.contents.includes.push(format!("COPY {name} FROM '{file}'"));
+            self.contents.includes.truncate(20);
+        }
         let Some(from) = rest.windows(2).position(|it| word(&it[0], "from") && word(&it[1], "stdin")) else {
             return false;
         };
@@ -826,6 +844,7 @@ impl Facts {
         contents.schemas = self.schemas.into_iter().collect();
         contents.large_objects = (self.headers > 0).then_some(self.large_objects);
         contents.data_bytes = bytes;
+        contents.connects = self.connections;
         DumpFacts {
             format,
             wrapped,

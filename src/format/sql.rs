@@ -259,6 +259,16 @@ fn tablespace(token: Option<&Token>) -> Option<Said> {
     Some(Said::Tablespace(name.to_owned()))
 }
 
+/// The database and the locale of `CREATE DATABASE name … LC_COLLATE 'locale'`.
+pub(super) fn database_locale(tokens: &[Token]) -> Option<(String, String)> {
+    if !words(tokens, &["create", "database"]) {
+        return None;
+    }
+    let name = tokens.get(2)?.text()?;
+    let locale = ["lc_collate", "lc_ctype", "locale"].into_iter().find_map(|it| option(tokens, it)?.text())?;
+    Some((name.to_owned(), locale.to_owned()))
+}
+
 /// The value of an option written `KEY value` or `KEY = value`.
 fn option<'a>(tokens: &'a [Token], key: &str) -> Option<&'a Token> {
     let at = find(tokens, &[key])?;

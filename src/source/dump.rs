@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::drift;
 use super::server::{self, PSQL_DATABASE, SUPERUSER};
 use super::{Durability, PgDump, Restore, Roles, Source};
 use crate::check::sql_text::quote_ident;
@@ -75,6 +76,7 @@ pub fn refuse(it: &Ingredients<'_>) -> Result<(), Fault> {
         refuse_version(it, version)?;
     }
     refuse_options(it)?;
+    refuse_includes(it)?;
     refuse_extensions(it)?;
     refuse_locale(it)?;
     refuse_restrict(it)?;
@@ -166,6 +168,16 @@ fn refuse_options(it: &Ingredients<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// What a drill streams is one file; what it would read besides is not seen in the sandbox.
+fn refuse_includes(it: &Ingredients<'_>) -> Result<(), Fault> {
+    let Some(first) = it.facts.contents.includes.first() else { return Ok(()) };
+    let more = it.facts.contents.includes.len() - 1;
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    Err(Fault::new(Blame::Scenario, format!("restore {}", it.file.path))
+        .cause(format!("it is a script that reads other files: {first}{more}"))
+        .hint("A drill restores one file: put the parts together, or dump the database with pg_dump."))
+}
+
 fn refuse_extensions(it: &Ingredients<'_>) -> Result<(), Fault> {
     let missing: BTreeSet<&str> = it
         .facts
@@ -189,7 +201,8 @@ fn refuse_locale(it: &Ingredients<'_>) -> Result<(), Fault> {
         return Ok(());
     };
     // Restored under another name, the database still has the dump's locale.
-    let missing = server::locales_of(statement).into_iter().find(|wanted| !server::has_locale(it.server, wanted));
+    let lacks = |wanted: &String| !server::has_locale(it.server, wanted) && !drift::is_windows_locale(wanted);
+    let missing = server::locales_of(statement).into_iter().find(lacks);
     let Some(missing) = missing else {
         return Ok(());
     };
@@ -319,14 +332,23 @@ impl Making<'_> {
             let first = contents.databases.iter().find(|name| !special(name));
             return first.cloned().unwrap_or_else(|| PSQL_DATABASE.to_owned());
         }
+        self.stand_ins();
         if let [made, ..] = contents.databases.as_slice()
             && it.facts.format == DumpFormat::Plain
         {
             return made.clone();
         }
-        let own = it.facts.database.as_deref();
+        let own = it.facts.database.as_deref().or_else(|| only_connection(it));
         let name = it.restore.database.as_deref().or(own).unwrap_or("drill").to_owned();
-        let statement = match &contents.create_database {
+        let windows = contents.create_database.as_deref().map(server::locales_of).unwrap_or_default();
+        let windows = windows.into_iter().find(|it| drift::is_windows_locale(it));
+        if let Some(windows) = &windows {
+            self.note(
+                NoteKind::Deviation,
+                format!("the database's locale {windows} is one of Windows: another was used"),
+            );
+        }
+        let statement = match contents.create_database.as_ref().filter(|_| windows.is_none()) {
             Some(statement) if own == Some(name.as_str()) => statement.clone(),
             Some(statement) => server::renamed(statement, &name),
             None => {
@@ -355,6 +377,38 @@ impl Making<'_> {
             self.note(NoteKind::Deviation, text);
         }
         name
+    }
+
+    /// Databases that a text needs and cannot make here: those that it only connects to, and those with a locale of Windows.
+    fn stand_ins(&mut self) {
+        let it = self.it;
+        let contents = &it.facts.contents;
+        if it.facts.format != DumpFormat::Plain {
+            return;
+        }
+        let locale = server::default_locale(it.server, None);
+        let there = |name: &str| name == PSQL_DATABASE || server::TEMPLATES.contains(&name);
+        let mut needed = BTreeSet::new();
+        let own = only_connection(it);
+        let others = contents.connects.iter().filter(|it| !contents.databases.contains(it) && !there(it));
+        for name in others.filter(|it| own != Some(it)) {
+            self.note(
+                NoteKind::Stubbed,
+                format!("the database {name}, which the script connects to and does not make"),
+            );
+            needed.insert(name);
+        }
+        for (name, windows) in contents.locales.iter().filter(|(_, it)| drift::is_windows_locale(it)) {
+            let text = format!("the locale {windows} of database {name} is one of Windows: {locale} was used");
+            self.note(NoteKind::Deviation, text);
+            needed.insert(name);
+        }
+        if needed.is_empty() {
+            return;
+        }
+        let statements = needed.into_iter().map(|it| server::create_database(it, "UTF8", &locale)).collect();
+        let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
+        self.step(Phase::Restore, "create databases that the script cannot", Tolerance::Strict, action);
     }
 
     fn archive(&mut self, database: &str) {
@@ -516,17 +570,29 @@ fn stubs(it: &Ingredients<'_>) -> BTreeSet<String> {
     needed
 }
 
-/// Plain dumps stop at their first error, as a careful person would run them, unless errors are allowed by name.
+/// Plain dumps stop at their first error, as a careful person would run them, unless errors are allowed by name or must be
+/// expected: then psql goes on, and every error is judged.
 fn stops_on_error(it: &Ingredients<'_>) -> bool {
+    // What other majors say differently (see `drift`) is no reason to stop: nor is what only nobody knows to be the same.
+    let drifts = it.facts.major() != Some(it.server.major) || !it.facts.contents.locales.is_empty();
     // With --clean, the first statements drop what is not there: in a new database each of them is an error.
     let clean = it.facts.contents.drops && it.facts.server_version.is_some();
-    it.facts.format != DumpFormat::Cluster && it.restore.allow_errors.is_empty() && !clean
+    it.facts.format != DumpFormat::Cluster && it.restore.allow_errors.is_empty() && !clean && !drifts
 }
 
 /// Whether the text itself says CREATE DATABASE and \connect. Archives are restored without.
 fn makes_databases(it: &Ingredients<'_>) -> bool {
     let text = !it.facts.format.is_archive();
     text && (!it.facts.contents.databases.is_empty() || it.facts.format == DumpFormat::Cluster)
+}
+
+/// The one database that a text connects to and does not make: what it restores goes there.
+fn only_connection<'a>(it: &Ingredients<'a>) -> Option<&'a str> {
+    let contents = &it.facts.contents;
+    let mut names = contents.connects.iter();
+    let (only, none) = (names.next()?, names.next());
+    let its_own = it.facts.format == DumpFormat::Plain && contents.databases.is_empty() && none.is_none();
+    (its_own && it.restore.database.is_none()).then_some(only.as_str())
 }
 
 fn psql(database: &str, stop_on_error: bool) -> Command {
@@ -563,6 +629,9 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
         let name = name.and_then(|it| it.split_whitespace().next());
         name.is_some_and(|it| it == SUPERUSER || server::TEMPLATES.contains(&it))
     };
+    if drift::explains(error).is_some() {
+        return true;
+    }
     runs_psql
         && match error.sqlstate.as_deref().unwrap_or_default() {
             // pg_dumpall creates the bootstrap superuser, which initdb has made already.
@@ -576,7 +645,8 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
             }
             // Nor can --clean drop, and make again, what initdb has made and we are connected to.
             "55006" => special("drop role ") || special("drop database "),
-            "42P04" => special("create database "),
+            // Or we made it, with a locale that is here.
+            "42P04" => special("create database ") || statement.contains("lc_c"),
             _ => false,
         }
 }

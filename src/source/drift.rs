@@ -1,0 +1,151 @@
+//! What changed between PostgreSQL's versions, so that statements of an old dump fail in a new server without any loss.
+//!
+//! Such an error is reported as a deviation and not as damage. Only what loses nothing stands here: a table that a newer
+//! major cannot have (`COPY … WITH OIDS`, a column of type `abstime`) is lost by moving to it, and fails a drill.
+
+use crate::recipe::StatementError;
+
+/// One thing that changed.
+struct Change {
+    sqlstate: &'static str,
+    /// How the statement begins, lowercase, white space folded. Any of them.
+    statements: &'static [&'static str],
+    /// A part of the message.
+    message: &'static str,
+    /// For the report.
+    because: &'static str,
+}
+
+const CHANGES: &[Change] = &[
+    Change {
+        sqlstate: "42710",
+        statements: &["create language", "create procedural language", "create trusted", "create or replace"],
+        message: "plpgsql\" already exists",
+        because: "plpgsql is there from the start since PostgreSQL 9.0",
+    },
+    Change {
+        sqlstate: "2BP01",
+        statements: &["drop language", "drop procedural language", "drop extension"],
+        message: "plpgsql",
+        because: "plpgsql is there from the start since PostgreSQL 9.0",
+    },
+    Change {
+        sqlstate: "42P06",
+        statements: &["create schema public", "create schema \"public\""],
+        message: "schema \"public\" already exists",
+        because: "every database has the schema public from the start",
+    },
+    Change {
+        sqlstate: "0A000",
+        statements: &["set default_with_oids"],
+        message: "tables declared WITH OIDS are not supported",
+        because: "tables have no hidden OIDs since PostgreSQL 12",
+    },
+    Change {
+        sqlstate: "42704",
+        statements: &["set ", "select pg_catalog.set_config("],
+        message: "unrecognized configuration parameter",
+        because: "this server does not have that setting",
+    },
+    // Settings that are there and no longer take the value: `SET escape_string_warning`, `SET xmloption` … never hold data.
+    Change {
+        sqlstate: "22023",
+        statements: &["set "],
+        message: "invalid value for parameter",
+        because: "this server's setting takes other values",
+    },
+    Change {
+        sqlstate: "55P02",
+        statements: &["set "],
+        message: "cannot be changed",
+        because: "this server's setting is fixed",
+    },
+    Change {
+        sqlstate: "42704",
+        statements: &["alter schema public owner to", "alter schema \"public\" owner to", "grant ", "revoke "],
+        message: "role \"pg_",
+        because: "this major has no such predefined role",
+    },
+];
+
+/// Why this error loses nothing; None where it may.
+pub fn explains(error: &StatementError) -> Option<&'static str> {
+    let statement = error.statement.as_deref().unwrap_or_default();
+    let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let sqlstate = error.sqlstate.as_deref()?;
+    let named = error.message.split('"').nth(1).unwrap_or_default();
+    if statement.starts_with("create database ") && error.message.contains("locale") && is_windows_locale(named) {
+        return Some("locales of Windows are not to be had here: the database was made with another");
+    }
+    let change = CHANGES.iter().find(|it| {
+        it.sqlstate == sqlstate
+            && error.message.contains(it.message)
+            && it.statements.iter().any(|start| statement.starts_with(start))
+    });
+    change.map(|it| it.because)
+}
+
+/// A locale's name as Windows writes it: `English_United States.1252`. No Linux has one.
+pub fn is_windows_locale(name: &str) -> bool {
+    let Some((language, page)) = name.rsplit_once('.') else { return false };
+    language.contains('_') && (3..=5).contains(&page.len()) && page.bytes().all(|it| it.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(sqlstate: &str, message: &str, statement: &str) -> StatementError {
+        StatementError {
+            sqlstate: Some(sqlstate.to_owned()),
+            message: message.to_owned(),
+            line: None,
+            statement: Some(statement.to_owned()),
+            entry: None,
+        }
+    }
+
+    #[test]
+    fn what_old_dumps_say_to_new_servers_is_drift() {
+        for (sqlstate, message, statement) in [
+            ("42710", "language \"plpgsql\" already exists", "CREATE PROCEDURAL LANGUAGE plpgsql;"),
+            ("42710", "extension \"plpgsql\" already exists", "CREATE PROCEDURAL LANGUAGE plpgsql;"),
+            ("42710", "language \"plpgsql\" already exists", "CREATE OR REPLACE PROCEDURAL LANGUAGE plpgsql;"),
+            ("42P06", "schema \"public\" already exists", "CREATE SCHEMA public;"),
+            ("0A000", "tables declared WITH OIDS are not supported", "SET default_with_oids = true;"),
+            ("42704", "unrecognized configuration parameter \"transaction_timeout\"", "SET transaction_timeout = 0;"),
+            ("42704", "role \"pg_database_owner\" does not exist", "ALTER SCHEMA public OWNER TO pg_database_owner;"),
+        ] {
+            assert!(explains(&error(sqlstate, message, statement)).is_some(), "{statement}");
+        }
+    }
+
+    #[test]
+    fn what_loses_something_is_no_drift() {
+        for (sqlstate, message, statement) in [
+            ("42601", "syntax error at or near \"OIDS\"", "COPY film (id) WITH OIDS FROM stdin;"),
+            ("42704", "type \"abstime\" does not exist", "CREATE TABLE film (t abstime);"),
+            ("42710", "language \"plperl\" already exists", "CREATE PROCEDURAL LANGUAGE plperl;"),
+            ("42P06", "schema \"shop\" already exists", "CREATE SCHEMA shop;"),
+            ("0A000", "tables declared WITH OIDS are not supported", "CREATE TABLE film (id int) WITH (oids = true);"),
+            ("42P07", "relation \"film\" already exists", "CREATE TABLE film (id int);"),
+        ] {
+            assert_eq!(explains(&error(sqlstate, message, statement)), None, "{statement}");
+        }
+    }
+
+    #[test]
+    fn locales_of_windows_are_known_by_their_form() {
+        for (name, windows) in [
+            ("English_United States.1252", true),
+            ("French_France.1252", true),
+            ("Chinese (Simplified)_People's Republic of China.936", true),
+            ("en_US.UTF-8", false),
+            ("en_US.utf8", false),
+            ("de_DE.iso88591", false),
+            ("C", false),
+        ] {
+            assert_eq!(is_windows_locale(name), windows, "{name}");
+        }
+    }
+}
