@@ -1,7 +1,7 @@
 //! `pg_dump`'s archives: their header and table of contents, as in a custom file or in the `toc.dat` of a directory or tar.
 //!
 //! The layout is that of `ReadHead`, `ReadToc`, `ReadInt`, `ReadStr` and `ReadOffset` in `PostgreSQL`'s
-//! `src/bin/pg_dump/pg_backup_archiver.c`; format versions 1.12 (`PostgreSQL` 9.0) to 1.16 (17 and 18) are read. Nothing is
+//! `src/bin/pg_dump/pg_backup_archiver.c`; format versions 1.10 (`PostgreSQL` 8.0) to 1.16 (17 and 18) are read. Nothing is
 //! allocated on the word of a length field: buffers grow with the bytes that really come.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -269,6 +269,16 @@ impl Entry {
     }
 }
 
+/// Before 1.11 an entry did not say its section; as `ReadToc` derives it.
+fn section_of(desc: &str) -> i32 {
+    match desc {
+        "COMMENT" | "ACL" | "ACL LANGUAGE" => 1,
+        "TABLE DATA" | "BLOBS" | "BLOB COMMENTS" => 3,
+        "CONSTRAINT" | "CHECK CONSTRAINT" | "FK CONSTRAINT" | "INDEX" | "RULE" | "TRIGGER" => 4,
+        _ => 2,
+    }
+}
+
 fn cut_data(entry: &Entry, length: u64) -> Fault {
     Fault::new(Blame::Backup, "read the archive")
         .cause(format!("it ends, after {length} bytes, before the end of {}", entry.whose_data()))
@@ -405,7 +415,7 @@ impl<R: Read> Reader<R> {
         let version = ArchiveVersion { major: self.byte()?, minor: self.byte()?, revision: self.byte()? };
         match version.minor {
             _ if version.major != 1 => return Err(Trouble::Garbled(format!("format version {}", version.major))),
-            12..=16 => {}
+            10..=16 => {}
             other => return Err(Trouble::Unknown(other)),
         }
         self.int_size = self.size("an integer")?;
@@ -481,7 +491,7 @@ impl<R: Read> Reader<R> {
         entry.oid = self.number()?;
         entry.tag = self.string()?.unwrap_or_default();
         entry.desc = self.string()?.unwrap_or_default();
-        entry.section = self.int()?;
+        entry.section = if archive.version.minor >= 11 { self.int()? } else { section_of(&entry.desc) };
         entry.definition = self.string()?.unwrap_or_default();
         entry.drop = self.string()?.unwrap_or_default();
         entry.copy = self.string()?.unwrap_or_default();

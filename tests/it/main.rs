@@ -7,6 +7,7 @@ mod base_backup;
 mod cells;
 mod commands;
 mod conformance;
+mod found;
 mod judging;
 mod lab;
 mod matrix;
