@@ -6,11 +6,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Answer;
+use crate::check::promise::Promise;
 use crate::fault::Fault;
 use crate::phase::Phase;
 use crate::plan::Plan;
 use crate::recipe::{Learnt, Output, Question, Step, Survey};
 use crate::scenario::Drill;
+use crate::source::Roles;
 
 /// Bumped when a field changes its meaning or goes away; fields may be added at any time.
 pub const SCHEMA: u32 = 1;
@@ -181,6 +183,32 @@ impl Evidence {
             Event::Logged(log) => self.log = Some(log),
             Event::Left(remnants) => self.remnants = remnants,
         }
+    }
+
+    /// What the dump promises, for asking and for judging. None where nothing is known of that.
+    pub fn promise(&self) -> Option<Promise<'_>> {
+        let (drill, plan) = (self.asked.as_ref()?, self.plan.as_ref()?);
+        let facts = self.survey.dump(&plan.backup.file.path)?;
+        let promised = facts.contents.promised.as_ref().filter(|_| plan.promise)?;
+        let reads = |it: &&Done| it.step.action.reads() == Some(plan.backup.file.path.as_str());
+        let errors = self.done.iter().flat_map(|it| &it.output.errors);
+        let refusals = errors.map(|it| {
+            let parts = [it.entry.as_deref(), it.statement.as_deref(), Some(it.message.as_str())];
+            parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+        });
+        Some(Promise {
+            contents: &facts.contents,
+            promised,
+            counted: self.done.iter().filter(reads).find_map(|it| it.output.counted.as_ref()),
+            is_dump: facts.format.is_archive() || facts.end_marker.is_some(),
+            is_text: !facts.format.is_archive(),
+            database: &plan.database,
+            with_owners: drill.restore.roles != Some(Roles::None),
+            from_major: facts.major(),
+            refusals: refusals.collect(),
+            more_refusals: self.done.iter().any(|it| it.output.errors_total > it.output.errors.len() as u64),
+            after: drill.restore.after.is_some(),
+        })
     }
 
     pub fn phase(&self, phase: Phase) -> Option<&PhaseRecord> {

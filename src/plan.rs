@@ -32,6 +32,9 @@ pub struct Plan {
     pub stops: Vec<String>,
     /// The restored database: where checks ask unless they say otherwise.
     pub database: String,
+    /// Whether what the dump promises is looked for. False in plans of older versions.
+    #[serde(default)]
+    pub promise: bool,
     pub notes: Vec<Note>,
 }
 
@@ -182,7 +185,8 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
         globals,
         server,
     })?;
-    Ok(assemble(drill, backup, picked, server, made, false))
+    let promise = facts.contents.promised.is_some();
+    Ok(Plan { promise, ..assemble(drill, backup, picked, server, made, false) })
 }
 
 /// The plan around a recipe. `own_data`: see [`SandboxSpec`].
@@ -211,6 +215,7 @@ fn assemble(
         recipe: made.recipe,
         stops: vec!["restored".to_owned()],
         database: made.database,
+        promise: false,
         notes,
     }
 }

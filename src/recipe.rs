@@ -348,6 +348,25 @@ pub enum Action {
     Sql { database: String, statements: Vec<String> },
 }
 
+impl Action {
+    /// The host file or directory whose bytes it reads itself.
+    pub fn reads(&self) -> Option<&str> {
+        match self {
+            Action::Stream { from, .. }
+            | Action::Scan { from }
+            | Action::Copy { from, .. }
+            | Action::Unpack { from, .. } => Some(from),
+            Action::Run(_)
+            | Action::Write { .. }
+            | Action::Sql { .. }
+            | Action::Arm { .. }
+            | Action::ServeWal { .. }
+            | Action::Recover { .. }
+            | Action::Promote => None,
+        }
+    }
+}
+
 /// Which step failures stop the drill. What they mean is judged later, from the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

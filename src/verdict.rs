@@ -18,6 +18,8 @@ use crate::scenario::{self, Drill};
 use crate::source::{Durability, drift, dump};
 pub use target::Reach;
 
+mod promise;
+
 /// Declared mildest first: `max` is the merge, and exit codes, colours and JUnit follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -132,6 +134,9 @@ pub struct CheckJudged {
     pub elapsed: Duration,
     /// The reason of the waiver that covers it, if it is broken and waived.
     pub waived: Option<String>,
+    /// What is broken of several, by kind and name: `index shop.orders_idx`. Empty where the check is about one thing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<String>,
 }
 
 /// Everything that judging needs is in the evidence, so that it can be done again years later.
@@ -463,18 +468,22 @@ impl Judging<'_> {
                     Judged { finding, population: Population::default() }
                 }
             };
-            let covering =
-                drill.waivers.iter().find(|it| it.check == check.name && today.is_some_and(|day| day <= it.until));
-            let broken = matches!(judged.finding, Finding::Broken { .. });
-            let covered = |it: &&scenario::Waiver| broken && covers(it, &judged.finding);
-            let waived = covering.filter(covered).map(|it| format!("{} (until {})", it.reason, it.until));
             let elapsed = asked.map_or(Duration::ZERO, |it| it.elapsed);
-            let weighed = CheckJudged { name: check.name.clone(), severity: check.severity, judged, elapsed, waived };
+            let (name, severity, objects) = (check.name.clone(), check.severity, Vec::new());
+            let mut weighed = CheckJudged { name, severity, judged, elapsed, waived: None, objects };
+            weighed.waived = waived(drill, &weighed, today);
             // Where the drill ended before, that is the reason, and not each check that was not asked.
             if validating || asked.is_some() {
                 self.weigh(&weighed);
             }
             all.push(weighed);
+        }
+        for mut promise in promise::judged(self.evidence, stop) {
+            promise.waived = waived(drill, &promise, today);
+            if validating {
+                self.weigh(&promise);
+            }
+            all.push(promise);
         }
         all
     }
@@ -510,11 +519,22 @@ impl Judging<'_> {
     }
 }
 
+/// The reason of the waiver that covers a broken check.
+fn waived(drill: &Drill, check: &CheckJudged, today: Option<jiff::civil::Date>) -> Option<String> {
+    let broken = matches!(check.judged.finding, Finding::Broken { .. });
+    let covering = drill.waivers.iter().find(|it| it.check == check.name && today.is_some_and(|day| day <= it.until));
+    let covering = covering.filter(|it| broken && covers(it, check))?;
+    Some(format!("{} (until {})", covering.reason, covering.until))
+}
+
 /// A waiver that names an object covers a check that lists what is missing only if nothing else is missing.
-fn covers(waiver: &scenario::Waiver, finding: &Finding) -> bool {
-    let (Some(object), Finding::Broken { observed, .. }) = (&waiver.object, finding) else {
+fn covers(waiver: &scenario::Waiver, check: &CheckJudged) -> bool {
+    let (Some(object), Finding::Broken { observed, .. }) = (&waiver.object, &check.judged.finding) else {
         return true;
     };
+    if !check.objects.is_empty() {
+        return check.objects.iter().all(|it| it == object || it.ends_with(&format!(" {object}")));
+    }
     match observed.strip_prefix("missing: ") {
         Some(missing) => missing.split_once(' ').is_some_and(|(_, name)| name == object),
         None => true,

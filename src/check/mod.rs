@@ -1,6 +1,7 @@
 //! Validation checks: what to ask the restored server, and what its answers mean.
 
 mod exists;
+pub mod promise;
 mod query;
 mod rows;
 pub mod sql_text;

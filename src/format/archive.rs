@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek, SeekFrom};
 
+use super::promised::{self, Promised};
 use super::sql::{self, Said};
 use super::{ArchiveVersion, Compression, Contents, DumpFacts, DumpFormat, Extension, Table};
 use crate::fault::{Blame, Fault};
@@ -160,7 +161,37 @@ impl Archive {
         schemas.extend(contents.tables.iter().map(|it| it.schema.clone()));
         contents.schemas = schemas.into_iter().collect();
         contents.large_objects = Some(large_objects);
+        contents.promised = Some(self.promised(None));
         contents
+    }
+
+    /// What the entries promise, or those of them that a selection takes.
+    pub fn promised(&self, selected: Option<&[i32]>) -> Promised {
+        let selected: Option<BTreeSet<i32>> = selected.map(|it| it.iter().copied().collect());
+        let mut reader = promised::Reader::default();
+        for entry in &self.entries {
+            if selected.as_ref().is_some_and(|it| !it.contains(&entry.dump_id)) {
+                continue;
+            }
+            let (desc, tag, owner) = (entry.desc.clone(), entry.tag.clone(), entry.owner.clone());
+            if desc == "BLOB METADATA" {
+                let count = entry.definition.lines().filter(|it| !it.is_empty()).count();
+                reader.large_objects(&owner, count as u64);
+            }
+            reader.heading(promised::Heading { desc, tag, owner });
+            // Old archives name things without their schema.
+            let schema = entry.namespace.as_deref().filter(|it| !it.is_empty()).unwrap_or("public");
+            let place = promised::Place { database: None, schema };
+            for statement in sql::statements(&entry.definition) {
+                reader.statement(&statement, place);
+            }
+        }
+        let loaded = selected.map(|selected| {
+            let data = self.entries.iter().filter(|it| it.desc == "TABLE DATA" && selected.contains(&it.dump_id));
+            data.map(|it| (it.namespace.clone().unwrap_or_default(), it.tag.clone())).collect()
+        });
+        // What may look like other writes are parts of functions' bodies.
+        Promised { other_writes: false, loaded, ..reader.finish() }
     }
 
     /// Tables in the order of the archive.

@@ -9,6 +9,7 @@ pub mod base;
 pub mod counted;
 pub mod decode;
 pub mod plain;
+pub mod promised;
 pub mod select;
 pub mod sniff;
 mod sql;
@@ -17,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use promised::Promised;
 
 /// The layout of a logical backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -180,6 +183,9 @@ pub struct Contents {
     pub drops: bool,
     /// Bytes of all data files (directory), or of the archive or text: a lower bound for the disk that is needed.
     pub data_bytes: u64,
+    /// The objects that it promises. None in evidence of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promised: Option<Promised>,
     /// What a selective restore would take: dump ids in the archive's order. None where nothing was selected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<Vec<i32>>,

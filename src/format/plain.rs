@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use memchr::{memchr, memchr_iter, memchr2};
 
+use super::promised::{self, Place};
 use super::sql::{self, Said, Token};
 use super::{Compression, Contents, DumpFacts, DumpFormat, Extension, Table};
 use crate::fault::{Blame, Fault};
@@ -100,6 +101,7 @@ enum Insert {
 #[expect(clippy::struct_excessive_bools, reason = "each was seen in the text or was not")]
 struct Facts {
     contents: Contents,
+    promises: promised::Reader,
     tables: HashMap<(Option<String>, String, String), usize>,
     /// Tables whose rows cannot be counted.
     uncounted: BTreeSet<usize>,
@@ -628,6 +630,8 @@ impl Facts {
         for said in sql::said(tokens) {
             self.said(said);
         }
+        let schema = self.search_path.as_deref().unwrap_or("public");
+        self.promises.statement(tokens, Place { database: self.connected.as_deref(), schema });
         false
     }
 
@@ -784,6 +788,9 @@ impl Facts {
         } else if let Some((name, rest)) = entry(line, &["Name: ", "Data for Name: ", "Statistics for Name: "]) {
             let (kind, rest) = rest.split_once("; Schema: ").unwrap_or((rest, ""));
             *self.contents.entries.entry(kind.to_owned()).or_default() += 1;
+            let owner = rest.split_once("; Owner: ").map_or("", |it| it.1);
+            let owner = owner.split_once("; Tablespace: ").map_or(owner, |it| it.0).to_owned();
+            self.promises.heading(promised::Heading { desc: kind.to_owned(), tag: name.to_owned(), owner });
             // With --load-via-partition-root the data of a partition are copied into the root.
             if kind == "TABLE DATA"
                 && let Some((schema, _)) = rest.split_once("; Owner: ")
@@ -836,7 +843,11 @@ impl Facts {
         }
         let several = format == DumpFormat::Cluster || self.connections.len() > 1;
         let mut contents = self.contents;
+        let mut promised = self.promises.finish();
         if !several {
+            promised.objects.iter_mut().for_each(|it| it.database = None);
+            promised.grants.iter_mut().for_each(|it| it.database = None);
+            promised.sequences.iter_mut().for_each(|it| it.database = None);
             contents.tables.iter_mut().for_each(|it| it.database = None);
             contents.extensions.iter_mut().for_each(|it| it.database = None);
         }
@@ -845,6 +856,7 @@ impl Facts {
         contents.large_objects = (self.headers > 0).then_some(self.large_objects);
         contents.data_bytes = bytes;
         contents.connects = self.connections;
+        contents.promised = Some(promised);
         DumpFacts {
             format,
             wrapped,

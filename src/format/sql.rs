@@ -28,16 +28,16 @@ pub(super) enum Said {
 }
 
 impl Token {
-    fn is(&self, word: &str) -> bool {
+    pub(super) fn is(&self, word: &str) -> bool {
         matches!(self, Token::Word(it) if it == word)
     }
 
-    fn is_mark(&self, mark: char) -> bool {
+    pub(super) fn is_mark(&self, mark: char) -> bool {
         *self == Token::Mark(mark)
     }
 
     /// As a name or value.
-    fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Token::Word(text) | Token::Name(text) | Token::Text(text) => Some(text),
             Token::Mark(_) => None,
@@ -169,12 +169,12 @@ pub(super) fn said(tokens: &[Token]) -> Vec<Said> {
     }
 }
 
-fn words(tokens: &[Token], words: &[&str]) -> bool {
+pub(super) fn words(tokens: &[Token], words: &[&str]) -> bool {
     tokens.len() >= words.len() && tokens.iter().zip(words).all(|(token, word)| token.is(word))
 }
 
 /// Position of these words in a row, outside of parentheses.
-fn find(tokens: &[Token], wanted: &[&str]) -> Option<usize> {
+pub(super) fn find(tokens: &[Token], wanted: &[&str]) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, token) in tokens.iter().enumerate() {
         match token {

@@ -15,7 +15,7 @@ use crate::fault::Fault;
 use crate::format::{Compression, DumpFacts};
 use crate::phase::Phase;
 use crate::plan::NoteKind;
-use crate::recipe::{Action, FileSeen, HostFacts, Learnt, Question, ServerFacts};
+use crate::recipe::{FileSeen, HostFacts, Learnt, Question, ServerFacts};
 use crate::verdict::{CheckJudged, Judgement, Rpo, RpoJudged, Rto, RtoJudged, Verdict};
 
 /// Standard error of a failed step is kept in the report up to this many bytes; the evidence has more.
@@ -115,19 +115,7 @@ fn surveyed_file(evidence: &Evidence) -> Option<&FileSeen> {
 }
 
 fn reads(done: &Done, path: &str) -> bool {
-    match &done.step.action {
-        Action::Stream { from, .. }
-        | Action::Scan { from }
-        | Action::Copy { from, .. }
-        | Action::Unpack { from, .. } => from == path,
-        Action::Run(_)
-        | Action::Write { .. }
-        | Action::Sql { .. }
-        | Action::Arm { .. }
-        | Action::ServeWal { .. }
-        | Action::Recover { .. }
-        | Action::Promote => false,
-    }
+    done.step.action.reads() == Some(path)
 }
 
 fn compression(facts: &DumpFacts) -> Option<String> {

@@ -291,6 +291,7 @@ pub(super) fn shop_nightly() -> Story {
         judged: Judged { finding: Finding::Held { observed: "as expected".to_owned() }, population: rows(1200) },
         elapsed: Duration::from_millis(34),
         waived: None,
+        objects: Vec::new(),
     });
     let judgement = Judgement {
         verdict: Verdict::Passed,
@@ -519,6 +520,7 @@ fn plan() -> Plan {
         },
         stops: vec!["end".to_owned()],
         database: "shop".to_owned(),
+        promise: false,
         notes: vec![
             note(NoteKind::Stubbed, "the roles shop_owner and shop_app, without passwords and memberships"),
             note(NoteKind::NotCarried, "roles, passwords and tablespaces: a pg_dump of one database has none"),

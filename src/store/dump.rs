@@ -148,7 +148,9 @@ fn with_selection(
     let mut facts = archive.facts(format, wrapped);
     facts.contents.data_bytes = bytes;
     if !selection.is_everything() {
-        facts.contents.selected = Some(select::select(archive, selection)?);
+        let selected = select::select(archive, selection)?;
+        facts.contents.promised = Some(archive.promised(Some(&selected)));
+        facts.contents.selected = Some(selected);
     }
     Ok(facts)
 }

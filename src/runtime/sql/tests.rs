@@ -1,5 +1,7 @@
 //! Against the real PostgreSQL of this machine, in a temporary directory.
 
+mod promise;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
