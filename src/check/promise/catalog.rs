@@ -249,8 +249,8 @@ pub(super) fn grants(on: GrantOn, wanted: &[WantedGrant<'_>]) -> String {
         "{PINNED}with w as materialized (select * from json_to_recordset({}) \
          as w(i int, s text, n text, o text, r text, g text[], p text[], x text[])), \
          h as ({have}), \
-         f as materialized (select w.*, h.oid is not null as there, h.letter, coalesce(h.acl, case when h.letter is null then '{{}}' else acldefault(h.letter, h.owner) end) as acl \
-         from w left join h on h.i = w.i), \
+         f as materialized (select *, case when cardinality(acls) > 0 then acls end as acl from (select w.*, h.oid is not null as there, h.letter, coalesce(h.acl, case when h.letter is null then '{{}}' else acldefault(h.letter, h.owner) end) as acls \
+         from w left join h on h.i = w.i) as joined), \
          a as (select f.i, f.there, f.g, f.p, f.x, \
          array(select e.privilege_type from aclexplode(f.acl) e where e.grantee = m.id) as has, \
          array(select e.privilege_type from aclexplode(f.acl) e where e.grantee = m.id and e.is_grantable) as passes, \

@@ -115,9 +115,13 @@ fn grants_are_followed_to_what_they_leave() {
         let words = promised(sql).grants.into_iter().map(|it| {
             let of = if it.of.is_empty() { String::new() } else { format!(".{}", it.of) };
             let star = |privilege: &String| if it.grantable.contains(privilege) { "*" } else { "" };
-            let granted: String =
-                it.granted.iter().map(|privilege| format!("+{privilege}{}", star(privilege))).collect();
-            let revoked: String = it.revoked.iter().map(|privilege| format!("-{privilege}")).collect();
+            let granted = it
+                .granted
+                .iter()
+                .map(|privilege| format!("+{privilege}{}", star(privilege)))
+                .collect::<Vec<_>>()
+                .concat();
+            let revoked = it.revoked.iter().map(|privilege| format!("-{privilege}")).collect::<Vec<_>>().concat();
             format!("{}.{}{of}: {} {granted}{revoked}", it.schema, it.name, it.role)
         });
         assert_eq!(words.collect::<Vec<_>>().join("; "), *expect, "{sql}");
