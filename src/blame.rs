@@ -152,6 +152,9 @@ const MEMORY: Whose = Whose::host(
     "memory, shared memory or locks ran out: raise `postgres.memory` or `postgres.shm_size`, or max_locks_per_transaction \
      under `restore.settings`",
 );
+const PROCESSES: Whose = Whose::host(
+    "no process could be started: see the limits on processes (cgroup, ulimit -u) of the machine and its load",
+);
 const INTERRUPTED: Whose =
     Whose::host("the server was stopped or a statement cancelled: see the server's log for who did it, then run again");
 const FAILED_BELOW: Whose =
@@ -179,6 +182,8 @@ fn by_server_text(message: &str) -> Option<Whose> {
         ("out of memory", MEMORY),
         ("out of shared memory", MEMORY),
         ("could not resize shared memory segment", MEMORY),
+        ("could not fork", PROCESSES),
+        ("Resource temporarily unavailable", PROCESSES),
         ("canceling statement due to", INTERRUPTED),
         ("terminating connection", INTERRUPTED),
         ("the database system is", INTERRUPTED),
@@ -318,7 +323,13 @@ fn by_signal(status: i32) -> Option<Whose> {
 }
 
 fn host_fault(step: &Step, condition: HostCondition) -> Fault {
-    let (cause, hint) = match condition {
+    let (cause, hint) = condition_words(condition);
+    Fault::new(Blame::Host, step.what.clone()).cause(cause).hint(hint)
+}
+
+/// What happened, and what to do about it.
+fn condition_words(condition: HostCondition) -> (&'static str, &'static str) {
+    match condition {
         HostCondition::OutOfMemory => {
             ("the kernel killed a process for want of memory", "raise `postgres.memory`, or use a larger machine")
         }
@@ -334,8 +345,14 @@ fn host_fault(step: &Step, condition: HostCondition) -> Fault {
         HostCondition::InputChanged => {
             ("the backup changed while it was read", "run again when no backup job writes to that place")
         }
-    };
-    Fault::new(Blame::Host, step.what.clone()).cause(cause).hint(hint)
+    }
+}
+
+/// The same fault, of a backup that is no longer what was surveyed: nobody can tell what the file was worth.
+pub fn changed(fault: Fault) -> Fault {
+    let complaint = fault.line();
+    let (cause, hint) = condition_words(HostCondition::InputChanged);
+    Fault { blame: Blame::Host, causes: vec![cause.to_owned(), complaint], hint: Some(hint.to_owned()), ..fault }
 }
 
 fn recovers(step: &Step) -> bool {

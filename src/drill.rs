@@ -12,14 +12,14 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::blame::{blame, blame_error};
+use crate::blame::{blame, blame_error, changed};
 use crate::check::promise::Group;
 use crate::check::{Answer, Probe};
 use crate::evidence::{Event, Evidence, PhaseOutcome, PhaseRecord, ServerLog, Start};
 use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
 use crate::plan::{Plan, plan, questions};
-use crate::recipe::{Question, StatementError};
+use crate::recipe::{Action, HostCondition, Question, StatementError, Step};
 use crate::runtime::complaints::first_error;
 use crate::runtime::{Lease, Progress, Runtime, Sandbox, Watcher};
 use crate::scenario::Drill;
@@ -135,9 +135,33 @@ async fn survey(tape: &mut Tape<'_>) -> Result<Plan, Fault> {
 
 async fn ask_once(tape: &mut Tape<'_>, question: Question) -> Result<(), Fault> {
     let (world, watch) = (tape.world, tape.watcher());
-    let learnt = world.runtime.learn(&world.lease, &question, &watch).await?;
+    let learnt = match world.runtime.learn(&world.lease, &question, &watch).await {
+        Ok(learnt) => learnt,
+        Err(fault) => {
+            let path = match &question {
+                Question::Dump { path, .. } | Question::Base { path, .. } => Some(path.as_str()),
+                Question::List { .. } | Question::Text { .. } | Question::Server { .. } | Question::Host => None,
+            };
+            return Err(unless_changed(fault, path, tape).await);
+        }
+    };
     tape.record(Event::Learnt(question, learnt));
     Ok(())
+}
+
+/// A backup that changes while it is read looks damaged: then the change is the fault, and the complaint its consequence.
+async fn unless_changed(fault: Fault, path: Option<&str>, tape: &Tape<'_>) -> Fault {
+    match path {
+        Some(path) if fault.blame == Blame::Backup && has_changed(path, tape).await => changed(fault),
+        Some(_) | None => fault,
+    }
+}
+
+/// Whether a file or directory of the survey looks different by now, or cannot be seen any more.
+async fn has_changed(path: &str, tape: &Tape<'_>) -> bool {
+    let Some(before) = tape.evidence.survey.seen(path) else { return false };
+    let now = tape.world.runtime.look(&tape.world.lease, path).await;
+    now.as_ref().ok() != Some(before)
 }
 
 async fn follow(sandbox: &dyn Sandbox, plan: &Plan, phase: Phase, tape: &mut Tape<'_>) -> Result<(), Fault> {
@@ -145,9 +169,20 @@ async fn follow(sandbox: &dyn Sandbox, plan: &Plan, phase: Phase, tape: &mut Tap
         tape.say(&step.what);
         let began = Instant::now();
         let watch = tape.watcher();
-        let output = sandbox.perform(step, &watch).await?;
+        let path = read_by(step, plan);
+        let mut output = match sandbox.perform(step, &watch).await {
+            Ok(output) => output,
+            Err(fault) => return Err(unless_changed(fault, Some(path), tape).await),
+        };
         // `blame` knows which errors a step of this tolerance may go on after.
-        let stopped = blame(step, &output);
+        let mut stopped = blame(step, &output);
+        let accused = stopped.as_ref().is_some_and(|it| it.blame == Blame::Backup);
+        let another =
+            output.seen.as_ref().is_some_and(|it| tape.evidence.survey.seen(&it.path).is_some_and(|was| was != it));
+        if another || (accused && has_changed(path, tape).await) {
+            output.conditions.push(HostCondition::InputChanged);
+            stopped = blame(step, &output);
+        }
         let (step, output) = (Box::new(step.clone()), Box::new(output));
         tape.record(Event::Did { step, output, elapsed: began.elapsed() });
         if let Some(fault) = stopped {
@@ -155,6 +190,23 @@ async fn follow(sandbox: &dyn Sandbox, plan: &Plan, phase: Phase, tape: &mut Tap
         }
     }
     Ok(())
+}
+
+/// The file or directory that a step reads: its own, else the backup, which may be mounted.
+fn read_by<'a>(step: &'a Step, plan: &'a Plan) -> &'a str {
+    match &step.action {
+        Action::Stream { from, .. }
+        | Action::Scan { from }
+        | Action::Copy { from, .. }
+        | Action::Unpack { from, .. } => from,
+        Action::Run(_)
+        | Action::Write { .. }
+        | Action::Arm { .. }
+        | Action::ServeWal { .. }
+        | Action::Recover { .. }
+        | Action::Promote
+        | Action::Sql { .. } => &plan.backup.file.path,
+    }
 }
 
 /// Service is back when a transaction id was committed and the scenario's own query is true.

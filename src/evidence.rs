@@ -58,6 +58,14 @@ pub struct Start {
     #[schemars(with = "String")]
     pub at: jiff::Timestamp,
     pub pgdrill: String,
+    /// How many other drills of the run may have been at work at the same time.
+    #[serde(default, skip_serializing_if = "is_alone")]
+    pub beside: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_alone(beside: &usize) -> bool {
+    *beside == 0
 }
 
 /// Everything that was observed during one drill: a fold of its events, so a log that was cut short by SIGKILL still

@@ -173,6 +173,19 @@ impl Survey {
         }
     }
 
+    /// What this very file or directory looked like, whichever pattern it was found by.
+    pub fn seen(&self, path: &str) -> Option<&FileSeen> {
+        self.0.iter().find_map(|(_, learnt)| match learnt {
+            Learnt::Files(files) => files.iter().find(|it| it.path == path),
+            Learnt::Dump(_)
+            | Learnt::Base(_)
+            | Learnt::Text(_)
+            | Learnt::Server(_)
+            | Learnt::NoServer { .. }
+            | Learnt::Host(_) => None,
+        })
+    }
+
     pub fn dump(&self, path: &str) -> Option<&DumpFacts> {
         self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
             (Question::Dump { path: asked, .. }, Learnt::Dump(facts)) if asked == path => Some(&**facts),

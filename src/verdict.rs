@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::blame::{Whose, blame_error};
 use crate::check::{Answer, Finding, Judged, Population, Severity};
-use crate::evidence::{Evidence, PhaseOutcome, PhaseRecord};
+use crate::evidence::{Asked, Evidence, PhaseOutcome, PhaseRecord};
 use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
 use crate::recipe::{Learnt, StatementError, Step};
@@ -156,11 +156,11 @@ pub fn judge(evidence: &Evidence) -> Judgement {
     let mut judging = Judging { evidence, drill, reasons: Vec::new(), findings: Vec::new() };
     judging.phases();
     judging.statement_errors();
-    judging.changed_input();
     judging.max_age();
     let target = judging.target();
     let rto = judging.rto();
     let checks = judging.checks();
+    judging.changed_input();
     judging.remnants();
     let Judging { mut reasons, findings, .. } = judging;
     reasons.sort_by_key(|it| std::cmp::Reverse(it.verdict));
@@ -256,9 +256,10 @@ impl Judging<'_> {
             PhaseOutcome::TimedOut { budget, last_seen } => {
                 let verdict = if self.is_past_rto(record) { Verdict::Failed } else { Verdict::Inconclusive };
                 let text = format!("{phase} was still running after its budget of {budget:?}");
-                let reason = Reason::new(verdict, about, text)
-                    .hinted(format!("Give it more time: `budgets: {{ {phase}: … }}`."));
-                Some(Reason { causes: vec![last_seen.clone()], ..reason })
+                let hint = format!("See what held it up, or give it more time: `budgets: {{ {phase}: … }}`.");
+                let reason = Reason::new(verdict, about, text).hinted(hint);
+                let blame = (verdict == Verdict::Inconclusive).then_some(Blame::Host);
+                Some(Reason { blame, causes: vec![last_seen.clone()], ..reason })
             }
             PhaseOutcome::Cancelled { last_seen } => {
                 let reason = Reason::new(Verdict::Inconclusive, about, format!("{phase} was interrupted"));
@@ -331,6 +332,11 @@ impl Judging<'_> {
         let file = &plan.backup.file;
         let seen = self.evidence.done.iter().filter_map(|it| it.output.seen.as_ref());
         if seen.into_iter().any(|it| it.path == file.path && it != file) {
+            // Whatever else was found may be true of the one, of the other, or of neither.
+            for reason in self.reasons.iter_mut().filter(|it| it.verdict == Verdict::Failed) {
+                reason.verdict = Verdict::Inconclusive;
+                reason.blame = Some(Blame::Host);
+            }
             let text = format!("{} changed while the drill was reading it", file.path);
             let reason = Reason::new(Verdict::Inconclusive, About::Drill, text).blamed(Blame::Host);
             self.reasons
@@ -423,6 +429,11 @@ impl Judging<'_> {
         if verdict != Verdict::Passed {
             self.reasons.push(Reason::new(verdict, About::Rto, text));
         }
+        let beside = self.evidence.start.as_ref().map_or(0, |it| it.beside);
+        if beside > 0 {
+            let others = if beside == 1 { "another drill".to_owned() } else { format!("up to {beside} other drills") };
+            self.findings.push(format!("the recovery was timed beside {others}: alone it may be shorter"));
+        }
         let (first, last) = (*rto.span.start(), *rto.span.end());
         Some(RtoJudged { limit: rto.limit, overhead: rto.overhead, first, last, outcome })
     }
@@ -445,7 +456,10 @@ impl Judging<'_> {
         let judged: Vec<Vec<CheckJudged>> = (0..stops).map(|stop| self.checks_at(stop)).collect();
         let examined = judged.iter().flatten().any(|it| !matches!(it.judged.finding, Finding::Unknown { .. }));
         let validated = evidence.phase(Phase::Validate).is_some_and(|it| it.outcome == PhaseOutcome::Completed);
-        if validated && !examined {
+        // Where the host kept every check from its answer, that is the reason, and no lack of checks.
+        let answers = || evidence.answers.iter().flatten();
+        let prevented = answers().count() > 0 && answers().all(by_the_host);
+        if validated && !examined && !prevented {
             let text = "no check examined anything: a restore without a look at its contents proves little";
             let reason = Reason::new(Verdict::Inconclusive, About::Drill, text).blamed(Blame::Scenario);
             self.reasons.push(reason.hinted("Add `checks:`; `pgdrill init PATH` proposes some for this backup."));
@@ -474,7 +488,7 @@ impl Judging<'_> {
             weighed.waived = waived(drill, &weighed, today);
             // Where the drill ended before, that is the reason, and not each check that was not asked.
             if validating || asked.is_some() {
-                self.weigh(&weighed);
+                self.weigh(&weighed, asked.is_some_and(by_the_host));
             }
             all.push(weighed);
         }
@@ -488,7 +502,8 @@ impl Judging<'_> {
         all
     }
 
-    fn weigh(&mut self, check: &CheckJudged) {
+    /// `by_the_host`: what is unknown is so because of the machine.
+    fn weigh(&mut self, check: &CheckJudged, by_the_host: bool) {
         let (verdict, text) = match &check.judged.finding {
             Finding::Held { .. } => return,
             Finding::Broken { expected, observed } => {
@@ -503,7 +518,9 @@ impl Judging<'_> {
         match check.severity {
             Severity::Minor => self.findings.push(format!("check “{}”: {text}", check.name)),
             Severity::Major | Severity::Critical => {
-                self.reasons.push(Reason::new(verdict, About::Check(check.name.clone()), text));
+                let reason = Reason::new(verdict, About::Check(check.name.clone()), text);
+                let blame = (by_the_host && verdict == Verdict::Inconclusive).then_some(Blame::Host);
+                self.reasons.push(Reason { blame, ..reason });
             }
         }
     }
@@ -525,6 +542,19 @@ fn waived(drill: &Drill, check: &CheckJudged, today: Option<jiff::civil::Date>) 
     let covering = drill.waivers.iter().find(|it| it.check == check.name && today.is_some_and(|day| day <= it.until));
     let covering = covering.filter(|it| broken && covers(it, check))?;
     Some(format!("{} (until {})", covering.reason, covering.until))
+}
+
+/// Whether the machine kept a check from its answer: the server was gone, or it ran out of something.
+fn by_the_host(asked: &Asked) -> bool {
+    asked.answers.iter().any(|it| match it {
+        Answer::Silent { .. } => true,
+        Answer::Refused { sqlstate, .. } => {
+            // A statement that took too long was perhaps only a long one.
+            let class = sqlstate.get(..2).unwrap_or_default();
+            matches!(class, "08" | "53" | "57" | "58") && sqlstate != "57014"
+        }
+        Answer::Rows(_) => false,
+    })
 }
 
 /// A waiver that names an object covers a check that lists what is missing only if nothing else is missing.

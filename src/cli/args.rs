@@ -102,6 +102,12 @@ pub(crate) struct Run {
     /// Write the JSON report here as well; - is standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Drills at once, as far as CPUs, memory and disk suffice; one with an RTO runs alone all the same
+    #[arg(long, short, default_value_t = std::num::NonZeroUsize::MIN, value_name = "N")]
+    pub(crate) jobs: std::num::NonZeroUsize,
+    /// Let drills with an RTO run beside others, too; their reports say so
+    #[arg(long)]
+    pub(crate) jobs_timed: bool,
     /// No progress, only the summary
     #[arg(long, short)]
     pub(crate) quiet: bool,

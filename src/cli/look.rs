@@ -54,6 +54,7 @@ pub(crate) async fn plan(chosen: &Chosen, screen: &Screen) -> Exit {
             drill: lease.drill.clone(),
             at: jiff::Timestamp::now(),
             pgdrill: env!("CARGO_PKG_VERSION").to_owned(),
+            beside: 0,
         };
         let world = World {
             lease,

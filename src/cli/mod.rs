@@ -6,6 +6,7 @@ mod exit;
 mod load;
 mod look;
 mod out;
+mod pool;
 mod progress;
 mod run;
 mod signals;

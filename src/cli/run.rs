@@ -1,13 +1,16 @@
-//! `pgdrill run`: drills one after the other, and reports that are rewritten after each.
+//! `pgdrill run`: drills, one after the other or several at once, and reports that are rewritten after each.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use sha2::{Digest, Sha256};
 
 use super::args::{Flavor, Run};
 use super::load::{self, Loaded};
 use super::out::{self, Kept, RunDirectory};
+use super::pool::{self, Load, Share};
 use super::progress::ProgressView;
 use super::signals::Signals;
 use super::world::{Surroundings, surroundings};
@@ -21,8 +24,9 @@ use crate::report::terminal::{self, Ending, Style};
 use crate::report::{Drilled, EvidenceFile, Report, RunInfo};
 use crate::runtime::machine::Machine;
 use crate::runtime::reaper::Reaper;
-use crate::runtime::{Progress, lease};
+use crate::runtime::{Progress, host, lease};
 use crate::scenario::Drill;
+use crate::store;
 use crate::verdict;
 
 pub(crate) async fn run(args: &Run, screen: &Screen) -> Exit {
@@ -84,29 +88,81 @@ impl Running<'_> {
             () = super::doctor::sweep_lapsed(self.surroundings, &machine) => (),
             () = signals.cancel.cancelled() => (),
         }
-        let mut evidence = Vec::new();
-        self.report(&evidence, false);
-        for (number, drill) in self.drills.iter().enumerate() {
-            // A run that was interrupted starts no more drills, and reports those it did not start.
-            if signals.cancel.is_cancelled() {
-                break;
+        let evidence = match self.drills((&machine, &view, &signals, &reaper)).await {
+            Ok(evidence) => evidence,
+            Err(fault) => {
+                complain_of(&fault);
+                return Exit::Bug;
             }
-            match self.drill(number, drill, (&machine, &view, &signals, &reaper)).await {
-                Ok(seen) => evidence.push(seen),
+        };
+        let written = self.report(&evidence, true);
+        view.finish();
+        // What is still there is the reaper's: it acts when we are gone without a word.
+        if evidence.iter().flatten().all(is_released) {
+            reaper.finish();
+        }
+        self.conclude(&evidence, &signals, written)
+    }
+
+    /// Runs the drills, as many at once as was asked and the machine bears. None: not started, since the run was interrupted.
+    /// By their number, whichever ends first.
+    async fn drills(
+        &self,
+        world: (&Machine, &Arc<ProgressView>, &Signals, &Reaper),
+    ) -> Result<Vec<Option<Evidence>>, Fault> {
+        let (.., signals, _) = world;
+        let (machine, loads) = self.loads().await;
+        let mut evidence = vec![None; self.drills.len()];
+        let mut waiting: Vec<(usize, Load)> = loads.iter().copied().enumerate().collect();
+        let (mut running, mut under_way) = (Vec::new(), FuturesUnordered::new());
+        let mut trouble = None;
+        self.report(&evidence, false);
+        loop {
+            // A run that was interrupted starts no more drills, and reports those it did not start.
+            while !signals.cancel.is_cancelled() {
+                let at_work: Vec<Load> = running.iter().map(|number: &usize| loads[*number]).collect();
+                let Some(number) = pool::next(&waiting, &at_work, machine, self.args.jobs.get()) else { break };
+                waiting.retain(|(it, _)| *it != number);
+                running.push(number);
+                under_way.push(async move { (number, self.drill(number, &self.drills[number], world).await) });
+            }
+            let Some((number, ended)) = under_way.next().await else { break };
+            running.retain(|it| *it != number);
+            match ended {
+                Ok(seen) => evidence[number] = Some(seen),
+                // The others still have to release what they made.
                 Err(fault) => {
-                    complain_of(&fault);
-                    return Exit::Bug;
+                    signals.cancel.cancel();
+                    trouble = Some(fault);
                 }
             }
             self.report(&evidence, false);
         }
-        let written = self.report(&evidence, true);
-        view.finish();
-        // What is still there is the reaper's: it acts when we are gone without a word.
-        if evidence.iter().all(is_released) {
-            reaper.finish();
+        trouble.map_or(Ok(evidence), Err)
+    }
+
+    /// What there is of this machine, and what each drill asks of it.
+    async fn loads(&self) -> (Share, Vec<Load>) {
+        let (cpus, memory_bytes) = host::spare();
+        let disk_bytes = host::disk(&self.surroundings.base).map_or(u64::MAX, |it| it.free);
+        let paths: Vec<String> = self.drills.iter().map(|it| it.source.location().path.clone()).collect();
+        let alone = self.args.jobs.get() == 1;
+        // One at a time needs no estimate. A store that cannot be listed is the drill's to report.
+        let sizes = tokio::task::spawn_blocking(move || {
+            let size = |path: &String| store::list(path).ok()?.iter().map(|it| it.bytes).max();
+            paths.iter().map(|path| if alone { 0 } else { size(path).unwrap_or(0) }).collect::<Vec<u64>>()
+        });
+        let sizes = sizes.await.unwrap_or_else(|_| vec![0; self.drills.len()]);
+        let load = |(drill, bytes): (&Drill, u64)| Load::of(drill, bytes, self.args.jobs_timed);
+        (Share { cpus, memory_bytes, disk_bytes }, self.drills.iter().zip(sizes).map(load).collect())
+    }
+
+    /// How many others may be at work while this drill is.
+    fn beside(&self, drill: &Drill) -> usize {
+        if drill.objectives.rto.is_some() && !self.args.jobs_timed {
+            return 0;
         }
-        self.conclude(&evidence, &signals, written)
+        self.args.jobs.get().min(self.drills.len()) - 1
     }
 
     async fn drill(
@@ -122,6 +178,7 @@ impl Running<'_> {
             drill: lease.drill.clone(),
             at: jiff::Timestamp::now(),
             pgdrill: self.info.pgdrill.clone(),
+            beside: self.beside(drill),
         };
         let (name, watching) = (drill.name.clone(), Arc::clone(view));
         let world = World {
@@ -145,7 +202,7 @@ impl Running<'_> {
 
     /// Rewrites evidence and reports. What was judged is what was kept: the report is made from the bytes on disk.
     /// False where they could not be written.
-    fn report(&self, evidence: &[Evidence], last: bool) -> bool {
+    fn report(&self, evidence: &[Option<Evidence>], last: bool) -> bool {
         let written = self.try_report(evidence, last);
         if let Err(fault) = &written {
             complain_of(fault);
@@ -153,13 +210,13 @@ impl Running<'_> {
         written.is_ok()
     }
 
-    fn try_report(&self, evidence: &[Evidence], last: bool) -> Result<(), Fault> {
+    fn try_report(&self, evidence: &[Option<Evidence>], last: bool) -> Result<(), Fault> {
         let text = serde_json::to_string_pretty(&self.kept(evidence))
             .map_err(|error| Fault::new(Blame::Harness, "write the evidence").cause(error.to_string()))?;
         self.directory.write("evidence.json", &text)?;
         let report = self.read_back()?;
         let json = report.to_json();
-        let junit = |flavor| junit::crashed(&report, &self.pending(evidence.len()), flavor);
+        let junit = |flavor| junit::crashed(&report, &self.pending(evidence), flavor);
         self.directory.write("report.json", &json)?;
         self.directory.write("junit.xml", &junit(junit::Flavor::from(self.args.junit_flavor)))?;
         for (path, text) in [(&self.args.json, json), (&self.args.junit, junit(self.args.junit_flavor.into()))] {
@@ -180,23 +237,24 @@ impl Running<'_> {
         Ok(judged(self.info.clone(), kept, &bytes))
     }
 
-    fn remembered(&self, evidence: &[Evidence]) -> Result<Report, Fault> {
+    fn remembered(&self, evidence: &[Option<Evidence>]) -> Result<Report, Fault> {
         let bug =
             |error: serde_json::Error| Fault::new(Blame::Harness, "read back the evidence").cause(error.to_string());
         let bytes = serde_json::to_vec(&self.kept(evidence)).map_err(bug)?;
         Ok(judged(self.info.clone(), serde_json::from_slice(&bytes).map_err(bug)?, &bytes))
     }
 
-    fn kept(&self, evidence: &[Evidence]) -> Kept {
-        Kept { schema: SCHEMA, run: self.info.run.clone(), drills: evidence.to_vec() }
+    fn kept(&self, evidence: &[Option<Evidence>]) -> Kept {
+        Kept { schema: SCHEMA, run: self.info.run.clone(), drills: evidence.iter().flatten().cloned().collect() }
     }
 
-    fn pending(&self, done: usize) -> Vec<Pending> {
+    fn pending(&self, evidence: &[Option<Evidence>]) -> Vec<Pending> {
         let pending = |it: &Drill| Pending { name: it.name.clone(), file: it.file.clone(), line: it.line };
-        self.drills.iter().skip(done).map(pending).collect()
+        let open = self.drills.iter().zip(evidence).filter(|(_, seen)| seen.is_none());
+        open.map(|(drill, _)| pending(drill)).collect()
     }
 
-    fn conclude(&self, evidence: &[Evidence], signals: &Signals, written: bool) -> Exit {
+    fn conclude(&self, evidence: &[Option<Evidence>], signals: &Signals, written: bool) -> Exit {
         // Where nothing could be written, what is in memory is judged: what lies on the disk may be of an earlier drill.
         let report = if written { self.read_back() } else { self.remembered(evidence) };
         let report = match report {
@@ -212,8 +270,9 @@ impl Running<'_> {
             (None, Exit::Passed) if !written => Exit::Inconclusive,
             (None, exit) => exit,
         };
-        if evidence.len() < self.drills.len() {
-            complain(&format!("interrupted: {} of {} drills were run", evidence.len(), self.drills.len()));
+        let ran = evidence.iter().flatten().count();
+        if ran < self.drills.len() {
+            complain(&format!("interrupted: {ran} of {} drills were run", self.drills.len()));
         }
         let files = ["junit.xml", "report.json", "evidence.json"];
         let files: Vec<String> = files.map(|it| self.directory.path.join(it).display().to_string()).into();

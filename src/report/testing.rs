@@ -392,6 +392,7 @@ fn evidence(drill: Drill) -> Evidence {
             drill: "pgdrill-0193a5e2-shop-nightly".to_owned(),
             at: "2026-11-23T02:00:01Z".parse().unwrap(),
             pgdrill: "0.1.0".to_owned(),
+            beside: 0,
         }),
         asked: Some(drill),
         survey: survey(),

@@ -19,6 +19,8 @@ use crate::recipe::{FileSeen, HostFacts, Learnt, Output, Question, RoomUser, Run
 pub struct Fake {
     /// Files that a listing gives, whatever the pattern.
     pub files: Vec<FileSeen>,
+    /// What the file looks like when it is looked at again. None: as it was listed.
+    pub looks_later: Option<FileSeen>,
     /// What every dump is. An error is what the survey would say of a bad one.
     pub dump: Result<DumpFacts, Fault>,
     /// Majors that have a server.
@@ -41,6 +43,7 @@ impl Fake {
     pub fn new(file: FileSeen, dump: DumpFacts) -> Fake {
         Fake {
             files: vec![file],
+            looks_later: None,
             dump: Ok(dump),
             majors: vec![13, 15, 17, 18],
             create_takes: Duration::from_secs(1),
@@ -127,6 +130,11 @@ impl Runtime for Fake {
                 fsync_micros: Some(900),
             })),
         }
+    }
+
+    async fn look(&self, _: &Lease, path: &str) -> Result<FileSeen, Fault> {
+        let found = self.looks_later.as_ref().or_else(|| self.files.iter().find(|it| it.path == path));
+        found.cloned().ok_or_else(|| Fault::new(Blame::Backup, format!("look at {path}")).cause("it is gone"))
     }
 
     async fn create(&self, lease: &Lease, _: &SandboxSpec, _: &Watcher) -> Result<Box<dyn Sandbox>, Fault> {

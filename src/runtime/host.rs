@@ -33,6 +33,14 @@ pub(crate) fn host_facts(base: &Path) -> HostFacts {
     }
 }
 
+/// CPUs, and the memory that may still be used without swapping, within the limits of this process's control group.
+pub(crate) fn spare() -> (u32, u64) {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = meminfo.lines().find_map(|it| it.strip_prefix("MemAvailable:")).unwrap_or_default();
+    let available = line.trim().trim_end_matches(" kB").parse().map_or(0, |kib: u64| kib * 1024);
+    (cpus(), cgroup_memory_limit().map_or(available, |it| it.min(available)))
+}
+
 fn os_name(release: &str) -> String {
     let name = release.lines().find_map(|it| it.strip_prefix("PRETTY_NAME="));
     name.map_or_else(|| std::env::consts::OS.to_owned(), |it| it.trim_matches('"').to_owned())

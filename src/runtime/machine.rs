@@ -18,7 +18,7 @@ use super::sandbox::{LiveSandbox, Movers};
 use super::{Lease, Progress, Runtime, Sandbox, Watcher};
 use crate::fault::{Blame, Fault};
 use crate::plan::SandboxSpec;
-use crate::recipe::{Learnt, Question, RuntimeChoice, RuntimeKind, ServerFacts};
+use crate::recipe::{FileSeen, Learnt, Question, RuntimeChoice, RuntimeKind, ServerFacts};
 use crate::source::server::SUPERUSER;
 use crate::store;
 
@@ -121,6 +121,11 @@ impl Runtime for Machine {
                 movers.run(move |_| Ok(host_facts(&base))).await.map(Learnt::Host)
             }
         }
+    }
+
+    async fn look(&self, lease: &Lease, path: &str) -> Result<FileSeen, Fault> {
+        let path = path.to_owned();
+        self.movers(lease).run(move |_| store::look(Path::new(&path))).await
     }
 
     async fn create(&self, lease: &Lease, spec: &SandboxSpec, watch: &Watcher) -> Result<Box<dyn Sandbox>, Fault> {

@@ -28,7 +28,7 @@ use crate::check::{Answer, Probe};
 use crate::evidence::Guarantee;
 use crate::fault::Fault;
 use crate::plan::SandboxSpec;
-use crate::recipe::{Learnt, Output, Question, Step};
+use crate::recipe::{FileSeen, Learnt, Output, Question, Step};
 
 /// A name for everything that one drill will make, decided before any of it exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,9 @@ pub trait Runtime: Send + Sync {
     async fn prepare(&self, lease: &Lease) -> Result<(), Fault>;
 
     async fn learn(&self, lease: &Lease, question: &Question, watch: &Watcher) -> Result<Learnt, Fault>;
+
+    /// What a file or directory of the survey looks like by now.
+    async fn look(&self, lease: &Lease, path: &str) -> Result<FileSeen, Fault>;
 
     /// Creation runs in a task that the runtime owns: a caller that stops listening leaks nothing, because `release`
     /// waits for it.

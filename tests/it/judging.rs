@@ -7,7 +7,7 @@ use pgdrill::evidence::{Event, Evidence, PhaseOutcome};
 use pgdrill::fault::{Blame, Fault};
 use pgdrill::format::DumpFormat;
 use pgdrill::phase::Phase;
-use pgdrill::recipe::{HostCondition, Output, StatementError};
+use pgdrill::recipe::{FileSeen, HostCondition, Output, StatementError};
 use pgdrill::scenario::{Ready, Waiver};
 use pgdrill::source::{Durability, Pick};
 use pgdrill::verdict::{self, About, Rto, Verdict};
@@ -494,4 +494,52 @@ fn a_log_cut_short_is_inconclusive_and_says_where_it_ended() {
     let judgement = verdict::judge(&evidence);
     assert_eq!(judgement.verdict, Verdict::Inconclusive);
     assert!(judgement.reasons.iter().any(|it| it.text.contains("restore never ended")), "{:?}", judgement.reasons);
+}
+
+/// What `pg_restore` says of a file that ends too early.
+fn cut() -> Output {
+    let stderr = "pg_restore: error: could not read from input file: end of file".to_owned();
+    Output { status: 1, stderr, ..Output::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backup_that_was_cut_meanwhile_is_not_blamed_and_one_that_was_cut_before_is() {
+    let mut fake = fake();
+    fake.outputs.insert("restore the archive".to_owned(), cut());
+    let before = run_on(&fake, &drill(), &CancellationToken::new()).await;
+    assert_eq!(before.judgement.verdict, Verdict::Failed);
+    fake.looks_later = Some(FileSeen { bytes: 10, ..file() });
+    let meanwhile = run_on(&fake, &drill(), &CancellationToken::new()).await;
+    assert_eq!(meanwhile.judgement.verdict, Verdict::Inconclusive, "{:?}", meanwhile.judgement.reasons);
+    let reason = &meanwhile.judgement.reasons[0];
+    assert_eq!((reason.blame, reason.causes[0].as_str()), (Some(Blame::Host), "the backup changed while it was read"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_survey_of_a_file_that_is_still_being_written_accuses_nobody() {
+    let mut fake = fake();
+    fake.dump = Err(Fault::new(Blame::Backup, "read /b/shop.dump").cause("its table of contents is cut"));
+    let before = run_on(&fake, &drill(), &CancellationToken::new()).await;
+    assert_eq!(before.judgement.verdict, Verdict::Failed);
+    fake.looks_later = Some(FileSeen { bytes: 2_000_000, ..file() });
+    let meanwhile = run_on(&fake, &drill(), &CancellationToken::new()).await;
+    assert_eq!(meanwhile.judgement.verdict, Verdict::Inconclusive);
+    let reason = &meanwhile.judgement.reasons[0];
+    assert_eq!(reason.causes[1], "failed to read /b/shop.dump: its table of contents is cut");
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_of_a_backup_that_was_replaced_meanwhile_prove_nothing() {
+    let mut fake = fake();
+    let nothing = Table { columns: vec!["count".to_owned()], rows: vec![vec![Some("0".to_owned())]], total: 1 };
+    fake.answers.insert("shop.orders".to_owned(), Answer::Rows(nothing));
+    let mut drill = drill();
+    drill.restore.jobs = Some(2);
+    let fake_alone = run_on(&fake, &drill, &CancellationToken::new()).await;
+    assert_eq!(fake_alone.judgement.verdict, Verdict::Failed, "{:?}", fake_alone.judgement.reasons);
+    let seen = Some(FileSeen { inode: 8, ..file() });
+    fake.outputs.insert("digest the backup".to_owned(), Output { seen, ..Output::default() });
+    let replaced = run_on(&fake, &drill, &CancellationToken::new()).await;
+    let verdicts: Vec<_> = replaced.judgement.reasons.iter().map(|it| (it.verdict, it.blame)).collect();
+    assert!(verdicts.iter().all(|it| *it == (Verdict::Inconclusive, Some(Blame::Host))), "{verdicts:?}");
 }

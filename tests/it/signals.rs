@@ -31,7 +31,7 @@ fn endless(runtime: &str, endless: Phase) -> String {
 }
 
 /// Polls for a condition: the only way to see what another process does.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(seen) = look() {

@@ -122,6 +122,7 @@ pub(crate) fn start() -> Start {
         drill: "r1-0".to_owned(),
         at: "2026-11-22T12:00:00Z".parse().unwrap(),
         pgdrill: "0.1.0".to_owned(),
+        beside: 0,
     }
 }
 

@@ -47,7 +47,7 @@ impl LocalRoom {
             conditions.push(HostCondition::DiskFull);
         }
         let dead = |it: Namespaces| !processes::runs(it.init);
-        if inside.released.load(Ordering::Acquire) || inside.namespaces.is_some_and(dead) {
+        if inside.released.load(Ordering::Acquire) || inside.namespaces.is_some_and(dead) || !inside.root.exists() {
             conditions.push(HostCondition::SandboxDied);
         }
         conditions
