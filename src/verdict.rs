@@ -492,10 +492,11 @@ impl Judging<'_> {
             }
             all.push(weighed);
         }
+        let prevented = asked.is_some_and(|it| it.iter().skip(drill.checks.len()).any(by_the_host));
         for mut promise in promise::judged(self.evidence, stop) {
             promise.waived = waived(drill, &promise, today);
             if validating {
-                self.weigh(&promise);
+                self.weigh(&promise, prevented);
             }
             all.push(promise);
         }

@@ -215,14 +215,11 @@ fn environment_fault_table() {
     for row in ROWS.iter().filter(|it| acts::is_possible(it.ground, it.act)) {
         let name = row.name.replace('_', " ");
         let place = format!("| {name} | {} | {:?} |", row.runtime, row.moment);
-        let line = match catch_unwind(AssertUnwindSafe(|| run(row))) {
-            Ok(Suffered { exit, said, seconds }) => {
-                format!("{place} {} | {} | {seconds} |", exit.unwrap_or(-1), said.replace(['\n', '|'], " "))
-            }
-            Err(_) => {
-                bad.push(row.name);
-                format!("{place} | **not as expected** | |")
-            }
+        let line = if let Ok(Suffered { exit, said, seconds }) = catch_unwind(AssertUnwindSafe(|| run(row))) {
+            format!("{place} {} | {} | {seconds} |", exit.unwrap_or(-1), said.replace(['\n', '|'], " "))
+        } else {
+            bad.push(row.name);
+            format!("{place} | **not as expected** | |")
         };
         println!("{line}");
         let _ = writeln!(text, "{line}");

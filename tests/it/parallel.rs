@@ -1,5 +1,6 @@
 //! Drills at once: within one run by `--jobs`, and in runs that know nothing of each other.
 
+use std::fmt::Write as _;
 use std::process::Stdio;
 
 use pgdrill::verdict::Verdict;
@@ -14,9 +15,10 @@ fn scenario(rto: &str) -> String {
     for (name, runtime, pause) in
         [("slow", "local", "2"), ("in-a-container", "container", "0.1"), ("quick", "local", "0.1")]
     {
-        let dump = fixture("pg15/shop.dump");
-        text += &format!(
-            "  - name: {name}\n    runtime: {runtime}\n    source: {{ pg_dump: {{ path: {dump:?} }} }}\n    \
+        let dump = fixture("pg15/shop.dump").display().to_string();
+        let _ = write!(
+            text,
+            "  - name: {name}\n    runtime: {runtime}\n    source: {{ pg_dump: {{ path: \"{dump}\" }} }}\n    \
              restore: {{ jobs: 1 }}\n    postgres: {{ major: 15, cpus: 1, memory: 64m }}\n{rto}    checks:\n      \
              - query: {{ name: one, sql: \"select pg_sleep({pause})\", expect: not empty }}\n"
         );

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are for whoever runs it")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -32,9 +33,9 @@ struct Killed {
 
 /// A drill with some time in each of its longer phases.
 fn scenario(runtime: &str) -> String {
-    let dump = fixture("pg15/shop.dump");
+    let dump = fixture("pg15/shop.dump").display().to_string();
     format!(
-        "version: 1\ndrills:\n  - name: soak\n    runtime: {runtime}\n    source: {{ pg_dump: {{ path: {dump:?} }} }}\n    \
+        "version: 1\ndrills:\n  - name: soak\n    runtime: {runtime}\n    source: {{ pg_dump: {{ path: \"{dump}\" }} }}\n    \
          restore: {{ before: pause.sql, jobs: 2 }}\n    postgres: {{ major: 15 }}\n    checks:\n      \
          - query: {{ name: one, sql: \"select pg_sleep(0.5)\", expect: not empty }}\n"
     )
@@ -155,7 +156,7 @@ impl Stage {
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             left.extend(text.lines().filter(|it| it.starts_with(base)).map(|it| format!("{what} of {it}")));
         }
-        left.extend(std::fs::read_dir(&self.base).unwrap().map(|it| format!("{:?}", it.unwrap().path())));
+        left.extend(std::fs::read_dir(&self.base).unwrap().map(|it| it.unwrap().path().display().to_string()));
         left.extend(processes_of(&self.base));
         for table in ["/proc/self/mountinfo", "/proc/net/unix"] {
             let text = std::fs::read_to_string(table).unwrap();
@@ -213,7 +214,7 @@ fn figures(done: &[Killed], seed: u64) -> String {
     for ((phase, runtime), mut times) in groups {
         times.sort_unstable();
         let (median, most) = (times[times.len() / 2], times[times.len() - 1]);
-        text += &format!("| {phase} | {runtime} | {} | {median:.1?} | {most:.1?} |\n", times.len());
+        let _ = writeln!(text, "| {phase} | {runtime} | {} | {median:.1?} | {most:.1?} |", times.len());
     }
     let most = done.iter().map(|it| it.clean_after).max().unwrap_or_default();
     text + &format!("\nLongest of all until nothing was left: {most:.1?}\n")

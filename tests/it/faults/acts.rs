@@ -382,10 +382,11 @@ fn scenario(row: &Row, backup: &Path, gate: &str) -> String {
     let frozen = matches!(row.act, Act::PauseContainer | Act::FreezeProgram(_));
     let budgets = if frozen { "    budgets: { restore: 12s }\n" } else { "" };
     format!(
-        "version: 1\ndrills:\n  - name: faulty\n    runtime: {}\n    source: {{ pg_dump: {{ path: {backup:?} }} }}\n    \
+        "version: 1\ndrills:\n  - name: faulty\n    runtime: {}\n    source: {{ pg_dump: {{ path: {:?} }} }}\n    \
          restore: {{ {before}jobs: {jobs}, database: shop }}\n    postgres: {{ major: 15{memory} }}\n{budgets}    checks:\n      \
          - query: {{ name: one, sql: {check:?}, expect: not empty, timeout: 20m }}\n",
-        row.runtime
+        row.runtime,
+        backup.to_string_lossy()
     )
 }
 
