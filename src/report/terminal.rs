@@ -14,6 +14,8 @@ use crate::phase::Phase;
 use crate::recipe::RuntimeKind;
 use crate::verdict::{About, Reason, Rpo, Verdict};
 
+/// How the names of the checks begin that nobody wrote.
+const PROMISE: &str = "promise: ";
 /// Checks that held are named up to this many.
 const HELD_NAMED: usize = 4;
 /// Statement errors, remnants and the like are listed up to this many.
@@ -59,6 +61,7 @@ fn drill_summary(page: &mut Page, drill: &DrillReport) {
     server_log(page, drill);
     times(page, drill);
     checks(page, drill);
+    promise(page, drill);
     not_covered(page, drill);
     if !drill.remnants.is_empty() {
         page.blank();
@@ -276,14 +279,15 @@ fn checks(page: &mut Page, drill: &DrillReport) {
     }
     let with = |status| drill.checks.iter().filter(move |it| it.status == status);
     let mut words = Vec::new();
-    let held: Vec<&str> = with(CheckStatus::Held).map(|it| it.name.as_str()).collect();
+    let written = with(CheckStatus::Held).filter(|it| !it.name.starts_with(PROMISE));
+    let held: Vec<&str> = written.map(|it| it.name.as_str()).collect();
     for (status, word) in [
         (CheckStatus::Broken, "broken"),
         (CheckStatus::Unknown, "unknown"),
         (CheckStatus::Waived, "waived"),
         (CheckStatus::Held, "held"),
     ] {
-        let number = with(status).count();
+        let number = if status == CheckStatus::Held { held.len() } else { with(status).count() };
         if number > 0 {
             words.push(format!("{number} {word}"));
         }
@@ -301,12 +305,22 @@ fn checks(page: &mut Page, drill: &DrillReport) {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         line = format!("{line} ({named}{more})");
     }
-    page.field("checks", &line);
+    let line = if line.is_empty() { "none but what the dump itself promises" } else { &line };
+    page.field("checks", line);
     for check in with(CheckStatus::Broken) {
         check_block(page, check, drill, "BROKEN", Color::Red);
     }
     for check in with(CheckStatus::Unknown) {
         check_block(page, check, drill, "UNKNOWN", Color::Yellow);
+    }
+}
+
+/// What the dump itself says it holds, as far as it is there: a line for all of it.
+fn promise(page: &mut Page, drill: &DrillReport) {
+    let held = drill.checks.iter().filter(|it| it.name.starts_with(PROMISE) && it.status == CheckStatus::Held);
+    let seen: Vec<&str> = held.filter_map(|it| it.observed.as_deref()?.strip_suffix(" as dumped")).collect();
+    if !seen.is_empty() {
+        page.field("promise", &format!("{} as dumped", seen.join(", ")));
     }
 }
 

@@ -153,6 +153,7 @@ impl Promise<'_> {
         }
         aspects
             .extend(rows.untold.map(|judged| aspect("promise: rows not told", Severity::Minor, judged, Group::Rows)));
+        aspects.extend(self.not_examined());
         if !refused.deviations.is_empty() {
             let finding = Finding::Broken {
                 expected: "everything as dumped".to_owned(),
@@ -164,6 +165,15 @@ impl Promise<'_> {
             aspects.push(Aspect { objects, ..refused });
         }
         aspects
+    }
+
+    /// Entries that were not understood: a finding, so that nobody takes them for examined.
+    fn not_examined(&self) -> Option<Aspect> {
+        let kinds: Vec<String> =
+            self.promised.unexamined.iter().map(|(kind, number)| format!("{number} {kind}")).collect();
+        let because = format!("entries of these kinds are not looked for: {}", kinds.join(", "));
+        let judged = Judged { finding: Finding::Unknown { because }, population: population(0, "entries") };
+        (!kinds.is_empty()).then(|| aspect("promise: not examined", Severity::Minor, judged, Group::Objects))
     }
 
     /// Takes out what an error of the restore explains.

@@ -242,6 +242,15 @@ fn a_hundred_thousand_objects_are_few_questions() {
 const BATCH_OF_ROWS: usize = 4000;
 
 #[test]
+fn entries_that_are_not_understood_are_a_finding_and_never_held() {
+    let contents =
+        contents("-- Name: x; Type: SECURITY LABEL; Schema: s; Owner: r\nSECURITY LABEL FOR p ON TABLE s.t IS 'x';\n");
+    let found = asked(&promise(&contents), &[]);
+    let [("promise: not examined", Finding::Unknown { because })] = &found[..] else { panic!("{found:?}") };
+    assert!(because.ends_with("1 SECURITY LABEL"), "{because}");
+}
+
+#[test]
 fn names_are_found_only_as_a_whole() {
     assert!(mentions("CREATE TABLE s.a ()", "a") && mentions("\"a\"", "a"));
     assert!(!mentions("CREATE TABLE s.ab ()", "a") && !mentions("a_b", "b"));
