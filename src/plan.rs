@@ -20,6 +20,8 @@ const NEWEST_MAJOR: u32 = 18;
 /// Docker's 64 MB make parallel queries fail for want of shared memory.
 const SHM_BYTES: u64 = 256 << 20;
 const PIDS: u32 = 512;
+/// Dumps whose headers are read to know how far apart they are: the newest.
+const HEADERS: usize = 400;
 
 /// What will be done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -100,7 +102,23 @@ pub fn questions(drill: &Drill, known: &Survey) -> Vec<Question> {
     let Some(facts) = known.dump(&backup.file.path) else {
         return Vec::new();
     };
+    let headers = header_question(drill, &backup);
+    let headers = known.unanswered(headers);
+    if !headers.is_empty() {
+        return headers;
+    }
     known.unanswered(next_server(drill, facts, known))
+}
+
+/// What the gaps between dumps are judged by, where a loss is judged at all.
+fn header_question(drill: &Drill, backup: &Backup) -> Option<Question> {
+    drill.objectives.rpo?;
+    let others = backup.passed_over.iter().map(|it| it.path.clone());
+    let mut paths: Vec<String> = others.chain([backup.file.path.clone()]).collect();
+    // By the dates in their names, where they have such; a listing is in the order of names.
+    paths.sort_by_cached_key(|it| (name_date(it), it.clone()));
+    let paths = paths.split_off(paths.len().saturating_sub(HEADERS));
+    Some(Question::Headers { paths })
 }
 
 /// The server to ask for next: the wanted major, then each higher one until there is one.

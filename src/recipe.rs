@@ -24,6 +24,8 @@ pub enum Question {
         #[serde(default, skip_serializing_if = "Selection::is_everything")]
         select: Selection,
     },
+    /// When these dumps were made, by their own headers: to know how far apart they are. Reads no data.
+    Headers { paths: Vec<String> },
     /// What a base backup is: its kind, major, tablespaces, and from when on it can be recovered.
     Base { path: String, tablespaces: BTreeMap<String, String> },
     /// The text of a small file that the scenario names (SQL to run, a table to compare with).
@@ -41,6 +43,7 @@ pub enum Learnt {
     Files(Vec<FileSeen>),
     Dump(Box<DumpFacts>),
     Base(Box<BaseFacts>),
+    Headers(Vec<HeaderSeen>),
     Text(String),
     Server(Box<ServerFacts>),
     /// No runtime here has that major; each reason says which was tried and why not.
@@ -63,6 +66,19 @@ pub struct FileSeen {
     pub inode: u64,
     /// Whether any user of the machine may read it (of a directory: everything in it).
     pub world_readable: bool,
+}
+
+/// What the header of a dump says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeaderSeen {
+    pub path: String,
+    /// See [`DumpFacts::created`]. None where the dump does not say.
+    pub created: Option<String>,
+    /// The database that was dumped, where the header says so.
+    pub database: Option<String>,
+    /// Why it could not be read: such a dump is no backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<Fault>,
 }
 
 /// Which runtime the scenario asks for.
@@ -166,6 +182,7 @@ impl Survey {
             Learnt::Files(files) => Some(files),
             Learnt::Dump(_)
             | Learnt::Base(_)
+            | Learnt::Headers(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -193,6 +210,21 @@ impl Survey {
         })
     }
 
+    /// Of the dumps that match the source's pattern.
+    pub fn headers(&self) -> &[HeaderSeen] {
+        let found = self.0.iter().find_map(|(_, learnt)| match learnt {
+            Learnt::Headers(headers) => Some(headers.as_slice()),
+            Learnt::Files(_)
+            | Learnt::Dump(_)
+            | Learnt::Base(_)
+            | Learnt::Text(_)
+            | Learnt::Server(_)
+            | Learnt::NoServer { .. }
+            | Learnt::Host(_) => None,
+        });
+        found.unwrap_or_default()
+    }
+
     pub fn base(&self, path: &str) -> Option<&BaseFacts> {
         self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
             (Question::Base { path: asked, .. }, Learnt::Base(facts)) if asked == path => Some(&**facts),
@@ -206,6 +238,7 @@ impl Survey {
             Learnt::Files(_)
             | Learnt::Dump(_)
             | Learnt::Base(_)
+            | Learnt::Headers(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
             | Learnt::Host(_) => None,

@@ -1,5 +1,7 @@
 //! Judges evidence against objectives and checks. Pure, total, and re-runnable on stored evidence.
 
+mod rpo;
+pub mod scope;
 pub mod target;
 
 use std::collections::BTreeMap;
@@ -159,13 +161,16 @@ pub fn judge(evidence: &Evidence) -> Judgement {
     judging.max_age();
     let target = judging.target();
     let rto = judging.rto();
-    let checks = judging.checks();
+    let rpo = judging.rpo();
+    let mut checks = judging.checks();
+    judging.scope(&mut checks);
+    judging.waivers(&checks);
     judging.changed_input();
     judging.remnants();
     let Judging { mut reasons, findings, .. } = judging;
     reasons.sort_by_key(|it| std::cmp::Reverse(it.verdict));
     let verdict = overall(reasons.iter().map(|it| it.verdict).chain([Verdict::Passed]));
-    Judgement { verdict, reasons, rto, rpo: None, target, checks, findings }
+    Judgement { verdict, reasons, rto, rpo, target, checks, findings }
 }
 
 /// The verdict of a whole run. A run of no drills proves nothing.
@@ -469,7 +474,7 @@ impl Judging<'_> {
 
     fn checks_at(&mut self, stop: usize) -> Vec<CheckJudged> {
         let drill = self.drill;
-        let today = self.evidence.start.as_ref().map(|it| it.at.to_zoned(jiff::tz::TimeZone::UTC).date());
+        let today = self.today();
         let asked = self.evidence.answers.get(stop);
         let validating = self.evidence.phase(Phase::Validate).is_some();
         let mut all = Vec::new();
@@ -483,7 +488,8 @@ impl Judging<'_> {
                 }
             };
             let elapsed = asked.map_or(Duration::ZERO, |it| it.elapsed);
-            let (name, severity, objects) = (check.name.clone(), check.severity, Vec::new());
+            let (name, severity) = (check.name.clone(), check.severity);
+            let objects = asked.map(|it| check.objects(&it.answers)).unwrap_or_default();
             let mut weighed = CheckJudged { name, severity, judged, elapsed, waived: None, objects };
             weighed.waived = waived(drill, &weighed, today);
             // Where the drill ended before, that is the reason, and not each check that was not asked.
@@ -526,6 +532,49 @@ impl Judging<'_> {
         }
     }
 
+    /// What the backup claims to bring back, and holds or not.
+    fn scope(&mut self, checks: &mut Vec<Vec<CheckJudged>>) {
+        let today = self.today();
+        let scope::Scoped { checks: judged, findings } = scope::judged(self.evidence, self.drill);
+        self.findings.extend(findings);
+        for mut check in judged {
+            check.waived = waived(self.drill, &check, today);
+            self.weigh(&check);
+            // The dump is one, whatever the stops.
+            match checks.first_mut() {
+                Some(first) => first.push(check),
+                None => checks.push(vec![check]),
+            }
+        }
+    }
+
+    fn rpo(&mut self) -> Option<RpoJudged> {
+        let (judged, reason) = rpo::judge(self.evidence, self.drill)?;
+        self.reasons.extend(reason);
+        Some(judged)
+    }
+
+    fn today(&self) -> Option<jiff::civil::Date> {
+        self.evidence.start.as_ref().map(|it| it.at.to_zoned(jiff::tz::TimeZone::UTC).date())
+    }
+
+    /// What an auditor must know of waivers: those that ended, and those that keep a period open.
+    fn waivers(&mut self, checks: &[Vec<CheckJudged>]) {
+        let today = self.today();
+        for check in checks.iter().flatten() {
+            if check.waived.is_some() && check.severity == Severity::Critical {
+                let text = format!("check “{}” is critical and waived: this drill closes no period", check.name);
+                self.findings.push(text);
+            }
+            let broken = matches!(check.judged.finding, Finding::Broken { .. }) && check.waived.is_none();
+            let ended = |it: &&scenario::Waiver| it.check == check.name && today.is_some_and(|day| day > it.until);
+            for waiver in self.drill.waivers.iter().filter(ended).filter(|_| broken) {
+                let text = format!("the waiver of “{}” ended on {}: {}", check.name, waiver.until, waiver.reason);
+                self.findings.push(text);
+            }
+        }
+    }
+
     fn remnants(&mut self) {
         if self.evidence.remnants.is_empty() {
             return;
@@ -537,12 +586,27 @@ impl Judging<'_> {
     }
 }
 
-/// The reason of the waiver that covers a broken check.
+/// The reasons of the waivers that cover all that is broken of a check.
 fn waived(drill: &Drill, check: &CheckJudged, today: Option<jiff::civil::Date>) -> Option<String> {
-    let broken = matches!(check.judged.finding, Finding::Broken { .. });
-    let covering = drill.waivers.iter().find(|it| it.check == check.name && today.is_some_and(|day| day <= it.until));
-    let covering = covering.filter(|it| broken && covers(it, check))?;
-    Some(format!("{} (until {})", covering.reason, covering.until))
+    let Finding::Broken { observed, .. } = &check.judged.finding else { return None };
+    let holds = |it: &&scenario::Waiver| it.check == check.name && today.is_some_and(|day| day <= it.until);
+    let waivers: Vec<&scenario::Waiver> = drill.waivers.iter().filter(holds).collect();
+    let covering: Vec<&scenario::Waiver> = if check.objects.is_empty() {
+        waivers.into_iter().filter(|it| covers(it, observed)).take(1).collect()
+    } else {
+        let named = |object: &String| waivers.iter().copied().find(|it| names(it, object));
+        check.objects.iter().map(named).collect::<Option<_>>()?
+    };
+    let mut reasons: Vec<String> = covering.iter().map(|it| format!("{} (until {})", it.reason, it.until)).collect();
+    reasons.dedup();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+/// Whether a waiver means this object: `table shop.order items`, by its name alone or with its kind, with quotes or without.
+fn names(waiver: &scenario::Waiver, object: &str) -> bool {
+    let Some(named) = &waiver.object else { return true };
+    let (named, object) = (named.replace('"', ""), object.replace('"', ""));
+    object == named || object.split_once(' ').is_some_and(|(_, name)| name == named)
 }
 
 /// Whether the machine kept a check from its answer: the server was gone, or it ran out of something.
@@ -559,13 +623,8 @@ fn by_the_host(asked: &Asked) -> bool {
 }
 
 /// A waiver that names an object covers a check that lists what is missing only if nothing else is missing.
-fn covers(waiver: &scenario::Waiver, check: &CheckJudged) -> bool {
-    let (Some(object), Finding::Broken { observed, .. }) = (&waiver.object, &check.judged.finding) else {
-        return true;
-    };
-    if !check.objects.is_empty() {
-        return check.objects.iter().all(|it| it == object || it.ends_with(&format!(" {object}")));
-    }
+fn covers(waiver: &scenario::Waiver, observed: &str) -> bool {
+    let Some(object) = &waiver.object else { return true };
     match observed.strip_prefix("missing: ") {
         Some(missing) => missing.split_once(' ').is_some_and(|(_, name)| name == object),
         None => true,
@@ -612,6 +671,7 @@ pub fn host(evidence: &Evidence) -> Option<&crate::recipe::HostFacts> {
         Learnt::Files(_)
         | Learnt::Dump(_)
         | Learnt::Base(_)
+        | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Server(_)
         | Learnt::NoServer { .. } => None,

@@ -1,6 +1,8 @@
 //! Validation checks: what to ask the restored server, and what its answers mean.
 
+mod built_in;
 mod exists;
+mod expected;
 pub mod promise;
 mod query;
 mod rows;
@@ -11,7 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+pub use built_in::{BUILT_IN, SCOPE_CLUSTER, SCOPE_DATA, SCOPE_DEFINITIONS, SCOPE_ROW_SECURITY};
 pub use exists::Exists;
+pub use expected::{Expected, STAND_IN, Setting};
 pub use query::{Expect, Query, Scalar};
 pub use rows::{Count, Rows, Tolerance};
 
@@ -38,6 +42,8 @@ pub enum Kind {
     Query(Query),
     Rows(Rows),
     Exists(Exists),
+    /// What `expect:` names.
+    Expected(Expected),
 }
 
 /// How much a broken check matters. Declared mildest first.
@@ -129,11 +135,13 @@ impl Check {
             Kind::Query(it) => it.sql_probes(known),
             Kind::Rows(it) => it.sql_probes(known),
             Kind::Exists(it) => it.sql_probes(known),
+            Kind::Expected(it) => it.sql_probes(known),
         };
         let keep_rows = match &self.kind {
             Kind::Query(it) => it.keep_rows(),
             Kind::Rows(_) => 1,
             Kind::Exists(_) => exists::KEEP_ROWS,
+            Kind::Expected(_) => expected::KEEP_ROWS,
         };
         let probe = |sql| Probe {
             database: database.to_owned(),
@@ -150,6 +158,15 @@ impl Check {
             Kind::Query(it) => it.judge(answers),
             Kind::Rows(it) => it.judge(answers),
             Kind::Exists(it) => it.judge(answers),
+            Kind::Expected(it) => it.judge(answers),
+        }
+    }
+
+    /// What is broken of several things, by kind and name; empty where the check is about one thing.
+    pub fn objects(&self, answers: &[Answer]) -> Vec<String> {
+        match &self.kind {
+            Kind::Expected(it) => it.objects(answers),
+            Kind::Query(_) | Kind::Rows(_) | Kind::Exists(_) => Vec::new(),
         }
     }
 }

@@ -178,6 +178,9 @@ pub struct Contents {
     /// `SET row_security = on`: only the rows that the dumping user could see are in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub row_security_on: bool,
+    /// A text by `pg_dump --no-owner`: it says of its objects that they have no owner.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owners_left_out: bool,
     /// A text that drops what it is about to make (`pg_dump --clean`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drops: bool,

@@ -183,6 +183,11 @@ impl Scanner {
         Ok(self.facts.finish(wrapped, self.bytes))
     }
 
+    /// When the dump began, as far as the text was read.
+    pub fn created(&self) -> Option<String> {
+        self.facts.created.clone()
+    }
+
     /// A fault for whatever is still open: also what to say when reading stopped in the midst of the text.
     pub fn open_end(&self) -> Option<Fault> {
         let line = self.newlines + 1;
@@ -791,6 +796,10 @@ impl Facts {
             let owner = rest.split_once("; Owner: ").map_or("", |it| it.1);
             let owner = owner.split_once("; Tablespace: ").map_or(owner, |it| it.0).to_owned();
             self.promises.heading(promised::Heading { desc: kind.to_owned(), tag: name.to_owned(), owner });
+            let owner = rest.split_once("; Owner: ").map(|(_, owner)| owner);
+            let owned = matches!(kind, "TABLE" | "VIEW" | "SEQUENCE" | "FUNCTION" | "SCHEMA");
+            self.contents.owners_left_out |=
+                owned && owner.is_some_and(|it| it == "-" || it.starts_with("-; Tablespace: "));
             // With --load-via-partition-root the data of a partition are copied into the root.
             if kind == "TABLE DATA"
                 && let Some((schema, _)) = rest.split_once("; Owner: ")

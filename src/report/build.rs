@@ -16,6 +16,7 @@ use crate::format::{Compression, DumpFacts};
 use crate::phase::Phase;
 use crate::plan::NoteKind;
 use crate::recipe::{FileSeen, HostFacts, Learnt, Question, ServerFacts};
+use crate::verdict::scope::claimed;
 use crate::verdict::{CheckJudged, Judgement, Rpo, RpoJudged, Rto, RtoJudged, Verdict};
 
 /// Standard error of a failed step is kept in the report up to this many bytes; the evidence has more.
@@ -52,7 +53,9 @@ impl DrillReport {
             evidence: file,
             started: evidence.start.as_ref().map(|it| it.at),
             elapsed_seconds: seconds(evidence.phases.iter().map(|it| it.began + it.elapsed).max().unwrap_or_default()),
-            scope: asked.map(|it| it.scope),
+            scope: asked.map(|it| {
+                claimed(it, evidence.plan.as_ref().and_then(|it| evidence.survey.dump(&it.backup.file.path)))
+            }),
             durability: asked.map(|it| it.durability),
             backup: backup(&evidence),
             source: asked.map(|it| it.source.kind().to_owned()),
@@ -145,7 +148,12 @@ fn runtime(evidence: &Evidence) -> Option<RuntimeReport> {
             passed_over: reasons.iter().map(Fault::line).collect(),
             tools: std::collections::BTreeMap::new(),
         }),
-        Learnt::Files(_) | Learnt::Dump(_) | Learnt::Base(_) | Learnt::Text(_) | Learnt::Host(_) => None,
+        Learnt::Files(_)
+        | Learnt::Dump(_)
+        | Learnt::Base(_)
+        | Learnt::Headers(_)
+        | Learnt::Text(_)
+        | Learnt::Host(_) => None,
     })
 }
 

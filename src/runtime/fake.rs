@@ -12,7 +12,9 @@ use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
 use crate::format::DumpFacts;
 use crate::plan::SandboxSpec;
-use crate::recipe::{FileSeen, HostFacts, Learnt, Output, Question, RoomUser, RuntimeKind, ServerFacts, Step};
+use crate::recipe::{
+    FileSeen, HeaderSeen, HostFacts, Learnt, Output, Question, RoomUser, RuntimeKind, ServerFacts, Step,
+};
 
 /// What the fake answers, and what it was asked.
 #[derive(Clone)]
@@ -23,6 +25,10 @@ pub struct Fake {
     pub looks_later: Option<FileSeen>,
     /// What every dump is. An error is what the survey would say of a bad one.
     pub dump: Result<DumpFacts, Fault>,
+    /// By path: when a dump was made, where that is not what `dump` says.
+    pub created: BTreeMap<String, Option<String>>,
+    /// By path: dumps whose header cannot be read.
+    pub unreadable: BTreeMap<String, Fault>,
     /// Majors that have a server.
     pub majors: Vec<u32>,
     pub create_takes: Duration,
@@ -45,6 +51,8 @@ impl Fake {
             files: vec![file],
             looks_later: None,
             dump: Ok(dump),
+            created: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             majors: vec![13, 15, 17, 18],
             create_takes: Duration::from_secs(1),
             create_fails: None,
@@ -69,6 +77,18 @@ impl Fake {
 
     fn call(&self, call: impl Into<String>) {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call.into());
+    }
+
+    fn header(&self, path: &str) -> HeaderSeen {
+        let facts = self.dump.as_ref();
+        let own = facts.ok().and_then(|it| it.created.clone());
+        let unreadable = self.unreadable.get(path).or(facts.err()).cloned();
+        HeaderSeen {
+            path: path.to_owned(),
+            created: self.created.get(path).cloned().unwrap_or(own).filter(|_| unreadable.is_none()),
+            database: facts.ok().and_then(|it| it.database.clone()),
+            unreadable,
+        }
     }
 
     fn server(&self, major: u32) -> Learnt {
@@ -115,6 +135,7 @@ impl Runtime for Fake {
             Question::Base { path, .. } => {
                 Err(Fault::new(Blame::Harness, format!("survey {path}")).cause("the fake has dumps only"))
             }
+            Question::Headers { paths } => Ok(Learnt::Headers(paths.iter().map(|it| self.header(it)).collect())),
             Question::Text { path } => Ok(Learnt::Text(format!("-- {path}"))),
             Question::Server { major, .. } => {
                 self.call(format!("server {major}"));

@@ -108,6 +108,9 @@ impl Runtime for Machine {
                 let reading = move |stop: &store::Stop| store::base_facts(Path::new(&path), &tablespaces, stop);
                 movers.run(reading).await.map(|facts| Learnt::Base(Box::new(facts)))
             }
+            Question::Headers { paths } => {
+                movers.run(move |stop| Ok(store::headers(&paths, stop))).await.map(Learnt::Headers)
+            }
             Question::Text { path } => movers.run(move |_| store::read_text(Path::new(&path))).await.map(Learnt::Text),
             Question::Server { runtime, major, image, trusted } => {
                 let found = self.server(lease, runtime, (major, image.as_deref(), trusted), watch).await;

@@ -10,8 +10,8 @@ use super::wire::{
     WireDefaults, WireDrill, WireFile, WireObjectives, WirePgDump, WirePick, WirePostgres, WireReady, WireRestore,
     WireSource, WireTarget, WireTargetKeys, WireWaiver,
 };
-use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Scope, Waiver, paths};
-use crate::check::Check;
+use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Waiver, paths};
+use crate::check::{BUILT_IN, Check};
 use crate::format::Selection;
 use crate::phase::Phase;
 use crate::source::{BaseBackup, Location, PgDump, PgDumpall, Pick, Restore, Roles, Source};
@@ -79,7 +79,7 @@ impl Converter<'_> {
         if wire.name.value.0.contains(|it: char| it.is_control()) {
             self.note(Mistake::new(wire.name.span, "a drill's name must be one line of plain text"));
         }
-        self.scope(wire.scope.as_ref(), &wire.source.value);
+        let scope = self.scope(&wire);
         let restore = self.restore(wire.restore.unwrap_or_default(), defaults, &wire.source.value);
         let mut budgets = BTreeMap::new();
         for source in [defaults.budgets.as_ref(), wire.budgets.as_ref()].into_iter().flatten() {
@@ -97,19 +97,20 @@ impl Converter<'_> {
             budgets.extend(phases.into_iter().filter_map(|(phase, it)| Some((phase, it.as_ref()?.0))));
         }
         let checks_extent = wire.checks.as_ref().map(|it| it.extent).unwrap_or_default();
-        let checks = self.checks(wire.checks.map(|it| it.value).unwrap_or_default());
+        let mut checks = self.checks(wire.checks.map(|it| it.value).unwrap_or_default());
+        checks.extend(wire.expect.map(|it| self.expected(it, &checks)).unwrap_or_default());
         let target = self.target(wire.target, &wire.source.value);
         let drill = Drill {
             tags: strings(wire.tags),
             file: self.file.name.clone(),
             line: Some(line),
             runtime: wire.runtime.or(defaults.runtime).unwrap_or_default(),
+            objectives: wire.objectives.map(|it| self.objectives(it.value, &wire.source.value)).unwrap_or_default(),
             source: self.source(wire.source.value),
-            scope: Scope::Database,
+            scope,
             target,
             restore,
             postgres: self.postgres(&wire.postgres.unwrap_or_default(), defaults.postgres.as_ref()),
-            objectives: wire.objectives.map(|it| self.objectives(it.value)).unwrap_or_default(),
             budgets,
             durability: wire.durability.or(defaults.durability).unwrap_or_default(),
             ready: wire.ready.map(|it| {
@@ -121,18 +122,6 @@ impl Converter<'_> {
             name: wire.name.value.0.trim().to_owned(),
         };
         (drill, wire.name.span)
-    }
-
-    fn scope(&self, scope: Option<&At<Scope>>, source: &WireSource) {
-        let Some(scope) = scope else { return };
-        let message = match (scope.value, source) {
-            (Scope::Database, WireSource::PgDump(_)) => return,
-            (Scope::Database, WireSource::PgDumpall(_)) => "a pg_dumpall brings back more than a `database`",
-            (_, WireSource::BaseBackup(_)) => "a base backup always brings back the whole cluster",
-            (Scope::Cluster, _) => "the scope `cluster` is not judged by this version",
-            (Scope::Objects, _) => "the scope `objects` is not judged by this version",
-        };
-        self.note(Mistake::new(scope.span, message).help("take the key away, and say with checks what must be there"));
     }
 
     fn source(&self, wire: WireSource) -> Source {
@@ -299,6 +288,7 @@ impl Converter<'_> {
             roles: wire.roles.map(|it| it.value),
             allow_errors: wire.allow_errors.into_iter().flatten().map(|it| self.allowance(&it)).collect(),
             select: Selection { schemas: names(wire.schemas), tables: names(wire.tables) },
+            no_data: wire.no_data.into_iter().flatten().map(|it| self.table_pattern(&it)).collect(),
             before: wire.before.map(|it| self.path(&it, false)),
             after: wire.after.map(|it| self.path(&it, false)),
             settings,
@@ -403,8 +393,9 @@ impl Converter<'_> {
         }
     }
 
-    fn objectives(&self, wire: WireObjectives) -> Objectives {
-        let WireObjectives { rto, rto_overhead, rto_span, max_age } = wire;
+    fn objectives(&self, wire: WireObjectives, source: &WireSource) -> Objectives {
+        let loss = self.loss(&wire, source);
+        let WireObjectives { rto, rto_overhead, rto_span, max_age, .. } = wire;
         if rto.is_none() {
             let alone = [
                 (rto_overhead.as_ref().map(|it| it.span), "rto_overhead"),
@@ -426,11 +417,11 @@ impl Converter<'_> {
         let overhead = rto_overhead.map(|it| it.value.0).unwrap_or_default();
         let span = rto_span.map_or(Phase::Provision..=Phase::Ready, |it| it.value.0);
         let rto = rto.map(|it| Rto { limit: it.value.0, overhead, span });
-        Objectives { rto, rpo: None, max_age: max_age.map(|Length(it)| it) }
+        Objectives { rto, max_age: max_age.map(|Length(it)| it), ..loss }
     }
 
     fn waivers(&self, wire: Vec<WireWaiver>, checks: &[Check], checks_extent: Span) -> Vec<Waiver> {
-        let known = || checks.iter().map(|it| it.name.as_str());
+        let known = || checks.iter().map(|it| it.name.as_str()).chain(BUILT_IN);
         let mut waivers = Vec::new();
         for waiver in wire {
             let name = waiver.check.value.0.trim().to_owned();
@@ -457,7 +448,7 @@ impl Converter<'_> {
 }
 
 /// As PostgreSQL writes it (`2026-11-22 10:00:00+00`) or as RFC 3339 does.
-fn parse_instant(text: &str) -> Option<jiff::Timestamp> {
+pub(super) fn parse_instant(text: &str) -> Option<jiff::Timestamp> {
     let forms = ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f %#z", "%Y-%m-%d %H:%M%#z", "%Y-%m-%d %H:%M:%S%.f %Q"];
     let short = text.len() > 3 && text[text.len() - 3..].starts_with(['+', '-']);
     let zoned = if short { format!("{text}:00") } else { text.replace(" UTC", "+00:00") };

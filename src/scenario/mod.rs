@@ -5,6 +5,7 @@
 //! a mistake), and those are turned into drills (`convert`, `checks`).
 
 mod checks;
+mod claims;
 mod collect;
 mod convert;
 mod csv;
@@ -50,7 +51,8 @@ pub struct Drill {
     pub line: Option<u32>,
     pub runtime: RuntimeChoice,
     pub source: Source,
-    pub scope: Scope,
+    /// None: by the kind of backup, and by what is restored of it.
+    pub scope: Option<Scope>,
     /// Where recovery is to stop. Dumps have one state, and ignore it.
     #[serde(default)]
     pub target: Target,
@@ -93,6 +95,13 @@ pub struct Objectives {
     pub rto: Option<Rto>,
     /// The most that may be lost, as a time before the incident.
     pub rpo: Option<Duration>,
+    /// How far back the gaps between backups count. None: 7 days.
+    #[serde(default)]
+    pub rpo_window: Option<Duration>,
+    /// When the disaster is taken to have happened. None: when the drill starts.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub incident: Option<jiff::Timestamp>,
     /// How old the backup may be at the start of the drill.
     pub max_age: Option<Duration>,
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::drift;
 use super::server::{self, PSQL_DATABASE, SUPERUSER};
 use super::{Durability, PgDump, Restore, Roles, Source};
+use crate::check::STAND_IN;
 use crate::check::sql_text::quote_ident;
 use crate::fault::{Blame, Fault};
 use crate::format::{ArchiveVersion, Compression, DumpFacts, DumpFormat};
@@ -317,7 +318,11 @@ impl Making<'_> {
         if stubs.is_empty() {
             return;
         }
-        let statements = stubs.iter().map(|role| format!("create role {} nologin", quote_ident(role))).collect();
+        let made = |role: &String| {
+            let role = quote_ident(role);
+            [format!("create role {role} nologin"), format!("comment on role {role} is '{STAND_IN}'")]
+        };
+        let statements = stubs.iter().flat_map(made).collect();
         let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
         self.step(Phase::Restore, "create stubs for the dump's roles", Tolerance::Strict, action);
         let listed = stubs.into_iter().collect::<Vec<_>>().join(", ");

@@ -86,6 +86,9 @@ pub struct Restore {
     pub after: Option<String>,
     /// Server settings: `maintenance_work_mem: 2GB`.
     pub settings: BTreeMap<String, String>,
+    /// Tables whose rows the dump leaves out on purpose: patterns for `schema.table`.
+    #[serde(default)]
+    pub no_data: Vec<String>,
     /// Name of the database to restore into. None: the dump's own.
     pub database: Option<String>,
 }

@@ -101,7 +101,7 @@ fn contents(
 }
 
 /// The first bytes of a reader, at most [`sniff::HEAD`].
-fn head(input: &mut dyn Read) -> io::Result<Vec<u8>> {
+pub(super) fn head(input: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(sniff::HEAD);
     input.take(sniff::HEAD as u64).read_to_end(&mut head)?;
     Ok(head)
@@ -253,7 +253,7 @@ fn check_size(name: &str, bytes: u64, what: &str) -> Result<(), Fault> {
     if packed && bytes == 0 { Err(cut(name, what)) } else { Ok(()) }
 }
 
-fn unwrapped<'a>(input: &'a mut (dyn Read + 'a)) -> io::Result<Box<dyn Read + 'a>> {
+pub(super) fn unwrapped<'a>(input: &'a mut (dyn Read + 'a)) -> io::Result<Box<dyn Read + 'a>> {
     let start = head(input)?;
     let wrapped = sniff::compression(&start);
     decode::decoder(wrapped, Cursor::new(start).chain(input))

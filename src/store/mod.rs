@@ -4,6 +4,7 @@
 
 mod dump;
 mod find;
+mod header;
 mod pour;
 mod base;
 mod tap;
@@ -21,6 +22,7 @@ use crate::recipe::FileSeen;
 pub use base::base_facts;
 pub use dump::dump_facts;
 pub use find::{list, look, read_text};
+pub use header::headers;
 pub use pour::{copy, pour, scan};
 pub use unpack::{Destination, Inspector, Written, unpack};
 pub use wal::{WalFile, fetch_wal, find_wal};

@@ -16,6 +16,7 @@ mod parallel;
 mod program;
 mod release;
 mod scenarios;
+mod scope;
 mod signals;
 mod soak;
 mod stored;

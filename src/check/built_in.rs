@@ -1,0 +1,22 @@
+//! The names of the checks that nobody writes: waivers may name them.
+
+pub const SCOPE_CLUSTER: &str = "scope: cluster";
+pub const SCOPE_DATA: &str = "scope: data";
+pub const SCOPE_DEFINITIONS: &str = "scope: definitions";
+pub const SCOPE_ROW_SECURITY: &str = "scope: row security";
+
+/// All of them.
+pub const BUILT_IN: [&str; 12] = [
+    SCOPE_CLUSTER,
+    SCOPE_DATA,
+    SCOPE_DEFINITIONS,
+    SCOPE_ROW_SECURITY,
+    "promise: objects",
+    "promise: state",
+    "promise: owners and grants",
+    "promise: sequences",
+    "promise: large objects",
+    "promise: rows",
+    "promise: rows not told",
+    "promise: refused objects",
+];
