@@ -129,13 +129,13 @@ impl Look<'_> {
             let but = if omitted.is_empty() { String::new() } else { format!(", but {} declared ones", omitted.len()) };
             return Some(held(
                 SCOPE_DATA,
-                format!("the rows of all {} tables are in the dump{but}", tables.len()),
+                format!("by its table of contents, the dump has the rows of all {} tables{but}", tables.len()),
                 examined,
             ));
         }
         let objects: Vec<String> = undeclared.iter().map(|it| format!("table {}", name(it))).collect();
-        let observed = if omitted.len() == tables.len() && count(self.facts, "TABLE DATA") == 0 {
-            format!("a schema-only dump: the rows of all {} tables were left out", tables.len())
+        let observed = if count(self.facts, "TABLE DATA") == 0 {
+            format!("a schema-only dump: the rows of all tables were left out, {} of them", undeclared.len())
         } else {
             format!("left out without a `no_data` that says so: {}", listed(&objects))
         };
@@ -179,8 +179,9 @@ impl Look<'_> {
     /// Archives do not say whether row security was on. Without `--enable-row-security` pg_dump stops rather than leave out rows.
     fn perhaps_hidden(&self) -> Option<String> {
         let policies = count(self.facts, "ROW SECURITY");
+        let whose = if policies == 1 { "1 table has".to_owned() } else { format!("{policies} tables have") };
         let text = format!(
-            "{policies} tables have row security, and the archive does not say whether it was on while dumping: a dump \
+            "{whose} row security, and the archive does not say whether it was on while dumping: a dump \
              with `--enable-row-security` holds only what its user could see"
         );
         (self.facts.format.is_archive() && policies > 0).then_some(text)
