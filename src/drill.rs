@@ -140,7 +140,11 @@ async fn ask_once(tape: &mut Tape<'_>, question: Question) -> Result<(), Fault> 
         Err(fault) => {
             let path = match &question {
                 Question::Dump { path, .. } | Question::Base { path, .. } => Some(path.as_str()),
-                Question::List { .. } | Question::Text { .. } | Question::Server { .. } | Question::Host => None,
+                Question::List { .. }
+                | Question::Headers { .. }
+                | Question::Text { .. }
+                | Question::Server { .. }
+                | Question::Host => None,
             };
             return Err(unless_changed(fault, path, tape).await);
         }

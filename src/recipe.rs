@@ -196,6 +196,7 @@ impl Survey {
             Learnt::Files(files) => files.iter().find(|it| it.path == path),
             Learnt::Dump(_)
             | Learnt::Base(_)
+            | Learnt::Headers(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }

@@ -539,7 +539,7 @@ impl Judging<'_> {
         self.findings.extend(findings);
         for mut check in judged {
             check.waived = waived(self.drill, &check, today);
-            self.weigh(&check);
+            self.weigh(&check, false);
             // The dump is one, whatever the stops.
             match checks.first_mut() {
                 Some(first) => first.push(check),

@@ -795,11 +795,9 @@ impl Facts {
             *self.contents.entries.entry(kind.to_owned()).or_default() += 1;
             let owner = rest.split_once("; Owner: ").map_or("", |it| it.1);
             let owner = owner.split_once("; Tablespace: ").map_or(owner, |it| it.0).to_owned();
+            let has_one = matches!(kind, "TABLE" | "VIEW" | "SEQUENCE" | "FUNCTION" | "SCHEMA");
+            self.contents.owners_left_out |= has_one && owner == "-";
             self.promises.heading(promised::Heading { desc: kind.to_owned(), tag: name.to_owned(), owner });
-            let owner = rest.split_once("; Owner: ").map(|(_, owner)| owner);
-            let owned = matches!(kind, "TABLE" | "VIEW" | "SEQUENCE" | "FUNCTION" | "SCHEMA");
-            self.contents.owners_left_out |=
-                owned && owner.is_some_and(|it| it == "-" || it.starts_with("-; Tablespace: "));
             // With --load-via-partition-root the data of a partition are copied into the root.
             if kind == "TABLE DATA"
                 && let Some((schema, _)) = rest.split_once("; Owner: ")

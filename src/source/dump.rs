@@ -318,11 +318,11 @@ impl Making<'_> {
         if stubs.is_empty() {
             return;
         }
-        let made = |role: &String| {
+        let stand_in = |role: &String| {
             let role = quote_ident(role);
             [format!("create role {role} nologin"), format!("comment on role {role} is '{STAND_IN}'")]
         };
-        let statements = stubs.iter().flat_map(made).collect();
+        let statements = stubs.iter().flat_map(stand_in).collect();
         let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
         self.step(Phase::Restore, "create stubs for the dump's roles", Tolerance::Strict, action);
         let listed = stubs.into_iter().collect::<Vec<_>>().join(", ");
