@@ -281,8 +281,8 @@ async fn rpo(fake: &Fake, hours: u64, zone: Option<&str>) -> Ran {
 
 const DAILY: [&str; 4] = ["2026-11-19 03:00:00", "2026-11-20 03:00:00", "2026-11-21 03:00:00", "2026-11-22 03:00:00"];
 
-fn hours(hours: u64) -> Option<Duration> {
-    Some(Duration::from_secs(hours * 3600))
+fn hours(hours: u64) -> Duration {
+    Duration::from_secs(hours * 3600)
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,7 +290,7 @@ async fn daily_dumps_meet_a_day_and_miss_half_a_day_and_the_formula_has_the_numb
     let ran = rpo(&dumps(&DAILY), 24, Some("UTC")).await;
     assert_eq!(ran.judgement.verdict, Verdict::Passed, "{:?}", ran.judgement.reasons);
     let judged = ran.judgement.rpo.unwrap();
-    assert_eq!((judged.outcome, judged.min, judged.max), (Rpo::Met, hours(24), hours(24)));
+    assert_eq!((judged.outcome, judged.min, judged.max), (Rpo::Met, Some(hours(24)), Some(hours(24))));
     for part in ["2026-11-22T12:00:00Z", "9h", "24h", "shop-2026-11-22-03-00-00.dump"] {
         assert!(judged.formula.contains(part), "{part}: {}", judged.formula);
     }
@@ -316,8 +316,8 @@ async fn a_night_without_a_dump_is_a_gap_within_the_window_only() {
     let ran = rpo(&fake, 24, Some("UTC")).await;
     assert_eq!(ran.judgement.rpo.unwrap().outcome, Rpo::Missed);
     let mut drill = drill();
-    drill.objectives.rpo = hours(24);
-    drill.objectives.rpo_window = hours(48);
+    drill.objectives.rpo = Some(hours(24));
+    drill.objectives.rpo_window = Some(hours(48));
     drill.source.location_mut().timezone = Some("UTC".to_owned());
     let ran = run_on(&fake, &drill, &CancellationToken::new()).await;
     assert_eq!(ran.judgement.rpo.unwrap().outcome, Rpo::Met, "retention thins what is older");
@@ -328,7 +328,7 @@ async fn dates_without_a_zone_prove_neither_where_their_readings_differ() {
     // 12:00 UTC less 03:00 in any zone: from nothing to 23 hours.
     let ran = rpo(&dumps(&DAILY), 24, None).await;
     let judged = ran.judgement.rpo.unwrap();
-    assert_eq!((judged.outcome, judged.min, judged.max), (Rpo::Unknown, hours(23), hours(25)));
+    assert_eq!((judged.outcome, judged.min, judged.max), (Rpo::Unknown, Some(hours(23)), Some(hours(25))));
     assert_eq!(ran.judgement.verdict, Verdict::Inconclusive);
     assert!(ran.judgement.reasons[0].hint.as_ref().unwrap().contains("timezone"));
     assert_eq!(rpo(&dumps(&DAILY), 25, None).await.judgement.rpo.unwrap().outcome, Rpo::Met);
@@ -364,12 +364,12 @@ async fn an_undated_dump_may_lie_in_the_gap_so_nothing_is_missed_for_certain() {
 #[tokio::test(start_paused = true)]
 async fn a_declared_incident_counts_only_the_dumps_before_it() {
     let mut drill = drill();
-    drill.objectives.rpo = hours(24);
+    drill.objectives.rpo = Some(hours(24));
     drill.objectives.incident = Some("2026-11-21T02:00:00Z".parse().unwrap());
     drill.source.location_mut().timezone = Some("UTC".to_owned());
     let ran = run_on(&dumps(&DAILY), &drill, &CancellationToken::new()).await;
     let judged = ran.judgement.rpo.unwrap();
-    assert_eq!((judged.outcome, judged.max), (Rpo::Met, hours(24)), "{}", judged.formula);
+    assert_eq!((judged.outcome, judged.max), (Rpo::Met, Some(hours(24))), "{}", judged.formula);
     assert!(judged.formula.contains("= 23h"), "{}", judged.formula);
 }
 
@@ -382,7 +382,7 @@ async fn a_damaged_header_is_no_usable_dump() {
     );
     let ran = rpo(&fake, 24, Some("UTC")).await;
     let judged = ran.judgement.rpo.unwrap();
-    assert_eq!((judged.outcome, judged.min), (Rpo::Missed, hours(48)), "{}", judged.formula);
+    assert_eq!((judged.outcome, judged.min), (Rpo::Missed, Some(hours(48))), "{}", judged.formula);
 }
 
 #[test]
