@@ -17,6 +17,9 @@ pub fn blame(step: &Step, output: &Output) -> Option<Fault> {
     if output.conditions.contains(&HostCondition::InputChanged) {
         return Some(host_fault(step, HostCondition::InputChanged));
     }
+    if let Some(damage) = output.damage.as_ref().filter(|_| output.conditions.is_empty()) {
+        return Some(damage.clone());
+    }
     if succeeded(step, output) {
         return None;
     }

@@ -450,6 +450,9 @@ pub struct Output {
     /// What the input looked like when the step ended: differs from the survey if it changed meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<FileSeen>,
+    /// What our own decoder found wrong with the bytes that passed, whatever became of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Fault>,
     /// What the data that passed hold, where the action's decoder counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<Counted>,

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod authid;
 pub mod base;
 pub mod counted;
+pub mod data;
 pub mod decode;
 pub mod plain;
 pub mod promised;

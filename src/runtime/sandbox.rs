@@ -22,7 +22,7 @@ use crate::fault::{Blame, Fault};
 use crate::format::Compression;
 use crate::recipe::{Action, At, Command, Output, Step};
 use crate::source::server::LOG_FILE;
-use crate::store::{self, Poured, Stop};
+use crate::store::{self, Counting, Poured, Stop};
 
 /// The server's socket, in the run directory.
 const SOCKET: &str = ".s.PGSQL.5432";
@@ -225,12 +225,13 @@ impl LiveSandbox {
         let (send, receive) = mpsc::channel::<Vec<u8>>(16);
         let (path, mut progress) = (from.to_owned(), progress(what, from, watch));
         let is_text = into.program == "psql";
+        let counting = counting(into);
         let pouring = self.movers.run(move |stop| {
             let mut sink = |chunk: &[u8]| match send.blocking_send(chunk.to_vec()) {
                 Ok(()) => std::ops::ControlFlow::Continue(()),
                 Err(_) => std::ops::ControlFlow::Break(()),
             };
-            let poured = store::pour(Path::new(&path), through, &mut sink, stop, &mut progress)?;
+            let poured = store::pour(Path::new(&path), through, counting, &mut sink, stop, &mut progress)?;
             if is_text {
                 let _ = send.blocking_send(format!("\n\\echo {END_OF_INPUT}\n").into_bytes());
             }
@@ -248,8 +249,9 @@ impl LiveSandbox {
             output.seen = Some(read.seen);
             return Ok(output);
         }
-        let Poured { bytes, sha256, seen, .. } = read;
-        (output.bytes, output.sha256, output.seen) = (Some(bytes), Some(sha256), Some(seen));
+        let read = poured(read);
+        (output.bytes, output.sha256, output.seen) = (read.bytes, read.sha256, read.seen);
+        (output.counted, output.damage) = (read.counted, read.damage);
         Ok(output)
     }
 
@@ -306,8 +308,20 @@ pub(super) fn refusals(log: &str) -> String {
     log.lines().filter(telling).map(words).take(4).collect::<Vec<_>>().join("; ")
 }
 
+/// What to count in what is streamed into this program.
+fn counting(into: &Command) -> Counting {
+    let says = |text: &str| into.args.iter().any(|it| matches!(it, crate::recipe::Arg::Text(it) if it == text));
+    match () {
+        () if into.program != "pg_restore" => Counting::Nothing,
+        () if says("--format=c") => Counting::Custom,
+        () if says("--format=t") => Counting::Tar,
+        () => Counting::Nothing,
+    }
+}
+
 fn poured(read: Poured) -> Output {
-    Output { bytes: Some(read.bytes), sha256: Some(read.sha256), seen: Some(read.seen), ..Output::default() }
+    let Poured { bytes, sha256, seen, counted, damage, cut_short: _ } = read;
+    Output { bytes: Some(bytes), sha256: Some(sha256), seen: Some(seen), counted, damage, ..Output::default() }
 }
 
 /// Reports bytes as they pass, each mebibyte.

@@ -7,6 +7,9 @@ mod find;
 mod header;
 mod pour;
 mod base;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod counting_tests;
 mod tap;
 mod unpack;
 mod wal;
@@ -17,13 +20,15 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::fault::Fault;
+use crate::format::counted::Counted;
 use crate::recipe::FileSeen;
 
 pub use base::base_facts;
 pub use dump::dump_facts;
 pub use find::{list, look, read_text};
 pub use header::headers;
-pub use pour::{copy, pour, scan};
+pub use pour::{Counting, copy, pour, scan};
 pub use unpack::{Destination, Inspector, Written, unpack};
 pub use wal::{WalFile, fetch_wal, find_wal};
 
@@ -55,4 +60,8 @@ pub struct Poured {
     pub seen: FileSeen,
     /// The receiver wanted no more: `bytes` and `sha256` are of a part only.
     pub cut_short: bool,
+    /// What the data of an archive hold, where this reading counted them.
+    pub counted: Option<Counted>,
+    /// What is wrong with the archive's data, as our own decoder sees it.
+    pub damage: Option<Fault>,
 }

@@ -10,14 +10,86 @@ use std::sync::mpsc;
 
 use sha2::{Digest, Sha256};
 
-use super::find::{Found, files, look};
+use super::find::{Found, files, look, toc_of};
 use super::tap::{CHUNK, Tap, hex, metadata};
 use super::{OnBytes, Poured, Stop};
 use crate::fault::{Blame, Fault};
-use crate::format::{Compression, decode};
+use crate::format::archive::Archive;
+use crate::format::counted::{Counted, LargeObjectData};
+use crate::format::data::{self, DirectoryFiles, FileRole};
+use crate::format::{Compression, decode, sniff};
 
-/// Streams the decoded bytes of a file to `sink`, in chunks of at most 64 KiB, and digests the stored ones.
+/// What to count in the bytes that pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    Nothing,
+    /// An archive in custom format.
+    Custom,
+    /// One in tar format.
+    Tar,
+}
+
+/// Streams the decoded bytes of a file to `sink`, in chunks of at most 64 KiB, digests the stored ones, and counts what the
+/// decoded ones hold on a thread of its own.
 pub fn pour(
+    path: &Path,
+    compression: Compression,
+    counting: Counting,
+    sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    stop: &Stop,
+    on_bytes: OnBytes,
+) -> Result<Poured, Fault> {
+    let count: fn(Fed) -> Result<Counted, Fault> = match counting {
+        Counting::Nothing => return pass(path, compression, sink, stop, on_bytes),
+        Counting::Custom => |input| data::count_custom(input),
+        Counting::Tar => |input| data::count_tar(input),
+    };
+    std::thread::scope(|scope| {
+        let (send, receive) = mpsc::sync_channel::<Vec<u8>>(CHUNKS_AHEAD);
+        let counter = scope.spawn(move || count(Fed { chunks: receive, chunk: Vec::new(), used: 0 }));
+        let mut tee = |bytes: &[u8]| {
+            // A counter that has ended has seen enough, or has found damage: the restore goes on all the same.
+            let _ = send.send(bytes.to_vec());
+            sink(bytes)
+        };
+        let poured = pass(path, compression, &mut tee, stop, on_bytes);
+        drop(send);
+        let counted = counter.join();
+        let mut poured = poured?;
+        match counted {
+            _ if poured.cut_short => {}
+            Ok(Ok(counted)) => poured.counted = Some(counted),
+            Ok(Err(fault)) => poured.damage = Some(fault),
+            Err(_) => return Err(Fault::new(Blame::Harness, format!("count the rows in {}", path.display()))),
+        }
+        Ok(poured)
+    })
+}
+
+/// Chunks on their way to the counter: they bound the memory.
+const CHUNKS_AHEAD: usize = 64;
+
+/// What another thread sends, as something to read.
+struct Fed {
+    chunks: mpsc::Receiver<Vec<u8>>,
+    chunk: Vec<u8>,
+    used: usize,
+}
+
+impl Read for Fed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.used == self.chunk.len() {
+            let Ok(chunk) = self.chunks.recv() else { return Ok(0) };
+            (self.chunk, self.used) = (chunk, 0);
+        }
+        let length = buffer.len().min(self.chunk.len() - self.used);
+        buffer[..length].copy_from_slice(&self.chunk[self.used..self.used + length]);
+        self.used += length;
+        Ok(length)
+    }
+}
+
+fn pass(
     path: &Path,
     compression: Compression,
     sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
@@ -44,25 +116,28 @@ pub fn pour(
     if !cut_short {
         tap.drain()?;
     }
-    Ok(Poured { bytes: tap.bytes, sha256: tap.sha256(), seen: look(path)?, cut_short })
+    Ok(Poured { bytes: tap.bytes, sha256: tap.sha256(), seen: look(path)?, cut_short, counted: None, damage: None })
 }
 
-/// Digests a file, or all files of a directory, without a receiver. Compressed files of a directory are decoded, so a cut
-/// one is a Fault.
+/// Digests a file, or all files of a directory, without a receiver, and counts what an archive holds. Compressed files of a
+/// directory are decoded, so a cut one is a Fault.
 pub fn scan(path: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault> {
     if !metadata(path)?.is_dir() {
-        return pour(path, Compression::None, &mut |_| ControlFlow::Continue(()), stop, on_bytes);
+        let counting = countable(path);
+        return pour(path, Compression::None, counting, &mut |_| ControlFlow::Continue(()), stop, on_bytes);
     }
     let files = plain_files(path)?;
+    let roles = directory_files(path);
     let next = AtomicUsize::new(0);
     let (tell, told) = mpsc::channel::<Result<u64, Fault>>();
     let mut digests = vec![String::new(); files.len()];
+    let mut counted = Counted::default();
     let outcome = std::thread::scope(|scope| {
         let work = |tell: mpsc::Sender<Result<u64, Fault>>| {
             let mut digests = Vec::new();
             while let Some(found) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match digest(found, stop, &tell) {
-                    Ok(sha256) => digests.push((found, sha256)),
+                match digest(found, roles.as_ref(), stop, &tell) {
+                    Ok((sha256, holds)) => digests.push((found, sha256, holds)),
                     Err(fault) => {
                         // The other thread ends, too: there is no file left for it.
                         next.store(files.len(), Ordering::Relaxed);
@@ -88,7 +163,14 @@ pub fn scan(path: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault
         for worker in workers {
             match worker.join() {
                 Ok(done) => {
-                    for (found, sha256) in done {
+                    for (found, sha256, holds) in done {
+                        counted.tables.extend(holds.tables);
+                        if let Some(objects) = holds.large_objects {
+                            let all = counted.large_objects.get_or_insert_default();
+                            all.count += objects.count;
+                            all.bytes += objects.bytes;
+                        }
+
                         if let Some(at) = files.iter().position(|it| std::ptr::eq(it, found)) {
                             digests[at] = sha256;
                         }
@@ -103,10 +185,41 @@ pub fn scan(path: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault
         outcome.map(|()| bytes)
     });
     let bytes = outcome?;
-    Ok(Poured { bytes, sha256: of_directory(&files, &digests), seen: look(path)?, cut_short: false })
+    counted.large_objects.get_or_insert_default();
+    let counted = roles.map(|_| counted);
+    let sha256 = of_directory(&files, &digests);
+    Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false, counted, damage: None })
 }
 
-fn digest(found: &Found, stop: &Stop, tell: &mpsc::Sender<Result<u64, Fault>>) -> Result<String, Fault> {
+/// What can be counted in a file, by its first bytes.
+fn countable(path: &Path) -> Counting {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|it| it.take(sniff::HEAD as u64).read_to_end(&mut head));
+    match read.map(|_| sniff::kind(&head)) {
+        Ok(Ok(sniff::Kind::Custom)) => Counting::Custom,
+        Ok(Ok(sniff::Kind::Tar)) => Counting::Tar,
+        Ok(Ok(sniff::Kind::Text) | Err(_)) | Err(_) => Counting::Nothing,
+    }
+}
+
+/// What the files of a directory dump are. None where its table of contents cannot be read, which has been said before.
+fn directory_files(path: &Path) -> Option<DirectoryFiles> {
+    let toc = File::open(toc_of(path)?).ok()?;
+    let mut head = Vec::new();
+    let mut toc = io::BufReader::new(toc);
+    (&mut toc).take(sniff::HEAD as u64).read_to_end(&mut head).ok()?;
+    let compression = sniff::compression(&head);
+    let input = decode::decoder(compression, io::Cursor::new(head).chain(toc)).ok()?;
+    Some(DirectoryFiles::of(&Archive::read(input).ok()?))
+}
+
+/// A file's digest, and what it holds.
+fn digest(
+    found: &Found,
+    roles: Option<&DirectoryFiles>,
+    stop: &Stop,
+    tell: &mpsc::Sender<Result<u64, Fault>>,
+) -> Result<(String, Counted), Fault> {
     let mut before = 0;
     let mut on_bytes = |bytes| {
         let _ = tell.send(Ok(bytes - before));
@@ -122,8 +235,33 @@ fn digest(found: &Found, stop: &Stop, tell: &mpsc::Sender<Result<u64, Fault>>) -
         Some("zst") => Compression::Zstd,
         Some(_) | None => Compression::None,
     };
-    let poured = pour(&found.path, compression, &mut |_| ControlFlow::Continue(()), stop, &mut on_bytes)?;
-    Ok(poured.sha256)
+    let mut role = roles.map_or(FileRole::Other, |it| it.role(&found.name));
+    let mut decoded = 0;
+    let mut sink = |bytes: &[u8]| {
+        decoded += bytes.len() as u64;
+        if let FileRole::Table(counter, _) = &mut role {
+            counter.push(bytes);
+        }
+        ControlFlow::Continue(())
+    };
+    let poured = pass(&found.path, compression, &mut sink, stop, &mut on_bytes);
+    let mut holds = Counted::default();
+    match role {
+        FileRole::Table(counter, whose) => {
+            let damaged = |why: &dyn std::fmt::Display| data::damaged_file(&found.name, &whose, why);
+            let poured = poured.map_err(|it| match it.blame {
+                Blame::Backup => damaged(&it.causes.join(": ")),
+                Blame::Scenario | Blame::Host | Blame::Harness => it,
+            })?;
+            holds.tables = counter.finish().map_err(|it| damaged(&it))?;
+            Ok((poured.sha256, holds))
+        }
+        FileRole::LargeObject => {
+            holds.large_objects = Some(LargeObjectData { count: 1, bytes: decoded });
+            Ok((poured?.sha256, holds))
+        }
+        FileRole::Other => Ok((poured?.sha256, holds)),
+    }
 }
 
 /// See `recipe::Output::sha256`: what `sha256sum` prints for the files, digested.
@@ -157,7 +295,7 @@ fn plain_files(directory: &Path) -> Result<Vec<Found>, Fault> {
 pub fn copy(path: &Path, to: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault> {
     if !metadata(path)?.is_dir() {
         let (bytes, sha256) = copy_file(path, to, stop, on_bytes)?;
-        return Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false });
+        return Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false, counted: None, damage: None });
     }
     let files = plain_files(path)?;
     make_directory(to)?;
@@ -172,7 +310,14 @@ pub fn copy(path: &Path, to: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Po
         total += bytes;
         digests.push(sha256);
     }
-    Ok(Poured { bytes: total, sha256: of_directory(&files, &digests), seen: look(path)?, cut_short: false })
+    Ok(Poured {
+        bytes: total,
+        sha256: of_directory(&files, &digests),
+        seen: look(path)?,
+        cut_short: false,
+        counted: None,
+        damage: None,
+    })
 }
 
 fn make_directory(path: &Path) -> Result<(), Fault> {

@@ -308,7 +308,9 @@ fn pouring_gives_decoded_bytes_and_the_digest_of_the_stored_ones() {
             got.extend_from_slice(chunk);
             ControlFlow::Continue(())
         };
-        let poured = pour(&path, compression, &mut sink, &Stop::default(), &mut |bytes| last = bytes).unwrap();
+        let poured =
+            pour(&path, compression, Counting::Nothing, &mut sink, &Stop::default(), &mut |bytes| last = bytes)
+                .unwrap();
         assert!(got == expect, "{name}");
         assert_eq!(poured.sha256, tap::hex(&Sha256::digest(&stored)), "{name}");
         assert_eq!((poured.bytes, last, poured.cut_short), (stored.len() as u64, stored.len() as u64, false));
@@ -319,8 +321,15 @@ fn pouring_gives_decoded_bytes_and_the_digest_of_the_stored_ones() {
 #[test]
 fn a_receiver_may_want_no_more_and_a_caller_may_stop() {
     let path = of(17, "shop.sql");
-    let poured =
-        pour(&path, Compression::None, &mut |_| ControlFlow::Break(()), &Stop::default(), &mut |_| {}).unwrap();
+    let poured = pour(
+        &path,
+        Compression::None,
+        Counting::Nothing,
+        &mut |_| ControlFlow::Break(()),
+        &Stop::default(),
+        &mut |_| {},
+    )
+    .unwrap();
     assert!(poured.cut_short && poured.bytes <= 64 * 1024);
     let stop = Stop::default();
     stop.stop();
@@ -333,8 +342,15 @@ fn a_receiver_may_want_no_more_and_a_caller_may_stop() {
 #[test]
 fn cut_packed_files_are_blamed_on_the_backup() {
     let path = backups().join("damaged/cut.sql.gz");
-    let fault =
-        pour(&path, Compression::Gzip, &mut |_| ControlFlow::Continue(()), &Stop::default(), &mut |_| {}).unwrap_err();
+    let fault = pour(
+        &path,
+        Compression::Gzip,
+        Counting::Nothing,
+        &mut |_| ControlFlow::Continue(()),
+        &Stop::default(),
+        &mut |_| {},
+    )
+    .unwrap_err();
     assert_eq!(fault.blame, Blame::Backup);
 }
 
