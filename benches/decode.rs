@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pgdrill::format::Compression;
 use pgdrill::format::plain::Scanner;
-use pgdrill::store::{Stop, pour, scan};
+use pgdrill::store::{Counting, Stop, pour, scan};
 
 const ROWS: usize = 400_000;
 
@@ -62,7 +62,8 @@ fn digesting(criterion: &mut Criterion) {
             ControlFlow::Continue(())
         };
         bencher.iter(|| {
-            pour(file.path(), Compression::None, &mut sink, &Stop::default(), &mut |_| {}).expect("a readable file")
+            pour(file.path(), Compression::None, Counting::Nothing, &mut sink, &Stop::default(), &mut |_| {})
+                .expect("a readable file")
         });
     });
 }

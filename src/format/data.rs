@@ -168,10 +168,10 @@ pub fn count_custom<R: Read>(input: R) -> Result<Counted, Fault> {
         let what = entry.whose_data();
         match kind {
             1 => {
-                let mut counter = EntryCounter::of(entry);
-                let read = chunks(&mut input, &archive, &mut |it| counter.push(it));
+                let mut entry_data = EntryCounter::of(entry);
+                let read = chunks(&mut input, &archive, &mut |it| entry_data.push(it));
                 read.map_err(|it| damage(&what, input.at, &it))?;
-                counted.tables.extend(counter.finish().map_err(|it| damage(&what, input.at, &it))?);
+                counted.tables.extend(entry_data.finish().map_err(|it| damage(&what, input.at, &it))?);
             }
             3 => large_objects(&mut input, &archive, &mut counted).map_err(|it| damage(&what, input.at, &it))?,
             other => return Err(damage("a data block", at, &format!("{other} is no kind of block"))),
@@ -319,14 +319,14 @@ pub fn count_tar<R: Read>(input: R) -> Result<Counted, Fault> {
             counted.large_objects.get_or_insert_default();
             continue;
         }
-        let mut counter = EntryCounter::of(&entry);
-        let read = io::copy(&mut member, &mut Sink(&mut |it| counter.push(it)));
+        let mut entry_data = EntryCounter::of(&entry);
+        let read = io::copy(&mut member, &mut Sink(&mut |it| entry_data.push(it)));
         let what = entry.whose_data();
         let read = read.map_err(|it| damage(&what, at, &it))?;
         if read < length {
             return Err(damage(&what, at, &format!("the file ends after {read} of their {length} bytes")));
         }
-        counted.tables.extend(counter.finish().map_err(|it| damage(&what, at, &it))?);
+        counted.tables.extend(entry_data.finish().map_err(|it| damage(&what, at, &it))?);
     }
     if let Some(entry) = files.values().next() {
         return Err(damage(&entry.whose_data(), 0, &"the archive has no file with them"));
@@ -374,9 +374,8 @@ impl DirectoryFiles {
             Some(entry) if entry.desc != "BLOBS" => {
                 FileRole::Table(Box::new(EntryCounter::of(entry)), entry.whose_data())
             }
-            Some(_) => FileRole::Other,
             None if stem.starts_with("blob_") => FileRole::LargeObject,
-            None => FileRole::Other,
+            Some(_) | None => FileRole::Other,
         }
     }
 }

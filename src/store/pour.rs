@@ -46,7 +46,7 @@ pub fn pour(
     };
     std::thread::scope(|scope| {
         let (send, receive) = mpsc::sync_channel::<Vec<u8>>(CHUNKS_AHEAD);
-        let counter = scope.spawn(move || count(Fed { chunks: receive, chunk: Vec::new(), used: 0 }));
+        let counting = scope.spawn(move || count(Fed { chunks: receive, chunk: Vec::new(), used: 0 }));
         let mut tee = |bytes: &[u8]| {
             // A counter that has ended has seen enough, or has found damage: the restore goes on all the same.
             let _ = send.send(bytes.to_vec());
@@ -54,7 +54,7 @@ pub fn pour(
         };
         let poured = pass(path, compression, &mut tee, stop, on_bytes);
         drop(send);
-        let counted = counter.join();
+        let counted = counting.join();
         let mut poured = poured?;
         match counted {
             _ if poured.cut_short => {}
