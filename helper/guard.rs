@@ -10,6 +10,7 @@
 //! Only the standard library, compiled by the build script and embedded in pgdrill.
 
 mod fetch;
+mod remote;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -26,6 +27,14 @@ fn main() -> ExitCode {
         if word == "fetch" {
             return fetch::fetch(Path::new(spool), name, Path::new(destination));
         }
+    }
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["relay", socket] => return remote::relay(Path::new(socket)),
+        ["receive", directory] => return remote::receive(Path::new(directory)),
+        ["read", file, bytes] => return remote::read(Path::new(file), bytes),
+        ["renew", lease, counter] => return remote::renew(Path::new(lease), counter),
+        _ => {}
     }
     let [lease, patience, directory] = args.as_slice() else { return ExitCode::from(USAGE) };
     let Ok(patience) = patience.parse::<u64>() else { return ExitCode::from(USAGE) };

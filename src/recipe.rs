@@ -122,6 +122,9 @@ pub struct ServerFacts {
     pub disk_free: Option<u64>,
     /// Where the data will lie: `ext4`, `overlayfs`, `tmpfs` …
     pub filesystem: Option<String>,
+    /// The engine does not see our files: bytes go in and out as streams, and times include the way there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub streams: bool,
     /// Other programs of use: `docker 20.10.24`, `runc` …, by name.
     pub tools: BTreeMap<String, String>,
     /// Why this one, as a sentence for people.

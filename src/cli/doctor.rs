@@ -50,7 +50,7 @@ async fn engine(machine: &Machine) -> Vec<Diagnosis> {
         Ok(engine) => Diagnosis {
             name: "container engine".to_owned(),
             state: State::Good,
-            seen: format!("{} {} at {}", engine.name, engine.version, engine.endpoint),
+            seen: format!("{} {} at {}, {}", engine.name, engine.version, engine.endpoint, engine.because),
             advice: None,
         },
         Err(fault) => {

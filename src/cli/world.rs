@@ -1,6 +1,7 @@
 //! This machine, as the environment describes it: read once, into values.
 
 use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -48,12 +49,7 @@ impl Surroundings {
             exe,
             patience,
             bindirs: bindirs.filter(|it| it.is_absolute()).collect(),
-            docker: DockerEnvironment {
-                host: text("DOCKER_HOST"),
-                tls_verify: text("DOCKER_TLS_VERIFY").as_deref() == Some("1"),
-                cert_path: path("DOCKER_CERT_PATH"),
-                context: text("DOCKER_CONTEXT"),
-            },
+            docker: docker_environment(),
         })
     }
 
@@ -65,9 +61,53 @@ impl Surroundings {
     }
 }
 
+/// Why the variables of Docker are as they are, where pgdrill has set them itself.
+const BECAUSE: &str = "PGDRILL_ENGINE_BECAUSE";
+
+fn docker_environment() -> DockerEnvironment {
+    let path = |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+    let text = |name: &str| std::env::var(name).ok().filter(|it| !it.is_empty());
+    DockerEnvironment {
+        host: text("DOCKER_HOST"),
+        tls_verify: text("DOCKER_TLS_VERIFY"),
+        cert_path: path("DOCKER_CERT_PATH"),
+        context: text("DOCKER_CONTEXT"),
+        container_host: text("CONTAINER_HOST"),
+        config_dir: path("DOCKER_CONFIG").or_else(|| path("HOME").map(|it| it.join(".docker"))),
+        runtime_dir: path("XDG_RUNTIME_DIR"),
+        because: text(BECAUSE),
+    }
+}
+
 /// What this process is, if it was started by pgdrill itself and not by a person. Must come before any thread.
 pub fn reexecuted(args: &[OsString]) -> Option<ExitCode> {
-    runtime::reexecuted(args, &sweep_run)
+    let code = runtime::reexecuted(args, &sweep_run);
+    if code.is_none() {
+        enter_engine(args);
+    }
+    code
+}
+
+/// Starts pgdrill again with the variables that mean the engine which a context or a socket stands for: the client library
+/// reads those and nothing else, and setting them in a living process is unsafe code. Returns where there is no need, and
+/// where it cannot be done: then whoever asks for the engine learns why.
+fn enter_engine(args: &[OsString]) {
+    let environment = docker_environment();
+    let Ok(address) = environment.find() else { return };
+    let (Ok(exe), Some((name, rest))) = (std::env::current_exe(), args.split_first()) else { return };
+    if environment.because.is_some() || environment.means(&address) {
+        return;
+    }
+    let mut again = std::process::Command::new(exe);
+    again.arg0(name).args(rest).env(BECAUSE, &address.because);
+    for (variable, value) in address.variables() {
+        match value {
+            Some(value) => again.env(variable, value),
+            None => again.env_remove(variable),
+        };
+    }
+    let error = again.exec();
+    tracing::warn!(%error, "pgdrill could not be started again for the engine");
 }
 
 /// The reaper's work on the engine: everything of one run goes.

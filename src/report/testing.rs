@@ -496,6 +496,7 @@ fn plan() -> Plan {
         locales: vec!["C".to_owned()],
         disk_free: Some(77_000_000_000),
         filesystem: Some("overlayfs".to_owned()),
+        streams: false,
         tools: BTreeMap::from([("docker".to_owned(), "20.10.24".to_owned())]),
         because: "a container engine answers, and the image is here".to_owned(),
         passed_over: Vec::new(),

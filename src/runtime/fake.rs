@@ -108,6 +108,7 @@ impl Fake {
             locales: ["C", "C.UTF-8", "POSIX", "en_US.utf8"].map(str::to_owned).into(),
             disk_free: Some(100 << 30),
             filesystem: Some("ext4".to_owned()),
+            streams: false,
             tools: BTreeMap::new(),
             because: "it is scripted".to_owned(),
             passed_over: Vec::new(),

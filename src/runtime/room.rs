@@ -2,13 +2,15 @@
 //!
 //! A room has one root directory (the working directory of every program) with `data`, `run` and `spool` beneath it. The
 //! host sees `run` and `spool` at the same place in the lease's scratch directory, so everything but running programs is
-//! done on the host and is the same for both kinds.
+//! done on the host and is the same for both kinds. Where a container's engine does not see our files, [`Room::away`] has
+//! what stands in for them.
 
 use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 
 use super::container::ContainerRoom;
+use super::container::remote::Helper;
 use super::local::LocalRoom;
 use crate::evidence::Guarantee;
 use crate::fault::Fault;
@@ -49,6 +51,14 @@ impl Room {
         match self {
             Room::Container(room) => room.exec(exec).await,
             Room::Local(room) => room.exec(exec).await,
+        }
+    }
+
+    /// The room, where `run` and `spool` do not lie on this machine.
+    pub(crate) fn away(&self) -> Option<(&ContainerRoom, &Helper)> {
+        match self {
+            Room::Container(room) => room.helper().map(|helper| (room, helper)),
+            Room::Local(_) => None,
         }
     }
 

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::complaints::{Complaints, join_sqlstates};
+use super::container::ContainerRoom;
 use super::room::{Ended, Exec, Room};
 use super::spool::Spool;
-use super::sql::Sql;
+use super::sql::{Socket, Sql};
 use super::untrusted::open_regular;
 use super::{Progress, Sandbox, Watcher};
 use crate::check::{Answer, Probe};
@@ -99,13 +100,19 @@ impl Sandbox for LiveSandbox {
                 poured(read)
             }
             Action::Copy { from, name } => {
-                let to = self.scratch.join("spool").join(name);
                 let (from, mut progress) = (from.clone(), progress(&step.what, from, watch));
+                if let Some((room, _)) = self.room.away() {
+                    return self.send(room, from, name.clone(), progress).await.map(poured);
+                }
+                let to = self.scratch.join("spool").join(name);
                 let read = self.movers.run(move |stop| store::copy(Path::new(&from), &to, stop, &mut progress)).await?;
                 poured(read)
             }
             Action::Write { at, path, text } => {
-                self.write(*at, path, text)?;
+                match self.room.away() {
+                    Some((room, _)) => room.receive(*at, store::parcel_of(path, text)).await?,
+                    None => self.write(*at, path, text)?,
+                }
                 Output::default()
             }
             Action::Unpack { from, facts } => self.unpack(&step.what, from, facts, watch).await?,
@@ -134,6 +141,9 @@ impl Sandbox for LiveSandbox {
     }
 
     async fn server_log(&self) -> String {
+        if self.room.away().is_some() {
+            return self.read_in_room().await.unwrap_or_default();
+        }
         let path = self.scratch.join("run").join(LOG_FILE);
         match tokio::task::spawn_blocking(move || read_regular(&path)).await {
             Ok(Ok(bytes)) => head_and_tail(&bytes),
@@ -163,7 +173,10 @@ impl LiveSandbox {
 
     fn sql(&self) -> Sql {
         Sql {
-            socket: self.scratch.join("run").join(SOCKET),
+            socket: match self.room.away() {
+                Some((room, helper)) => Socket::Away(helper.clone(), format!("{}/{SOCKET}", room.path(At::Run))),
+                None => Socket::Here(self.scratch.join("run").join(SOCKET)),
+            },
             superuser: self.superuser.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -255,6 +268,31 @@ impl LiveSandbox {
         Ok(output)
     }
 
+    /// Sends a file or a directory into the spool of a room that does not see it.
+    async fn send(
+        &self,
+        room: &ContainerRoom,
+        from: String,
+        name: String,
+        mut progress: impl FnMut(u64) + Send + 'static,
+    ) -> Result<Poured, Fault> {
+        let (send, receive) = mpsc::channel::<Vec<u8>>(16);
+        let packing = self.movers.run(move |stop| {
+            let mut sink = |chunk: &[u8]| match send.blocking_send(chunk.to_vec()) {
+                Ok(()) => std::ops::ControlFlow::Continue(()),
+                Err(_) => std::ops::ControlFlow::Break(()),
+            };
+            store::parcel(Path::new(&from), &name, &mut sink, stop, &mut progress)
+        });
+        // The receiver's words first: that it wanted no more is all that the sender knows.
+        let (packed, received) = tokio::join!(packing, room.receive(At::Spool, receive));
+        match (packed, received) {
+            (Err(fault), _) if fault.blame != Blame::Harness => Err(fault),
+            (_, Err(fault)) | (Err(fault), Ok(())) => Err(fault),
+            (Ok(poured), Ok(())) => Ok(poured),
+        }
+    }
+
     pub(super) fn write(&self, at: At, path: &str, text: &str) -> Result<(), Fault> {
         let directory = match at {
             At::Run => self.scratch.join("run"),
@@ -270,6 +308,9 @@ impl LiveSandbox {
 
     async fn read_in_room(&self) -> Result<String, Fault> {
         let path = format!("{}/{LOG_FILE}", self.room.path(At::Run));
+        if let Room::Container(room) = &self.room {
+            return room.read(path, LOG_BYTES).await;
+        }
         let argv = vec!["/bin/cat".to_owned(), path];
         let exec = Exec { argv, env: [].into(), stdin: None, on_stderr: Box::new(|_| ()) };
         Ok(self.room.exec(exec).await?.stdout)

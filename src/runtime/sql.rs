@@ -1,4 +1,4 @@
-//! SQL on the restored server, over its unix socket: questions of checks, and statements of ours.
+//! SQL on the restored server, over its unix socket, here or through a relay: questions of checks, and statements of ours.
 //!
 //! Every question has a connection of its own, so that none sees another's settings. Restored catalogues carry settings of
 //! databases and roles (a `statement_timeout`, libraries to preload): they are overridden when the connection is made, and
@@ -20,6 +20,7 @@ use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage, Sim
 use tokio_util::task::AbortOnDropHandle;
 
 use super::complaints::cut;
+use super::container::remote::{Helper, Wire};
 use crate::check::sql_text::quote_ident;
 use crate::check::{Answer, Probe, Table};
 use crate::fault::{Blame, Fault};
@@ -36,10 +37,18 @@ const STATEMENT_CHARS: usize = 500;
 /// A server that answers on a socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Sql {
-    /// `…/.s.PGSQL.5432`
-    pub(crate) socket: PathBuf,
+    pub(crate) socket: Socket,
     /// The bootstrap superuser.
     pub(crate) superuser: String,
+}
+
+/// Where the server listens.
+#[derive(Clone, Debug)]
+pub(crate) enum Socket {
+    /// `…/.s.PGSQL.5432` on this machine.
+    Here(PathBuf),
+    /// A path in a container, and who connects to it there.
+    Away(Helper, String),
 }
 
 /// A connection, which ends when this is dropped.
@@ -73,7 +82,7 @@ impl Sql {
         let session = match self.connect(&probe.database, probe.timeout, LOCK_TIMEOUT).await {
             Ok(session) => session,
             Err(ConnectError::Socket(error)) => {
-                return silent(&format!("connect to {}", self.socket.display()), &error);
+                return silent(&format!("connect to {}", self.socket), &error);
             }
             // That a database is absent is an answer. Anything else tells of the server.
             Err(ConnectError::Server(error)) => match error.as_db_error() {
@@ -140,9 +149,14 @@ impl Sql {
     ///
     /// The directory belongs to a server that runs restored code. A link there could lead out of the room, to another
     /// server of this machine, which would then answer the checks.
-    async fn dial(&self) -> std::io::Result<UnixStream> {
+    async fn dial(&self) -> std::io::Result<Box<dyn Wire>> {
+        let socket = match &self.socket {
+            Socket::Here(socket) => socket,
+            // In there is nothing that a link could lead out to.
+            Socket::Away(helper, socket) => return helper.dial(socket).await,
+        };
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let (Some(run), Some(name)) = (self.socket.parent(), self.socket.file_name()) else {
+        let (Some(run), Some(name)) = (socket.parent(), socket.file_name()) else {
             return Err(std::io::ErrorKind::InvalidInput.into());
         };
         let run = nix::fcntl::open(run, flags | OFlag::O_DIRECTORY, Mode::empty())?;
@@ -150,7 +164,7 @@ impl Sql {
         if !socket.metadata()?.file_type().is_socket() {
             return Err(std::io::Error::other("what lies there is no socket"));
         }
-        UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
+        Ok(Box::new(UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await?))
     }
 
     /// Zero means no limit, as it does to the server.
@@ -182,6 +196,15 @@ impl Sql {
         });
         if !matches!(cancelled.await, Ok(Some(()))) {
             tracing::debug!("a query that took too long could not be cancelled");
+        }
+    }
+}
+
+impl std::fmt::Display for Socket {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Socket::Here(path) => path.display().fmt(formatter),
+            Socket::Away(_, path) => write!(formatter, "{path} in the container"),
         }
     }
 }

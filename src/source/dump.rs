@@ -459,7 +459,7 @@ impl Making<'_> {
     /// The backup as a path in the room: mounted where any user may read it, else copied.
     fn seekable(&mut self) -> Arg {
         let file = &self.it.file;
-        if file.world_readable {
+        if file.world_readable && !self.it.server.streams {
             self.inputs.push(file.path.clone());
             self.scans.push(file.path.clone());
             return Arg::path(At::Input(self.inputs.len() - 1), "");
@@ -470,7 +470,12 @@ impl Making<'_> {
         let name = "backup".to_owned();
         let action = Action::Copy { from: file.path.clone(), name: name.clone() };
         self.step(Phase::Acquire, "copy the backup into the sandbox", Tolerance::Strict, action);
-        self.note(NoteKind::Deviation, "the backup was copied first: the server's user may not read it where it lies");
+        let why = if self.it.server.streams {
+            "the backup was copied first: the container engine does not see the files of this machine"
+        } else {
+            "the backup was copied first: the server's user may not read it where it lies"
+        };
+        self.note(NoteKind::Deviation, why);
         Arg::path(At::Spool, &name)
     }
 

@@ -4,7 +4,10 @@
 
 mod dump;
 mod find;
+pub use header::headers;
+pub use pour::{};
 mod header;
+mod parcel;
 mod pour;
 mod base;
 #[cfg(test)]
@@ -29,6 +32,7 @@ pub use dump::dump_facts;
 pub use find::{list, look, read_text};
 pub use header::headers;
 pub use pour::{Counting, copy, pour, scan};
+pub(crate) use parcel::{parcel, parcel_of};
 pub use unpack::{Destination, Inspector, Written, unpack};
 pub use wal::{WalFile, fetch_wal, find_wal};
 

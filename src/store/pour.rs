@@ -265,7 +265,7 @@ fn digest(
 }
 
 /// See `recipe::Output::sha256`: what `sha256sum` prints for the files, digested.
-fn of_directory(files: &[Found], digests: &[String]) -> String {
+pub(super) fn of_directory(files: &[Found], digests: &[String]) -> String {
     let mut whole = Sha256::new();
     for (found, sha256) in files.iter().zip(digests) {
         whole.update(format!("{sha256}  {}\n", found.name));
@@ -274,7 +274,7 @@ fn of_directory(files: &[Found], digests: &[String]) -> String {
 }
 
 /// The files of a directory. Links could lead out of the backup, so they are refused; so is what is no file.
-fn plain_files(directory: &Path) -> Result<Vec<Found>, Fault> {
+pub(super) fn plain_files(directory: &Path) -> Result<Vec<Found>, Fault> {
     let mut found = files(directory)?;
     found.retain(|it| !it.metadata.is_dir());
     match found.iter().find(|it| !it.metadata.is_file()) {

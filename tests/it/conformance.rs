@@ -27,7 +27,7 @@ fn drilled(runtime: &str, body: &str) -> (Program, Evidence, Verdict) {
 }
 
 /// What must not depend on the runtime: phases and how they ended, steps with what came of them, answers.
-fn essence(evidence: &Evidence) -> Value {
+pub(crate) fn essence(evidence: &Evidence) -> Value {
     let phases: Vec<Value> =
         evidence.phases.iter().map(|it| serde_json::json!([it.phase, kind(&it.outcome)])).collect();
     let done: Vec<Value> = evidence

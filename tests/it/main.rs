@@ -7,6 +7,7 @@ mod base_backup;
 mod cells;
 mod commands;
 mod conformance;
+mod engines;
 mod faults;
 mod found;
 mod judging;

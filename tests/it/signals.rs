@@ -42,14 +42,17 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-struct Running {
-    program: Program,
-    child: Child,
+pub(crate) struct Running {
+    pub(crate) program: Program,
+    pub(crate) child: Child,
 }
 
 impl Running {
     fn start(runtime: &str, phase: Phase) -> Running {
-        let program = Program::new();
+        Running::start_in(Program::new(), runtime, phase)
+    }
+
+    pub(crate) fn start_in(program: Program, runtime: &str, phase: Phase) -> Running {
         program.file("sleep.sql", "select pg_sleep(600);\n");
         let dump = program.path("shop.dump");
         std::fs::copy(fixture("pg15/shop.dump"), &dump).unwrap();
@@ -71,12 +74,12 @@ impl Running {
             .collect()
     }
 
-    fn until(&self, phase: Phase) {
+    pub(crate) fn until(&self, phase: Phase) {
         let began = serde_json::json!({ "began": phase });
         wait_for(phase.name(), || self.events().contains(&began).then_some(()));
     }
 
-    fn names(&self) -> (String, std::path::PathBuf) {
+    pub(crate) fn names(&self) -> (String, std::path::PathBuf) {
         let events = self.events();
         let start = &events[0]["asked"]["start"];
         let text = |key: &str| start[key].as_str().unwrap().to_owned();
@@ -84,7 +87,7 @@ impl Running {
         (text("run"), base.join(text("drill")))
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 }

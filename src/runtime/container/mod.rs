@@ -5,11 +5,13 @@
 //! purpose. Its `Drop` blocks the thread, panics outside of a runtime, and knows only what it made itself; here a drill's
 //! things are removed by their label, whether or not anybody still holds a handle.
 
+mod discover;
 mod engine;
 mod image;
 mod look;
 mod output;
 mod probe;
+pub(super) mod remote;
 pub(super) mod room;
 mod sweep;
 #[cfg(test)]
@@ -25,7 +27,8 @@ use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub(crate) use engine::{DockerEnvironment, EngineFacts};
+pub(crate) use discover::DockerEnvironment;
+pub(crate) use engine::EngineFacts;
 pub(crate) use image::LocalImage;
 pub(crate) use room::ContainerRoom;
 pub(crate) use sweep::{Sweep, Swept};
@@ -62,6 +65,8 @@ pub(crate) struct ContainerSettings {
 pub(crate) struct Container {
     settings: ContainerSettings,
     engine: OnceCell<Engine>,
+    /// Whether the engine sees our files.
+    sight: OnceCell<bool>,
     /// Creations under way or done, by drill: they outlive callers that stopped listening.
     owned: Mutex<HashMap<String, Vec<JoinHandle<()>>>>,
 }
@@ -75,7 +80,7 @@ enum Role {
 
 impl Container {
     pub(crate) fn new(settings: ContainerSettings) -> Container {
-        Container { settings, engine: OnceCell::new(), owned: Mutex::default() }
+        Container { settings, engine: OnceCell::new(), sight: OnceCell::new(), owned: Mutex::default() }
     }
 
     /// Which engine answers. Takes a few seconds at most; a Fault says what was tried. Only success is remembered.
@@ -106,7 +111,8 @@ impl Container {
             image::keep(cache_dir, &found.facts.id, &probed);
             probed
         };
-        server_facts(engine, major, image.is_some(), found, &probed)
+        let sees = self.sees_our_files(engine, lease, &found.facts.id).await?;
+        server_facts(engine, sees, major, image.is_some(), found, &probed)
     }
 
     /// Makes the sandbox's container, with its guard running and its directories ready.
@@ -174,6 +180,16 @@ impl Container {
         image::local(&self.connect().await?.docker, &self.settings.cache_dir).await
     }
 
+    /// Learnt once, by a container that is never started.
+    async fn sees_our_files(&self, engine: &Engine, lease: &Lease, image: &str) -> Result<bool, Fault> {
+        let look = || {
+            let (docker, lease_, image) = (engine.docker.clone(), lease.clone(), image.to_owned());
+            let patience = self.settings.patience.as_secs();
+            self.own(lease, async move { remote::sees_our_files(&docker, &lease_, &image, patience).await })
+        };
+        self.sight.get_or_try_init(look).await.copied()
+    }
+
     async fn connect(&self) -> Result<&Engine, Fault> {
         self.engine.get_or_try_init(|| engine::connect(&self.settings.docker)).await
     }
@@ -218,7 +234,14 @@ fn labels(lease: &Lease, role: Role, patience: u64) -> HashMap<String, String> {
 }
 
 /// Puts together what was learnt of engine and image, or says why this image cannot serve.
-fn server_facts(engine: &Engine, major: u32, named: bool, found: Found, probed: &Probed) -> Result<ServerFacts, Fault> {
+fn server_facts(
+    engine: &Engine,
+    sees: bool,
+    major: u32,
+    named: bool,
+    found: Found,
+    probed: &Probed,
+) -> Result<ServerFacts, Fault> {
     let reference = &found.facts.reference;
     let blame = if named { Blame::Scenario } else { Blame::Host };
     let fault = |cause: String| Fault::new(blame, format!("use the image {reference}")).cause(cause);
@@ -231,10 +254,11 @@ fn server_facts(engine: &Engine, major: u32, named: bool, found: Found, probed: 
         return Err(fault("it has no user but root, and a server must not run as root".to_owned()).hint(hint));
     };
     let own = image::own_architecture();
-    if found.facts.architecture != own && engine.facts.endpoint.starts_with("unix://") {
-        let cause = format!("it is made for {}, and this machine is {own}", found.facts.architecture);
+    // Also of a remote engine that is one itself: pgdrill's own program in the container is of our architecture.
+    if found.facts.architecture != own {
+        let cause = format!("it is made for {}, and this pgdrill for {own}", found.facts.architecture);
         return Err(
-            fault(cause).hint("Pull it for this machine's architecture: an emulated one proves no recovery time.")
+            fault(cause).hint("Pull it for that architecture, and run pgdrill on a machine like the engine's: an emulated one proves no recovery time.")
         );
     }
     let (disk_free, filesystem) = match &engine.facts.root_dir {
@@ -243,6 +267,9 @@ fn server_facts(engine: &Engine, major: u32, named: bool, found: Found, probed: 
     };
     let mut tools: BTreeMap<String, String> = probed.tools.clone();
     tools.insert(engine.facts.name.clone(), engine.facts.version.clone());
+    if !sees {
+        tools.insert("engine".to_owned(), format!("{} on {}", engine.facts.endpoint, engine.facts.machine));
+    }
     tools.extend(engine.facts.parts.iter().cloned());
     Ok(ServerFacts {
         runtime: RuntimeKind::Container,
@@ -255,6 +282,7 @@ fn server_facts(engine: &Engine, major: u32, named: bool, found: Found, probed: 
         locales: probed.locales.clone(),
         disk_free,
         filesystem,
+        streams: !sees,
         tools,
         because: found.because,
         passed_over: Vec::new(),

@@ -17,11 +17,13 @@ use testcontainers::{CopyTargetOptions, GenericImage, ImageExt};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::Lease;
 use super::super::room::{Ended, Exec};
 use super::engine::{self, Engine};
 use super::output::{Ends, Lines};
+use super::remote::{HELPER, Helper};
 use super::vigil::{Seen, Vigil};
 use super::{Role, container_name, disk_free, image, labels, look};
 use crate::evidence::Guarantee;
@@ -55,6 +57,10 @@ pub(crate) struct ContainerRoom {
     /// Where the engine keeps volumes, if that is on this machine.
     volumes: Option<PathBuf>,
     vigil: Vigil,
+    /// Where the engine does not see our files: how they get in and out instead.
+    helper: Option<Helper>,
+    /// Of the lease in the container, there.
+    _renewal: Option<AbortOnDropHandle<()>>,
 }
 
 /// Makes the container. When this fails, `release` finds by its label what there is of it.
@@ -82,6 +88,8 @@ pub(super) async fn make(
     // The guard is the first process, without an init before it: so nothing in the container can stop or kill it.
     let started = start(request(lease, spec, patience, &guard, labels, config)).await;
     started.map_err(|words| Fault::new(Blame::Host, format!("start the container {name}")).cause(words))?;
+    let streams = spec.server.streams;
+    let helper = Helper::new(engine.docker.clone(), name.clone(), format!("{}:{}", user.uid, user.gid));
     let room = ContainerRoom {
         docker: engine.docker,
         name,
@@ -90,11 +98,16 @@ pub(super) async fn make(
         limits: spec.limits.clone(),
         inputs: spec.inputs.len(),
         patience,
-        volumes: engine.facts.root_dir,
+        volumes: engine.facts.root_dir.filter(|_| !streams),
         vigil,
+        // It goes on trying until its directory is there.
+        _renewal: streams.then(|| helper.clone().renew(format!("{ROOT}/run/lease"), patience)),
+        helper: streams.then_some(helper),
     };
-    if !spec.own_data {
-        room.make_data_directory().await?;
+    if streams {
+        room.make_directories(&["data/", "run/", "spool/"]).await?;
+    } else if !spec.own_data {
+        room.make_directories(&["data/"]).await?;
     }
     Ok(room)
 }
@@ -113,6 +126,7 @@ fn prepare(lease: &Lease, owner: Option<&RoomUser>) -> std::io::Result<PathBuf> 
         }
     }
     for name in ["run", "spool"] {
+        // Where the engine does not see them, they are not used.
         let directory = lease.scratch.join(name);
         std::fs::create_dir_all(&directory)?;
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o1777))?;
@@ -196,6 +210,9 @@ fn host_config(engine: &Engine, limits: &Limits, mounts: Vec<Mount>) -> HostConf
 
 fn mounts(lease: &Lease, spec: &SandboxSpec, labels: &HashMap<String, String>) -> Vec<Mount> {
     let root = image::volume(ROOT.to_owned(), labels);
+    if spec.server.streams {
+        return vec![root];
+    }
     let bind = |source: String, target: String, read_only| Mount {
         source: Some(source),
         target: Some(target),
@@ -229,6 +246,39 @@ impl ContainerRoom {
 
     /// Runs a program to its end. Dropping the future does not end the program: removing the container does.
     pub(crate) async fn exec(&self, exec: Exec) -> Result<Ended, Fault> {
+        self.exec_keeping(KEPT, exec).await
+    }
+
+    /// The helper, where files pass through it.
+    pub(crate) fn helper(&self) -> Option<&Helper> {
+        self.helper.as_ref()
+    }
+
+    /// A regular file in the room: its beginning and its end, within a limit of bytes.
+    pub(crate) async fn read(&self, path: String, limit: usize) -> Result<String, Fault> {
+        let argv = vec![HELPER.to_owned(), "read".to_owned(), path.clone(), limit.to_string()];
+        let exec = Exec { argv, env: BTreeMap::new(), stdin: None, on_stderr: Box::new(|_| {}) };
+        // A little more, for the mark between beginning and end.
+        let ended = self.exec_keeping(2 * limit, exec).await?;
+        if ended.status == 0 {
+            return Ok(ended.stdout);
+        }
+        Err(Fault::new(Blame::Host, format!("read {path} in the container")).cause(ended.stderr.trim()))
+    }
+
+    /// Puts what comes as a parcel (`store::parcel`) into a directory of the room.
+    pub(crate) async fn receive(&self, at: At, parcel: mpsc::Receiver<Vec<u8>>) -> Result<(), Fault> {
+        let argv = vec![HELPER.to_owned(), "receive".to_owned(), self.path(at)];
+        let exec = Exec { argv, env: BTreeMap::new(), stdin: Some(parcel), on_stderr: Box::new(|_| {}) };
+        let ended = self.exec(exec).await?;
+        if ended.status == 0 {
+            return Ok(());
+        }
+        let fault = Fault::new(Blame::Host, "send files into the container").cause(ended.stderr.trim());
+        Err(if ended.stderr.contains("No space left") { fault.hint("Make room on the engine's disk.") } else { fault })
+    }
+
+    async fn exec_keeping(&self, kept: usize, exec: Exec) -> Result<Ended, Fault> {
         let Exec { argv, env, stdin, mut on_stderr } = exec;
         let program = argv.first().and_then(|it| it.rsplit('/').next()).unwrap_or("nothing").to_owned();
         let options = CreateExecOptions {
@@ -253,7 +303,7 @@ impl ContainerRoom {
             }
             Err(error) => return Err(self.broken(&program, &error).await),
         };
-        let (stdout, stderr) = match converse(output, input, stdin, &mut *on_stderr).await {
+        let (stdout, stderr) = match converse(output, input, stdin, kept, &mut *on_stderr).await {
             Ok(outputs) => outputs,
             Err(error) => return Err(self.broken(&program, &error).await),
         };
@@ -332,9 +382,9 @@ impl ContainerRoom {
     }
 
     /// The server's user may not write in a fresh volume, and there is nobody in the room who may let it: the engine does.
-    async fn make_data_directory(&self) -> Result<(), Fault> {
+    async fn make_directories(&self, paths: &[&str]) -> Result<(), Fault> {
         let what = || "make the data directory in the container";
-        let archive = directory_archive("data/", 0o700, &self.user);
+        let archive = directory_archive(paths, 0o700, &self.user);
         let archive = archive.map_err(|error| Fault::new(Blame::Harness, what()).cause(error.to_string()))?;
         let options = UploadToContainerOptionsBuilder::new().path(ROOT).build();
         let body = testcontainers::bollard::body_full(archive.into());
@@ -399,9 +449,10 @@ async fn converse(
     mut output: impl Stream<Item = Result<LogOutput, Error>> + Unpin,
     input: impl AsyncWrite + Unpin,
     stdin: Option<mpsc::Receiver<Vec<u8>>>,
+    kept: usize,
     on_stderr: &mut (dyn FnMut(&str) + Send),
 ) -> Result<(String, String), Error> {
-    let (mut stdout, mut stderr, mut lines) = (Ends::new(KEPT), Ends::new(KEPT), Lines::default());
+    let (mut stdout, mut stderr, mut lines) = (Ends::new(kept), Ends::new(kept), Lines::default());
     let feeding = feed(stdin, input);
     tokio::pin!(feeding);
     let mut fed = false;
@@ -440,18 +491,20 @@ async fn feed(stdin: Option<mpsc::Receiver<Vec<u8>>>, mut input: impl AsyncWrite
     drop(input.shutdown().await);
 }
 
-/// An archive with one empty directory in it.
-fn directory_archive(path: &str, mode: u32, owner: &RoomUser) -> std::io::Result<Vec<u8>> {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::Directory);
-    header.set_path(path)?;
-    header.set_mode(mode);
-    header.set_uid(u64::from(owner.uid));
-    header.set_gid(u64::from(owner.gid));
-    header.set_size(0);
-    header.set_cksum();
+/// An archive with empty directories in it.
+fn directory_archive(paths: &[&str], mode: u32, owner: &RoomUser) -> std::io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
-    archive.append(&header, std::io::empty())?;
+    for path in paths {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_path(path)?;
+        header.set_mode(mode);
+        header.set_uid(u64::from(owner.uid));
+        header.set_gid(u64::from(owner.gid));
+        header.set_size(0);
+        header.set_cksum();
+        archive.append(&header, std::io::empty())?;
+    }
     archive.into_inner()
 }
 

@@ -106,6 +106,7 @@ pub(super) fn facts(programs: &LocalPrograms, major: u32, base: &Path, user: Roo
         locales: locales(),
         disk_free: host::disk(base).map(|it| it.free),
         filesystem: processes::filesystem(base),
+        streams: false,
         tools: tools.collect(),
         because: format!("PostgreSQL {version} is installed in {}", bindir.display()),
         passed_over: Vec::new(),

@@ -68,7 +68,7 @@ impl Server {
     }
 
     fn sql(&self) -> Sql {
-        Sql { socket: self.path().join(".s.PGSQL.5432"), superuser: "boss".to_owned() }
+        Sql { socket: Socket::Here(self.path().join(".s.PGSQL.5432")), superuser: "boss".to_owned() }
     }
 }
 
