@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt;
-use testcontainers::GenericImage;
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::container::LogOutput;
 use testcontainers::bollard::errors::Error;
@@ -17,9 +16,9 @@ use testcontainers::bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder, ListImagesOptionsBuilder,
     RemoveContainerOptionsBuilder, StartContainerOptions,
 };
-use testcontainers::runners::AsyncRunner;
 
 use super::super::{Lease, Progress, Watcher};
+use super::credentials;
 use super::engine::{self, Engine};
 use super::probe::{self, Probed};
 use super::{Role, labels};
@@ -96,24 +95,15 @@ fn with_tag(reference: &str) -> String {
 async fn pull(docker: &Docker, reference: &str, watch: &Watcher) -> Result<ImageFacts, Fault> {
     let what = || format!("pull the image {reference}");
     watch(Progress::Said(format!("pulling {reference}")));
+    let credentials = credentials::of(reference).await.map_err(|words| unpulled(what(), words))?;
+    let known = credentials.is_some();
     let options = CreateImageOptionsBuilder::new().from_image(reference).build();
     let mut layers = Layers::default();
-    let mut progress = Box::pin(docker.create_image(Some(options), None, None));
+    let mut progress = Box::pin(docker.create_image(Some(options), None, credentials));
     while let Some(news) = progress.next().await {
-        match news {
-            Ok(news) => {
-                layers.note(&news);
-                watch(Progress::Said(layers.say(reference)));
-            }
-            Err(error) => {
-                let words = engine::text(&error);
-                if !wants_credentials(&words) {
-                    return Err(unpulled(what(), words));
-                }
-                pull_with_credentials(reference).await.map_err(|words| unpulled(what(), words))?;
-                break;
-            }
-        }
+        let news = news.map_err(|error| refused(what(), engine::text(&error), known))?;
+        layers.note(&news);
+        watch(Progress::Said(layers.say(reference)));
     }
     match inspect(docker, reference).await? {
         Some(facts) => Ok(facts),
@@ -128,16 +118,17 @@ fn unpulled(what: String, words: String) -> Fault {
     )
 }
 
-fn wants_credentials(words: &str) -> bool {
-    let words = words.to_lowercase();
-    ["unauthorized", "denied", "authentication", "no basic auth"].iter().any(|it| words.contains(it))
-}
-
-/// Without progress, but testcontainers knows where docker keeps credentials, helpers included.
-async fn pull_with_credentials(reference: &str) -> Result<(), String> {
-    let (name, tag) = reference.rsplit_once(':').unwrap_or((reference, "latest"));
-    let pulled = GenericImage::new(name, tag).pull_image().await;
-    pulled.map(drop).map_err(|error| error.to_string())
+/// Registries say "denied" also of what they have not: then both have to be thought of.
+fn refused(what: String, words: String, known: bool) -> Fault {
+    let told = words.to_lowercase();
+    if !["unauthorized", "denied", "authentication", "no basic auth"].iter().any(|it| told.contains(it)) {
+        return unpulled(what, words);
+    }
+    Fault::new(Blame::Host, what).cause(words).hint(if known {
+        "The registry refused the credentials that docker keeps for it: `docker login` renews them. Or the image is not there."
+    } else {
+        "docker keeps no credentials for this registry: `docker login` adds them. Or the image is not there."
+    })
 }
 
 /// How far the layers of a pull have come.

@@ -5,6 +5,7 @@
 //! purpose. Its `Drop` blocks the thread, panics outside of a runtime, and knows only what it made itself; here a drill's
 //! things are removed by their label, whether or not anybody still holds a handle.
 
+mod credentials;
 mod discover;
 mod engine;
 mod image;
