@@ -185,10 +185,11 @@ fn an_engine_that_does_not_see_our_files_gives_the_evidence_of_one_that_does() {
         away.drill(&text, &[]).expect(0);
         let (seen, expected) = (evidence(&away), evidence(&home));
         let (essences, report) = ([essence(&seen), essence(&expected)], away.report());
+        // What needs to seek is mounted at home, and sent in a step of its own to where nothing can be mounted.
         if same_steps {
             assert_eq!(essences[0], essences[1], "{file}");
         }
-        for part in ["answers", "phases", "remnants"] {
+        for part in ["answers", "remnants"] {
             assert_eq!(essences[0][part], essences[1][part], "{file}: {part}");
         }
         assert_eq!(report.verdict, Verdict::Passed);
@@ -288,6 +289,7 @@ fn a_host_that_dies_leaves_nothing_on_the_other_engine() {
     }
     running.signal(Signal::SIGKILL);
     running.child.wait().unwrap();
-    std::fs::remove_dir_all(engine.at("here").join(&drill)).unwrap();
+    // Without its lease, a sweep by another drill must leave the container to the guard.
+    let _ = std::fs::remove_dir_all(engine.at("here").join(&drill));
     wait_for("the guard", || engine.left(&drill).is_empty().then_some(()));
 }
