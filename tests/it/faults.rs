@@ -143,7 +143,7 @@ rows! {
     #[ignore = "an engine of its own: ci/full"]
     an_engine_that_is_killed_in_mid_restore: OwnEngine Plain container, MidRestore KillEngine => "engine";
     #[ignore = "an engine of its own: ci/full"]
-    an_engine_that_is_killed_while_a_check_asks: OwnEngine Custom container, Validate KillEngine => "engine";
+    an_engine_that_is_killed_while_a_check_asks: OwnEngine Custom container, Validate KillEngine => "could not remove what the drill made";
     #[ignore = "an engine of its own: ci/full"]
     an_engine_whose_disk_fills_up: OwnSmallEngine PlainThatGrows container, MidRestore Nothing => "the disk is full";
 }

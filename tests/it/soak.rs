@@ -20,7 +20,7 @@ use crate::signals::wait_for;
 use crate::support::root;
 
 /// Runs at the same time, which also must not disturb each other.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 4;
 const RUNTIMES: [&str; 2] = ["container", "local"];
 
 /// How one run ended, and what was seen of it afterwards.

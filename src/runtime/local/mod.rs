@@ -116,7 +116,7 @@ impl Local {
         self.majors.get_or_init(|| programs::find(&self.settings.bindirs)).clone()
     }
 
-    /// What a room here would lack, or why none can be made. Tried once, in a directory of its own under `base`.
+    /// What a room here would lack, or why none can be made. Tried once, in a directory of its own beneath this one.
     pub(crate) async fn isolation(&self, base: &Path) -> Result<Vec<String>, Fault> {
         self.isolation.get_or_init(|| probe(&self.settings.exe, base)).await.clone()
     }
@@ -124,7 +124,8 @@ impl Local {
     /// The server of this major that could run a drill. Without namespaces only a `trusted` backup gets one.
     pub(crate) async fn server(&self, lease: &Lease, major: u32, trusted: bool) -> Result<ServerFacts, Fault> {
         let base = lease.scratch.parent().unwrap_or(Path::new("/"));
-        let isolation = self.isolation(base).await;
+        // In the drill's own directory, if there is one yet: what a kill in mid-try leaves is then found and removed.
+        let isolation = self.isolation(if lease.scratch.is_dir() { &lease.scratch } else { base }).await;
         match &isolation {
             Err(fault) if !trusted => return Err(fault.clone()),
             Err(_) => {
