@@ -4,8 +4,6 @@
 
 mod dump;
 mod find;
-pub use header::headers;
-pub use pour::{};
 mod header;
 mod parcel;
 mod pour;
