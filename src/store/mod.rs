@@ -29,8 +29,8 @@ pub use base::base_facts;
 pub use dump::dump_facts;
 pub use find::{list, look, read_text};
 pub use header::headers;
-pub use pour::{Counting, copy, pour, scan};
 pub(crate) use parcel::{parcel, parcel_of};
+pub use pour::{Counting, copy, pour, scan};
 pub use unpack::{Destination, Inspector, Written, unpack};
 pub use wal::{WalFile, fetch_wal, find_wal};
 

@@ -36,7 +36,7 @@ pub(crate) fn parcel(path: &Path, name: &str, sink: Sink<'_>, stop: &Stop, on_by
         one(path, name, sink, stop, on_bytes)?
     };
     pass(sink, END)?;
-    Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false })
+    Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false, counted: None, damage: None })
 }
 
 /// A text of ours as a whole parcel, for its receiver's user only.
