@@ -451,6 +451,10 @@ impl Making<'_> {
             let backup = self.seekable();
             Action::Run(into.arg(format!("--jobs={jobs}")).arg(backup))
         } else {
+            // pg_restore reads no further than the last thing that was selected: the rest was not counted.
+            if it.facts.contents.selected.is_some() {
+                self.scans.push(it.file.path.clone());
+            }
             Action::Stream { from: it.file.path.clone(), through: it.facts.wrapped, into }
         };
         self.step(Phase::Restore, "restore the archive", Tolerance::RecordsErrors, action);
@@ -459,13 +463,11 @@ impl Making<'_> {
     /// The backup as a path in the room: mounted where any user may read it, else copied.
     fn seekable(&mut self) -> Arg {
         let file = &self.it.file;
+        // What it holds is counted once the clock has stopped.
+        self.scans.push(file.path.clone());
         if file.world_readable && !self.it.server.streams {
             self.inputs.push(file.path.clone());
-            self.scans.push(file.path.clone());
             return Arg::path(At::Input(self.inputs.len() - 1), "");
-        }
-        if file.directory {
-            self.scans.push(file.path.clone());
         }
         let name = "backup".to_owned();
         let action = Action::Copy { from: file.path.clone(), name: name.clone() };

@@ -123,8 +123,8 @@ fn pass(
 /// directory are decoded, so a cut one is a Fault.
 pub fn scan(path: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault> {
     if !metadata(path)?.is_dir() {
-        let counting = countable(path);
-        return pour(path, Compression::None, counting, &mut |_| ControlFlow::Continue(()), stop, on_bytes);
+        let (compression, counting) = countable(path);
+        return pour(path, compression, counting, &mut |_| ControlFlow::Continue(()), stop, on_bytes);
     }
     let files = plain_files(path)?;
     let roles = directory_files(path);
@@ -191,14 +191,20 @@ pub fn scan(path: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault
     Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false, counted, damage: None })
 }
 
-/// What can be counted in a file, by its first bytes.
-fn countable(path: &Path) -> Counting {
-    let mut head = Vec::new();
-    let read = File::open(path).and_then(|it| it.take(sniff::HEAD as u64).read_to_end(&mut head));
-    match read.map(|_| sniff::kind(&head)) {
-        Ok(Ok(sniff::Kind::Custom)) => Counting::Custom,
-        Ok(Ok(sniff::Kind::Tar)) => Counting::Tar,
-        Ok(Ok(sniff::Kind::Text) | Err(_)) | Err(_) => Counting::Nothing,
+/// What can be counted in a file, and how it is packed as a whole, by its first bytes.
+fn countable(path: &Path) -> (Compression, Counting) {
+    let nothing = (Compression::None, Counting::Nothing);
+    let head = |input: &mut dyn Read| {
+        let mut head = Vec::new();
+        input.take(sniff::HEAD as u64).read_to_end(&mut head).map(|_| head)
+    };
+    let Ok(Ok(start)) = File::open(path).map(|mut it| head(&mut it)) else { return nothing };
+    let compression = sniff::compression(&start);
+    let unpacked = File::open(path).and_then(|it| head(&mut decode::decoder(compression, it)?));
+    match unpacked.map(|it| sniff::kind(&it)) {
+        Ok(Ok(sniff::Kind::Custom)) => (compression, Counting::Custom),
+        Ok(Ok(sniff::Kind::Tar)) => (compression, Counting::Tar),
+        Ok(Ok(sniff::Kind::Text) | Err(_)) | Err(_) => nothing,
     }
 }
 

@@ -151,8 +151,9 @@ impl Promise<'_> {
                 (is_data && self.after).then_some("`restore.after` ran before this was asked, and may have changed it");
             aspects.extend(seen.weigh(name, of, because, group));
         }
-        aspects
-            .extend(rows.untold.map(|judged| aspect("promise: rows not told", Severity::Minor, judged, Group::Rows)));
+        // An archive's rows are counted by ourselves: that they were not is a doubt, and no trait of the dump.
+        let severity = if self.counted.is_none() && !self.is_text { Severity::Major } else { Severity::Minor };
+        aspects.extend(rows.untold.map(|judged| aspect("promise: rows not told", severity, judged, Group::Rows)));
         aspects.extend(self.not_examined());
         if !refused.deviations.is_empty() {
             let finding = Finding::Broken {
