@@ -374,6 +374,12 @@ impl Drop for Engine {
         let pid = i32::try_from(self.daemon.id()).unwrap();
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         let _ = self.daemon.wait();
+        // A daemon that was killed leaves its own mounts, which would keep the directory.
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|it| it.split(' ').nth(1));
+        for point in points.filter(|it| Path::new(it).starts_with(&self.root) && Path::new(it) != self.root) {
+            let _ = Command::new("umount").arg("-l").arg(point).status();
+        }
     }
 }
 
