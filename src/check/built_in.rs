@@ -6,7 +6,7 @@ pub const SCOPE_DEFINITIONS: &str = "scope: definitions";
 pub const SCOPE_ROW_SECURITY: &str = "scope: row security";
 
 /// All of them.
-pub const BUILT_IN: [&str; 12] = [
+pub const BUILT_IN: [&str; 13] = [
     SCOPE_CLUSTER,
     SCOPE_DATA,
     SCOPE_DEFINITIONS,
@@ -18,5 +18,6 @@ pub const BUILT_IN: [&str; 12] = [
     "promise: large objects",
     "promise: rows",
     "promise: rows not told",
+    "promise: not examined",
     "promise: refused objects",
 ];

@@ -43,7 +43,7 @@ pub(crate) enum Command {
     /// Restore, measure and check: scenario files, directories of them, or a backup as it lies there
     Run(Run),
     /// Show what would happen: backup, server, phases, budgets, disk. Creates nothing
-    Plan(Chosen),
+    Plan(Plan),
     /// List the drills of scenario files
     List(Chosen),
     /// Find the mistakes in scenario files, without looking at any backup
@@ -62,6 +62,10 @@ pub(crate) enum Command {
     Clean(Clean),
     /// Print a JSON Schema: of scenario files, reports or evidence
     Schema(Schema),
+    /// Print the completions of a shell
+    Completions(Completions),
+    /// Print the manual page; with a directory, write one page for each command there
+    Man(Man),
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +88,29 @@ pub(crate) struct Chosen {
     /// Seed for `pick: random`, to draw the same backup again
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) chosen: Chosen,
+    /// Print a shell script that does the same by hand, without pgdrill
+    #[arg(long)]
+    pub(crate) commands: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// Which shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// A directory that is there
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::args::{Chosen, Format, Init, Inspect, Render, Stored};
+use super::args::{self, Chosen, Format, Init, Inspect, Render, Stored};
 use super::load::{self, Loaded};
 use super::out;
 use super::run::{judged, summary};
@@ -21,6 +21,7 @@ use crate::fault::{Blame, Fault};
 use crate::format::{Compression, DumpFacts, DumpFormat};
 use crate::phase::Phase;
 use crate::recipe::{Action, FileSeen, NoteKind, Step};
+use crate::report::commands::commands;
 use crate::report::words;
 use crate::report::{Report, RunInfo, junit};
 use crate::runtime::lease;
@@ -29,8 +30,8 @@ use crate::source::server::SUPERUSER;
 use crate::store;
 
 /// What would happen. Creates nothing that receives data.
-pub(crate) async fn plan(chosen: &Chosen, screen: &Screen) -> Exit {
-    let drills = match load::drills(chosen, screen) {
+pub(crate) async fn plan(asked: &args::Plan, screen: &Screen) -> Exit {
+    let drills = match load::drills(&asked.chosen, screen) {
         Ok(Loaded { drills, .. }) => drills,
         Err(exit) => return exit,
     };
@@ -66,7 +67,14 @@ pub(crate) async fn plan(chosen: &Chosen, screen: &Screen) -> Exit {
             keep_log: &|_| None,
         };
         let evidence = drill::survey_only(drill, start, &world).await;
-        tell(&planned(drill, &evidence));
+        match evidence.plan.as_ref().filter(|_| asked.commands).map(|plan| commands(&drill.name, plan)) {
+            Some(Ok(script)) => tell(&script),
+            Some(Err(because)) => {
+                complain(&format!("error: {}: {because}", drill.name));
+                worst = Exit::Usage;
+            }
+            None => tell(&planned(drill, &evidence)),
+        }
         if evidence.plan.is_none() {
             worst = worst_of(worst, &evidence);
         }

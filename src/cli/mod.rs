@@ -5,6 +5,7 @@ mod doctor;
 mod exit;
 mod load;
 mod look;
+mod manual;
 mod out;
 mod pool;
 mod progress;
@@ -52,7 +53,7 @@ async fn dispatch(cli: Cli) -> Exit {
     let screen = Screen::of(cli.color);
     match cli.command {
         Command::Run(run) => run::run(&run, &screen).await,
-        Command::Plan(chosen) => look::plan(&chosen, &screen).await,
+        Command::Plan(plan) => look::plan(&plan, &screen).await,
         Command::List(chosen) => look::list(&chosen, &screen),
         Command::Check(chosen) => look::check(&chosen, &screen),
         Command::Inspect(inspect) => look::inspect(&inspect, &screen),
@@ -61,6 +62,8 @@ async fn dispatch(cli: Cli) -> Exit {
         Command::Report(render) => look::report(&render, &screen),
         Command::Doctor => doctor::doctor(&screen).await,
         Command::Clean(clean) => doctor::clean(&clean, &screen).await,
+        Command::Completions(it) => manual::completions(it.shell),
+        Command::Man(man) => manual::man(man.directory.as_deref()),
         Command::Schema(schema) => {
             tell(&match schema.document {
                 Document::Scenario => load::schema(),

@@ -166,6 +166,9 @@ pub fn count_custom<R: Read>(input: R) -> Result<Counted, Fault> {
             return Err(damage("a data block", at, &format!("entry {id} has no data, or has had them")));
         };
         let what = entry.whose_data();
+        if (kind == 3) != (entry.desc == "BLOBS") {
+            return Err(damage(&what, at, &format!("their block says that it is of kind {kind}")));
+        }
         match kind {
             1 => {
                 let mut entry_data = EntryCounter::of(entry);
@@ -242,6 +245,10 @@ fn garbled(why: &str) -> io::Error {
 /// The decoded bytes of one entry: chunks with a length before each, and a length of zero at their end.
 fn chunks<R: Read>(input: &mut R, archive: &Archive, sink: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     let mut chunks = Chunks { input, int_size: archive.int_size, left: 0, ended: false };
+    // Nothing at all is no stream of any compression.
+    if chunks.begin()? == 0 {
+        return Ok(());
+    }
     {
         let mut decoder: Box<dyn Read + '_> = match archive.compression.split(':').next().unwrap_or_default() {
             "gzip" => Box::new(flate2::bufread::ZlibDecoder::new(BufReader::with_capacity(BUFFER, &mut chunks))),
@@ -275,13 +282,20 @@ struct Chunks<'a, R> {
     ended: bool,
 }
 
-impl<R: Read> Read for Chunks<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl<R: Read> Chunks<'_, R> {
+    /// Bytes of the current chunk that are still to come: 0 at the end of the last one.
+    fn begin(&mut self) -> io::Result<u64> {
         if self.left == 0 && !self.ended {
             self.left = u64::try_from(wide(self.input, self.int_size)?).map_err(|_| garbled("a negative length"))?;
             self.ended = self.left == 0;
         }
-        if self.ended || buffer.is_empty() {
+        Ok(self.left)
+    }
+}
+
+impl<R: Read> Read for Chunks<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.begin()? == 0 || buffer.is_empty() {
             return Ok(0);
         }
         let read = (&mut *self.input).take(self.left).read(buffer)?;
@@ -299,13 +313,20 @@ pub fn count_tar<R: Read>(input: R) -> Result<Counted, Fault> {
     let bad = |it: &io::Error| damage("the tar archive", 0, it);
     let mut files: BTreeMap<String, Entry> = BTreeMap::new();
     let mut counted = Counted::default();
+    let mut told = false;
     for member in archive.entries().map_err(|it| bad(&it))?.raw(true) {
         let mut member = member.map_err(|it| bad(&it))?;
         let (name, at) = (String::from_utf8_lossy(&member.path_bytes()).into_owned(), member.raw_file_position());
         if name == "toc.dat" {
             let toc = Archive::read(&mut member)?;
             files = toc.files().map(|(file, entry)| (file.to_owned(), entry.clone())).collect();
+            told = true;
             continue;
+        }
+        if !told {
+            return Err(Fault::new(Blame::Scenario, "count the rows of the tar archive")
+                .cause(format!("{name} comes before toc.dat, which pg_dump writes first: somebody packed it again"))
+                .hint("unpack it, and name the directory; or drill what pg_dump wrote"));
         }
         let length = member.header().entry_size().map_err(|it| bad(&it))?;
         // Their list comes after them.

@@ -319,7 +319,11 @@ fn table(tokens: &[Token]) -> Vec<Said> {
     let rest = &tokens[at + 1..];
     let rest = if words(rest, &["if", "not", "exists"]) { &rest[3..] } else { rest };
     let Some((schema, name, _)) = relation(rest) else { return Vec::new() };
-    let mut said = vec![Said::Table { schema, name, partitioned: find(rest, &["partition", "by"]).is_some() }];
+    // `CREATE TABLE … AS` brings its rows along, as many as only the server knows.
+    let filled = [&["as", "select"][..], &["as", "with"], &["as", "values"], &["as", "table"], &["as", "execute"]];
+    let filled = filled.into_iter().any(|it| find(rest, it).is_some());
+    let partitioned = filled || find(rest, &["partition", "by"]).is_some();
+    let mut said = vec![Said::Table { schema, name, partitioned }];
     said.extend(tablespace(find(rest, &["tablespace"]).and_then(|at| rest.get(at + 1))));
     said
 }

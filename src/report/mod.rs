@@ -4,6 +4,7 @@
 //! The renderings are functions from a report to text: they read no files, know no clock and judge nothing.
 
 mod build;
+pub mod commands;
 pub mod junit;
 mod model;
 pub mod terminal;

@@ -332,3 +332,47 @@ fn a_dump_that_cleans_first_is_no_bad_dump() {
     let report = std::fs::read_to_string(program.path("out/report.json")).unwrap();
     assert!(report.contains("ADD CONSTRAINT b_pkey"), "the statement stands in the report");
 }
+
+/// The printed script, run by a person who has only PostgreSQL's programs.
+#[test]
+fn the_commands_of_a_plan_bring_the_data_back_without_pgdrill() {
+    for (kind, file) in [("pg_dump", "pg15/shop.dump"), ("pg_dumpall", "pg15/cluster.sql.gz")] {
+        let program = Program::new();
+        let scenario = format!(
+            "version: 1\ndrills:\n  - name: by hand\n    runtime: local\n    source: {{ {kind}: {{ path: \"{}\" }} }}\n",
+            fixture(file).display()
+        );
+        let scenario = program.file("drill.yaml", &scenario);
+        let script = program.file("by-hand.sh", &program.run(&["plan", "--commands", &scenario]).expect(0).stdout);
+        // Short, for the socket's sake, and open to the server's user.
+        let work = tempfile::Builder::new().prefix("by-hand-").tempdir_in("/tmp").unwrap();
+        std::fs::set_permissions(work.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let output = std::process::Command::new("sh").arg(&script).env("WORK", work.path()).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let count = std::process::Command::new("/usr/lib/postgresql/15/bin/psql")
+            .args(["-XAtq", "-U", "postgres", "-d", "shop", "-c", "select count(*) from shop.customer", "-h"])
+            .arg(work.path().join("run"))
+            .output()
+            .unwrap();
+        let removal = told.lines().find_map(|it| it.strip_prefix("Remove it with: ")).unwrap_or("true").to_owned();
+        let removed = std::process::Command::new("sh").args(["-c", &removal]).output().unwrap();
+        assert!(output.status.success(), "{file}: {told}");
+        assert_eq!(String::from_utf8_lossy(&count.stdout).trim(), "120", "{file}: {told}");
+        assert!(removed.status.success(), "{removal}: {}", String::from_utf8_lossy(&removed.stderr));
+        assert!(!work.path().exists(), "what the script says removes it");
+    }
+}
+
+#[test]
+fn a_packager_gets_completions_and_manual_pages() {
+    let program = Program::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(program.run(&["completions", shell]).expect(0).stdout.contains("pgdrill"), "{shell}");
+    }
+    let page = program.run(&["man"]).expect(0).stdout;
+    assert!(page.contains(".TH pgdrill") && page.contains("Exit status"), "{page}");
+    let directory = program.path("man");
+    std::fs::create_dir(&directory).unwrap();
+    program.run(&["man", directory.to_str().unwrap()]).expect(0);
+    assert!(directory.join("pgdrill-run.1").exists());
+}

@@ -10,7 +10,7 @@ use crate::program::Program;
 use crate::support::root;
 
 /// One test for each, so that a failure names its file. [`every_file_is_run`] fails when one is missing here.
-const RUN: &[&str] = &["base_backup.yaml", "pg_dump.yaml", "pg_dumpall.yaml", "quickstart.yaml"];
+const RUN: &[&str] = &["base_backup.yaml", "pg_dump.yaml", "pg_dumpall.yaml", "quickstart.yaml", "scope.yaml"];
 
 #[test]
 fn base_backup() {
@@ -30,6 +30,11 @@ fn pg_dumpall() {
 #[test]
 fn quickstart() {
     passes("quickstart.yaml");
+}
+
+#[test]
+fn scope() {
+    passes("scope.yaml");
 }
 
 #[test]

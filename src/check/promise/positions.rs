@@ -68,7 +68,7 @@ pub(super) fn large_object_probes(promise: &Promise<'_>, known: &[Answer]) -> Ve
          (select coalesce(sum(length(data)), 0) from pg_largeobject)"
     );
     let owners = format!(
-        "{pinned}select pg_get_userbyid(lomowner)::text, count(*) from pg_largeobject_metadata group by lomowner"
+        "{pinned}select pg_get_userbyid(lomowner)::text, count(*) from pg_largeobject_metadata group by lomowner order by 1"
     );
     let databases = promise.databases();
     let probe =

@@ -137,7 +137,7 @@ fn describe(promise: &Promise<'_>, tables: &[(usize, &Held<'_>)]) -> Probe {
          from json_to_recordset({}) as w(i int, s text, n text) \
          join pg_namespace n on n.nspname = w.s join pg_class c on c.relnamespace = n.oid and c.relname = w.n \
          left join pg_class r on c.relispartition and r.oid = pg_partition_root(c.oid) \
-         left join pg_namespace rn on rn.oid = r.relnamespace",
+         left join pg_namespace rn on rn.oid = r.relnamespace order by w.i",
         catalog::PINNED,
         catalog::literal(&wanted)
     );
