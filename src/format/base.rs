@@ -75,7 +75,7 @@ const TELLING: [&str; 9] = [
     "lc_messages",
 ];
 
-/// What the text of a `postgresql.conf` sets, of [`TELLING`]. Passwords in `primary_conninfo` are not kept.
+/// What the text of a `postgresql.conf` sets, of those that say something about backups and recovery. Passwords in `primary_conninfo` are not kept.
 pub fn settings(text: &str) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     for line in text.lines() {
