@@ -9,11 +9,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::tap::{medium, metadata};
 use super::{OnBytes, Stop};
 use crate::fault::{Blame, Fault};
-use crate::format::Compression;
 use crate::format::base::{BaseFacts, BaseLayout, BaseMember, MemberKind};
 use crate::format::decode;
 
@@ -248,10 +248,11 @@ impl Reader<'_> {
     fn member(&mut self, backup: &Path, member: &BaseMember) -> Result<(), Ended> {
         let path = if member.file.is_empty() { backup.to_owned() } else { backup.join(&member.file) };
         let file = File::open(&path).map_err(|it| medium(&path, "open", &it))?;
-        let counter = Counter { input: file, bytes: 0 };
-        let bad = |it: &io::Error| damaged(&path, member.compression, it);
-        let decoder = decode::decoder(member.compression, counter).map_err(|it| bad(&it))?;
-        let mut archive = tar::Archive::new(decoder);
+        let failed = Arc::new(Mutex::new(None));
+        let medium = Medium { input: file, failed: Arc::clone(&failed) };
+        let bad = |it: &io::Error| damaged(&path, &failed, it);
+        let decoder = decode::decoder(member.compression, medium).map_err(|it| bad(&it))?;
+        let mut archive = tar::Archive::new(Tail { input: decoder, zeros: 0 });
         let mut last = String::from("its first member");
         for entry in archive.entries().map_err(|it| bad(&it))? {
             let entry = entry.map_err(|it| bad(&it).cause(format!("after {last}")))?;
@@ -274,23 +275,49 @@ impl Reader<'_> {
             }
             // Links are made anew, by what the sandbox has room for; anything else has no place in a data directory.
         }
-        // A stream that ends before its end-of-archive block was cut, even between two members.
+        // The reader of tar takes an end between two members for the end: an archive has two blocks of zeros there.
         let mut rest = archive.into_inner();
         io::copy(&mut rest, &mut io::sink()).map_err(|it| bad(&it))?;
+        if rest.zeros < END_BYTES {
+            return Err(cut(&path, format!("it ends after {last}, without the mark of an archive's end")).into());
+        }
         Ok(())
     }
 }
 
-/// Counts what is read from a file.
-struct Counter<R> {
+/// Two blocks of zeros.
+const END_BYTES: u64 = 1024;
+
+/// Remembers how the file system failed: what a decoder or tar then says of the bytes is not the backup's fault.
+struct Medium<R> {
     input: R,
-    bytes: u64,
+    failed: Arc<Mutex<Option<io::Error>>>,
 }
 
-impl<R: Read> Read for Counter<R> {
+impl<R: Read> Read for Medium<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.input.read(buffer).inspect_err(|error| {
+            if let Some(errno) = error.raw_os_error().filter(|_| error.kind() != io::ErrorKind::Interrupted) {
+                let first = io::Error::from_raw_os_error(errno);
+                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(first);
+            }
+        })
+    }
+}
+
+/// Counts the zeros at the end of what was read so far.
+struct Tail<R> {
+    input: R,
+    zeros: u64,
+}
+
+impl<R: Read> Read for Tail<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(buffer)?;
-        self.bytes += read as u64;
+        match buffer[..read].iter().rposition(|it| *it != 0) {
+            Some(last) => self.zeros = (read - 1 - last) as u64,
+            None => self.zeros += read as u64,
+        }
         Ok(read)
     }
 }
@@ -312,12 +339,11 @@ fn inside(name: &Path, archive: &Path) -> Result<PathBuf, Fault> {
     Ok(clean)
 }
 
-fn damaged(path: &Path, compression: Compression, error: &io::Error) -> Fault {
-    // What tar and the decoders report about the bytes has no errno; what the file system reports has.
-    if error.raw_os_error().is_some() && compression == Compression::None {
-        return medium(path, "read", error);
+fn damaged(path: &Path, failed: &Mutex<Option<io::Error>>, error: &io::Error) -> Fault {
+    match &*failed.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => medium(path, "read", error),
+        None => cut(path, error.to_string()),
     }
-    cut(path, error.to_string())
 }
 
 fn cut(path: &Path, cause: String) -> Fault {

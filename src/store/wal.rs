@@ -71,7 +71,8 @@ pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, stop: &Stop) 
             Ok(0) => break,
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if file.compression == Compression::None => return Err(medium(from, "read", &error)),
+            // What the file system reports has an errno; what a decoder reports of the bytes has none.
+            Err(error) if error.raw_os_error().is_some() => return Err(medium(from, "read", &error)),
             Err(error) => return Err(undecodable(from, &error)),
         };
         output.write_all(&buffer[..read]).map_err(|it| full(&it))?;

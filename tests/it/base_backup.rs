@@ -112,3 +112,34 @@ fn a_cut_archive_of_the_backup_fails_and_blames_the_backup() {
     let ran = program.drill(&text, &[]).expect(1);
     assert!(ran.stdout.contains("base.tar.gz"), "{}", ran.stdout);
 }
+
+#[test]
+fn a_tablespace_archive_that_is_cut_between_two_files_fails_and_blames_the_backup() {
+    let program = Program::new();
+    let directory = program.path("cut");
+    std::fs::create_dir(&directory).unwrap();
+    for entry in std::fs::read_dir(lab().path("base/tar-no-wal")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+    }
+    let archive = std::fs::read_dir(&directory)
+        .unwrap()
+        .map(|it| it.unwrap().path())
+        .find(|it| it.file_stem().is_some_and(|it| it.to_string_lossy().parse::<u32>().is_ok()));
+    let archive = archive.expect("the archive of the tablespace");
+    // Exactly its first members: the headers say how long each is.
+    let bytes = std::fs::read(&archive).unwrap();
+    let size = |at: usize| {
+        let field = String::from_utf8_lossy(&bytes[at + 124..at + 135]).trim().to_owned();
+        usize::from_str_radix(&field, 8).unwrap().div_ceil(512) * 512
+    };
+    let mut end = 0;
+    while bytes[end] != 0 && size(end) == 0 {
+        end += 512;
+    }
+    std::fs::write(&archive, &bytes[..end]).unwrap();
+    let text = scenario("tar-no-wal", "local", "", &[("t", 1)])
+        .replace(&lab().path("base/tar-no-wal"), &directory.display().to_string());
+    let ran = program.drill(&text, &[]).expect(1);
+    assert!(ran.stdout.contains("without the mark of an archive's end"), "{}", ran.stdout);
+}
