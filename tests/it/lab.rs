@@ -2,13 +2,14 @@
 //!
 //! Made once for all tests of a run, with the PostgreSQL programs of this machine.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 
 /// What was made.
 pub(crate) struct Lab {
-    _directory: tempfile::TempDir,
+    _until: ChildStdin,
     pub(crate) root: PathBuf,
     /// A time after the first 20 100 rows were there and before anything was deleted.
     pub(crate) time: String,
@@ -27,10 +28,19 @@ impl Lab {
     }
 }
 
+static LAB: OnceLock<Lab> = OnceLock::new();
+
 /// The lab of this run.
 pub(crate) fn lab() -> &'static Lab {
-    static LAB: OnceLock<Lab> = OnceLock::new();
     LAB.get_or_init(make)
+}
+
+/// Statics are not dropped, and tests are killed: a process that waits for the end of this one removes the lab.
+fn remove_at_the_end(root: &Path) -> ChildStdin {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"cat; rm -rf -- "$0""#]).arg(root).stdin(Stdio::piped()).stdout(Stdio::null());
+    // Not by the terminal's ^C, which would end it before the tests.
+    command.process_group(0).spawn().unwrap().stdin.take().unwrap()
 }
 
 fn bindir() -> PathBuf {
@@ -70,7 +80,8 @@ impl Source {
 
 fn make() -> Lab {
     let directory = tempfile::Builder::new().prefix("pgdrill-lab-").tempdir_in("/tmp").unwrap();
-    let root = directory.path().to_owned();
+    let root = directory.keep();
+    let until = remove_at_the_end(&root);
     for name in ["", "wal", "base", "sock", "ts"] {
         let path = root.join(name);
         std::fs::create_dir_all(&path).unwrap();
@@ -97,7 +108,7 @@ fn make() -> Lab {
     let lab = fill(&source, &root);
     run("pg_ctl", &["-D", &at("data"), "-m", "fast", "-w", "stop"]);
     let [time, lsn, deletion] = lab;
-    Lab { _directory: directory, root, time, lsn, deletion }
+    Lab { _until: until, root, time, lsn, deletion }
 }
 
 /// Marks, and the base backups between them.
