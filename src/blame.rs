@@ -114,13 +114,12 @@ pub fn blame_error(error: &StatementError) -> Whose {
     if names("tablespace") {
         return Whose::scenario("tablespaces are not in a dump: name the file of `pg_dumpall -g` as `globals:`");
     }
-    let missing_extension = message.starts_with("extension \"") && message.ends_with("\" is not available");
-    if missing_extension || message.starts_with("could not open extension control file") {
+    if is_missing_extension(message) {
         return Whose::host(
             "the server lacks an extension: set `postgres.image` to an image that has it, or install it here",
         );
     }
-    if message.starts_with("could not access file \"") || message.starts_with("could not load library \"") {
+    if is_missing_library(error) {
         return Whose::host(
             "the server lacks a library: use an image or packages with the same extensions as in production",
         );
@@ -144,6 +143,18 @@ pub fn blame_error(error: &StatementError) -> Whose {
         Some(sqlstate) => by_class(sqlstate).unwrap_or(DAMAGED),
         None => by_server_text(message).unwrap_or(DAMAGED),
     }
+}
+
+fn is_missing_extension(message: &str) -> bool {
+    let missing = message.starts_with("extension \"") && message.ends_with("\" is not available");
+    missing || message.starts_with("could not open extension control file")
+}
+
+/// Whether the server lacks a library, or an extension, that the backup needs.
+pub fn is_missing_library(error: &StatementError) -> bool {
+    let message = error.message.as_str();
+    let library = ["could not access file \"", "could not load library \""].iter().any(|it| message.starts_with(it));
+    library || is_missing_extension(message)
 }
 
 const DAMAGED: Whose = Whose {
@@ -239,6 +250,7 @@ pub(crate) fn server_error(text: &str) -> Option<&str> {
 }
 
 fn lost_the_server(text: &str) -> bool {
+    let text = text.strip_prefix("\\connect: ").unwrap_or(text);
     ["server closed the connection", "no connection to the server", "connection to server was lost"]
         .iter()
         .any(|it| text.contains(it))
