@@ -133,7 +133,7 @@ pub fn blame_error(error: &StatementError) -> Whose {
     {
         return Whose::host("the server lacks a locale: use an image that has it, or generate it with localedef");
     }
-    if message.starts_with("invalid command \\") {
+    if is_stray_command(message) {
         return Whose::host("this psql does not know a command of the dump: use a newer minor version of PostgreSQL");
     }
     match error.sqlstate.as_deref() {
@@ -143,6 +143,11 @@ pub fn blame_error(error: &StatementError) -> Whose {
         Some(sqlstate) => by_class(sqlstate).unwrap_or(DAMAGED),
         None => by_server_text(message).unwrap_or(DAMAGED),
     }
+}
+
+/// What psql says of a backslash that it takes for a command and does not know: most often a row of a COPY that failed.
+pub(crate) fn is_stray_command(message: &str) -> bool {
+    message.starts_with("invalid command \\") || message.starts_with("backslash commands are restricted")
 }
 
 fn is_missing_extension(message: &str) -> bool {
@@ -228,7 +233,7 @@ pub(crate) fn own_error(line: &str) -> Option<&str> {
     }
     let (_, text) = script_line(line)?;
     match text.strip_prefix("error: ") {
-        Some(text) => (!text.starts_with("invalid command \\")).then_some(text),
+        Some(text) => (!is_stray_command(text)).then_some(text),
         None => lost_the_server(text).then_some(text),
     }
 }

@@ -132,6 +132,7 @@ pub struct ArchiveVersion {
 }
 
 /// What a dump holds, from its table of contents or from its text.
+#[expect(clippy::struct_excessive_bools, reason = "each was seen in the dump or was not")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Contents {
     /// Number of entries by kind, as `pg_restore` -l names them (`TABLE`, `TABLE DATA`, `INDEX` …). For plain text, by the

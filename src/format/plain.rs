@@ -118,7 +118,7 @@ struct Facts {
     last_insert: Option<(Vec<u8>, usize)>,
     headers: u64,
     ends: u64,
-    /// Other than COPY.
+    /// Other than INSERT.
     statements: u64,
     /// Written by a pg_dump of before 8.0, which wrote no end marker.
     ancient: bool,
@@ -636,6 +636,7 @@ const SPECIAL: [bool; 256] = {
 impl Facts {
     /// True where the statement is a COPY whose data follow.
     fn statement(&mut self, tokens: &[Token]) -> bool {
+        self.statements += 1;
         let Some(Token::Word(first)) = tokens.first() else { return false };
         match first.as_str() {
             "copy" => return self.copy(&tokens[1..]),
@@ -646,7 +647,6 @@ impl Facts {
         }
         self.contents.locales.extend(sql::database_locale(tokens));
         self.contents.wrong_templates.extend(sql::wrong_template(tokens));
-        self.statements += 1;
         for said in sql::said(tokens) {
             self.said(said);
         }

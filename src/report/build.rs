@@ -122,10 +122,10 @@ fn reads(done: &Done, path: &str) -> bool {
 }
 
 fn compression(facts: &DumpFacts) -> Option<String> {
-    match facts.wrapped {
-        Compression::None => facts.archive_compression.clone(),
-        wrapped => Some(wrapped.name().to_owned()),
+    if facts.wrapped == Compression::None {
+        return facts.archive_compression.clone();
     }
+    Some(facts.wrapped.name().to_owned())
 }
 
 fn runtime(evidence: &Evidence) -> Option<RuntimeReport> {

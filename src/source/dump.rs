@@ -486,7 +486,17 @@ impl Making<'_> {
                 format!("the database's locale {windows} is one of Windows: another was used"),
             );
         }
+        // Providers of locales came with 15; a lower major has the C library's only.
+        let is_lowered = self.it.server.major < 15
+            && contents.create_database.as_ref().is_some_and(|it| it.contains(" LOCALE_PROVIDER = "));
         let statement = match contents.create_database.as_ref().filter(|_| windows.is_none()) {
+            Some(statement) if is_lowered => {
+                let of_dump = server::locales_of(statement).into_iter().next();
+                let locale = of_dump.unwrap_or_else(|| server::default_locale(it.server, contents.encoding.as_deref()));
+                let encoding = contents.encoding.as_deref().unwrap_or("UTF8");
+                self.note(NoteKind::Deviation, format!("the database was made with the C library's locale {locale}"));
+                server::create_database(&name, encoding, &locale)
+            }
             Some(statement) if own == Some(name.as_str()) => statement.clone(),
             Some(statement) => server::renamed(statement, &name),
             None => {
