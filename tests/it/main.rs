@@ -13,6 +13,7 @@ mod found;
 mod judging;
 mod lab;
 mod matrix;
+mod options;
 mod moves;
 mod parallel;
 mod program;
