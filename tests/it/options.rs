@@ -181,3 +181,21 @@ fn rows_of_a_hundred_megabytes_are_rows() {
     }
     server.sql("drop database huge");
 }
+
+/// The server says which row it refused, and so do we: never what is in it.
+#[test]
+fn a_row_that_the_server_refuses_is_named_by_its_number() {
+    for (name, options) in [("bad-row.sql", "-Fp"), ("bad-row.dump", "-Fc -Z0")] {
+        let path = dump(name, &format!("{options} -t public.derived"));
+        let bytes = std::fs::read(&path).unwrap();
+        // The seventh row: a letter in a number.
+        let at = bytes.windows(4).position(|it| it == b"7\t2\n").unwrap();
+        let mut bad = bytes;
+        bad[at] = b'Z';
+        std::fs::write(&path, bad).unwrap();
+        let ran = drill(&path, "    scope: objects\n").expect(1);
+        let text = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("row 7 of derived, column w"), "{text}");
+        assert!(text.contains("fault: the backup"), "{text}");
+    }
+}
