@@ -145,3 +145,51 @@ fn sixteen_restores_into_itself_and_into_newer_majors() {
         assert!(text.contains(&format!("PostgreSQL {major}.")), "{major} {file}: {text}");
     }
 }
+
+const MAKE_POSTGIS: &str = r#"
+initdb -D /tmp/data -A trust -U postgres -E UTF8 --locale=C --no-sync >/dev/null
+pg_ctl -D /tmp/data -w -o "-c listen_addresses= -c unix_socket_directories=/tmp -c fsync=off" -l /tmp/log start >/dev/null
+export PGHOST=/tmp PGUSER=postgres
+createdb places
+psql -qX -v ON_ERROR_STOP=1 places <<'SQL'
+create extension postgis;
+create extension postgis_topology;
+create extension postgis_tiger_geocoder cascade;
+create table public.place (id int primary key, at geometry(Point, 4326), around geography);
+insert into public.place
+  select g, st_setsrid(st_point(g, g / 2.0), 4326), st_buffer(st_point(g, g / 2.0)::geography, 10)
+  from generate_series(1, 50) g;
+create index place_at on public.place using gist (at);
+insert into public.spatial_ref_sys (srid, auth_name, auth_srid, srtext, proj4text)
+  values (990001, 'ours', 1, 'LOCAL_CS["ours"]', '+proj=longlat');
+select topology.createtopology('town', 4326);
+SQL
+pg_dump -Fc -f /out/places.dump places
+pg_dump -Fp -f /out/places.sql places
+chmod -R a+rX /out/*
+"#;
+
+/// PostGIS brings rows of its own, and takes more from the dump: nothing of that is a difference.
+#[test]
+fn a_postgis_database_comes_back_where_the_server_has_it() {
+    let out = tempfile::tempdir().unwrap();
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(out.path(), all).unwrap();
+    let mut docker = std::process::Command::new("docker");
+    docker.args(["run", "--rm", "--network=none", "--user=postgres", "--entrypoint=sh", "--volume"]);
+    docker.arg(format!("{}:/out", out.path().display())).args(["pgdrill-postgis:15", "-ec", MAKE_POSTGIS]);
+    let made = docker.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    for file in ["places.dump", "places.sql"] {
+        let path = out.path().join(file).display().to_string();
+        let text = scenario("pg_dump", "", 15, "").replace(&fixture("").display().to_string(), &path);
+        let with = text.replace("pgdrill-postgres:", "pgdrill-postgis:");
+        let more = "      - query: { name: places are where they were, sql: \"select count(*) from place where \
+             st_x(at) = id\", expect: 50 }\n";
+        let ran = Program::new().drill(&format!("{with}{more}"), &[]).expect(0);
+        assert!(folded(&ran.stdout).contains("rows as dumped"), "{}", ran.stdout);
+        let ran = Program::new().drill(&text, &[]).expect(3);
+        let told = folded(&ran.stdout);
+        assert!(told.contains("it lacks") && told.contains("postgis"), "{told}");
+    }
+}
