@@ -11,7 +11,7 @@ use crate::fault::{Blame, Fault};
 use crate::runtime::container::{Container, ContainerSettings, DockerEnvironment, Sweep};
 use crate::runtime::local::{Local, LocalSettings};
 use crate::runtime::machine::Machine;
-use crate::runtime::{self, lease};
+use crate::runtime::{self, cgroup, lease};
 
 /// Everything that the environment says.
 pub(crate) struct Surroundings {
@@ -56,7 +56,11 @@ impl Surroundings {
     pub(crate) fn machine(&self) -> Machine {
         let (cache_dir, patience, docker) = (self.cache_dir.clone(), self.patience, self.docker.clone());
         let container = Container::new(ContainerSettings { cache_dir, patience, docker });
-        let local = Local::new(LocalSettings { bindirs: self.bindirs.clone(), exe: self.exe.clone() });
+        let local = Local::new(LocalSettings {
+            bindirs: self.bindirs.clone(),
+            exe: self.exe.clone(),
+            cgroups: cgroup::ROOT.into(),
+        });
         Machine::new(container, local, self.patience)
     }
 }

@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use super::untrusted::open_regular;
-use super::{Lease, processes};
+use super::{Lease, cgroup, processes};
 use crate::fault::{Blame, Fault};
 
 /// How long a lease is good for after its last renewal, where the owner cannot be looked at.
@@ -229,6 +229,8 @@ pub(crate) fn wipe(scratch: &Path, patience: Duration) -> Vec<String> {
     let left = processes::kill_beneath(scratch, patience);
     let mut remnants: Vec<String> =
         left.iter().map(|pid| format!("process {pid} in {path}: end it with kill -9 {pid}")).collect();
+    // What ran in the room and left its directory dies with its control group.
+    remnants.extend(cgroup::remove(&cgroup::recorded(scratch), patience));
     if let Err(error) = remove(scratch) {
         remnants.push(format!("directory {path}: {error}; remove it with rm -rf {path}"));
     }

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::container::Container;
+use super::disk::DiskWatch;
 use super::host::host_facts;
 use super::lease::{self, Renewal};
 use super::local::Local;
@@ -138,6 +139,7 @@ impl Runtime for Machine {
             RuntimeKind::Fake => return Err(Fault::new(Blame::Harness, "make a scripted sandbox on a real machine")),
         };
         Ok(Box::new(LiveSandbox {
+            disk: DiskWatch::keep(room.disks(&lease.scratch)),
             room,
             scratch: lease.scratch.clone(),
             movers: self.movers(lease),

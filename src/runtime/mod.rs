@@ -1,5 +1,6 @@
 //! The only effects on servers: learning, and making, driving and releasing a throwaway PostgreSQL.
 
+pub(crate) mod cgroup;
 pub(crate) mod complaints;
 pub(crate) mod container;
 pub mod fake;
@@ -9,6 +10,7 @@ pub(crate) mod local;
 pub(crate) mod machine;
 pub(crate) mod processes;
 pub(crate) mod reaper;
+mod disk;
 mod physical;
 mod room;
 mod room_init;

@@ -6,6 +6,7 @@
 //! what stands in for them.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 
@@ -90,6 +91,14 @@ impl Room {
         match self {
             Room::Container(room) => room.conditions().await,
             Room::Local(room) => room.conditions().await,
+        }
+    }
+
+    /// A path on each file system of this machine that the room fills.
+    pub(super) fn disks(&self, scratch: &Path) -> Vec<PathBuf> {
+        match self {
+            Room::Container(room) => room.disk().map(Path::to_owned).into_iter().chain([scratch.to_owned()]).collect(),
+            Room::Local(_) => vec![scratch.to_owned()],
         }
     }
 

@@ -34,6 +34,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, chdir, getppid, pivot_root, setgid, setgroups, sethostname, setuid};
 use serde::{Deserialize, Serialize};
 
+use super::cgroup;
 use super::processes::{Mount, mounts};
 use super::reaper::{self, REAPER, Sweep};
 use crate::recipe::RoomUser;
@@ -59,6 +60,8 @@ pub(crate) struct RoomSpec {
     pub(crate) shm_bytes: u64,
     /// Make a user namespace: how an ordinary user gets the right to make the others.
     pub(crate) user_namespace: bool,
+    /// Control groups to be in.
+    pub(crate) groups: Vec<PathBuf>,
 }
 
 /// A file or directory that the room sees read-only.
@@ -78,6 +81,8 @@ pub(crate) struct EnterSpec {
     pub(crate) user: RoomUser,
     /// Working directory.
     pub(crate) directory: PathBuf,
+    /// Control groups to be in.
+    pub(crate) groups: Vec<PathBuf>,
 }
 
 /// A line on the standard output of `__room`.
@@ -124,6 +129,7 @@ fn room(spec: &OsString) -> ExitCode {
 fn start_room(spec: &OsString) -> Result<std::process::Child, String> {
     let text = spec.to_str().ok_or("the room's description is not UTF-8")?;
     let parsed: RoomSpec = serde_json::from_str(text).map_err(|it| it.to_string())?;
+    join_groups(&parsed.groups);
     let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWPID
@@ -407,6 +413,7 @@ fn run(spec: &OsString, argv: &[OsString]) -> Result<u8, String> {
     let text = spec.to_str().ok_or("the description is not UTF-8")?;
     let spec: EnterSpec = serde_json::from_str(text).map_err(|it| it.to_string())?;
     let (program, rest) = argv.split_first().ok_or("no program is named")?;
+    join_groups(&spec.groups);
     // Asked before joining: within the room's process table our parent has no number.
     let parent = getppid();
     if let Some(anchor) = spec.anchor {
@@ -427,6 +434,13 @@ fn run(spec: &OsString, argv: &[OsString]) -> Result<u8, String> {
         .map_err(|it| format!("run {}: {it}", Path::new(program).display()))?;
     let code = status.code().or_else(|| status.signal().map(|it| 128 + it)).unwrap_or(1);
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// Best effort: what holds is looked at in the server, not remembered from here.
+fn join_groups(groups: &[PathBuf]) {
+    for group in groups {
+        let _ = cgroup::join(group);
+    }
 }
 
 /// Joins the namespaces of the room, ending as its user without any right over it.

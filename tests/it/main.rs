@@ -12,6 +12,7 @@ mod faults;
 mod found;
 mod judging;
 mod lab;
+mod limits;
 mod matrix;
 mod parallel;
 mod program;

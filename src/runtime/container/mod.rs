@@ -34,7 +34,7 @@ pub(crate) use image::LocalImage;
 pub(crate) use room::ContainerRoom;
 pub(crate) use sweep::{Sweep, Swept};
 
-use super::{Lease, Progress, Watcher};
+use super::{Lease, Progress, Watcher, host};
 use crate::fault::{Blame, Fault};
 use crate::plan::SandboxSpec;
 use crate::recipe::{RuntimeKind, ServerFacts};
@@ -126,7 +126,7 @@ impl Container {
         let engine = self.connect().await?.clone();
         watch(Progress::Said(format!("starting the container {}", container_name(lease))));
         let (lease_, spec, patience) = (lease.clone(), spec.clone(), self.settings.patience);
-        self.own(lease, async move { room::make(engine, &lease_, &spec, patience).await }).await
+        self.own(lease, async move { room::make(engine, &lease_, &spec, patience, |_| ()).await }).await
     }
 
     /// Waits for creations under way, removes all that carries this drill's label, and returns what would not go.
@@ -263,7 +263,7 @@ fn server_facts(
         );
     }
     let (disk_free, filesystem) = match &engine.facts.root_dir {
-        Some(root_dir) => (disk_free(root_dir), filesystem(root_dir)),
+        Some(root_dir) => (host::disk(root_dir).map(|it| it.free), filesystem(root_dir)),
         None => (None, None),
     };
     let mut tools: BTreeMap<String, String> = probed.tools.clone();
@@ -288,12 +288,6 @@ fn server_facts(
         because: found.because,
         passed_over: Vec::new(),
     })
-}
-
-/// Bytes that an unprivileged user may still write there.
-fn disk_free(directory: &Path) -> Option<u64> {
-    let seen = nix::sys::statvfs::statvfs(directory).ok()?;
-    Some(seen.blocks_available().saturating_mul(seen.fragment_size()))
 }
 
 /// `ext4`, `xfs` …: of the mount that the directory lies on (proc(5), mountinfo).

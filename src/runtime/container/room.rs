@@ -19,13 +19,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::Lease;
+use super::super::{Lease, host};
 use super::super::room::{Ended, Exec};
 use super::engine::{self, Engine};
 use super::output::{Ends, Lines};
 use super::remote::{HELPER, Helper};
 use super::vigil::{Seen, Vigil};
-use super::{Role, container_name, disk_free, image, labels, look};
+use super::{Role, container_name, image, labels, look};
 use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
 use crate::plan::{Limits, SandboxSpec};
@@ -42,8 +42,6 @@ const KILLED: i32 = 137;
 const ROOT: &str = "/pgdrill";
 /// How much of an output is kept.
 const KEPT: usize = 16 * 1024;
-/// Less than this is a full disk.
-const DISK_FULL_BYTES: u64 = 1 << 20;
 
 /// A running container with a guard in it.
 pub(crate) struct ContainerRoom {
@@ -63,12 +61,16 @@ pub(crate) struct ContainerRoom {
     _renewal: Option<AbortOnDropHandle<()>>,
 }
 
+/// The last word on how a container is held: tests take a hold away, and must be told of it.
+pub(super) type Adjust = fn(&mut HostConfig);
+
 /// Makes the container. When this fails, `release` finds by its label what there is of it.
 pub(super) async fn make(
     engine: Engine,
     lease: &Lease,
     spec: &SandboxSpec,
     patience: Duration,
+    adjust: Adjust,
 ) -> Result<ContainerRoom, Fault> {
     let name = container_name(lease);
     let user = room_user(spec);
@@ -84,7 +86,8 @@ pub(super) async fn make(
     let own = image::own_volumes(&engine.docker, image, &labels).await;
     mounts.extend(own.map_err(|error| engine::fault(format!("look at the image {image}"), &error))?);
     let vigil = Vigil::keep(engine.docker.clone(), name.clone());
-    let config = host_config(&engine, &spec.limits, mounts);
+    let mut config = host_config(&engine, &spec.limits, mounts);
+    adjust(&mut config);
     // The guard is the first process, without an init before it: so nothing in the container can stop or kill it.
     let started = start(request(lease, spec, patience, &guard, labels, config)).await;
     started.map_err(|words| Fault::new(Blame::Host, format!("start the container {name}")).cause(words))?;
@@ -360,11 +363,16 @@ impl ContainerRoom {
         if out_of_memory {
             conditions.push(HostCondition::OutOfMemory);
         }
-        if self.volumes.as_deref().and_then(disk_free).is_some_and(|free| free < DISK_FULL_BYTES) {
+        if self.disk().and_then(host::disk).is_some_and(host::Disk::is_full) {
             conditions.push(HostCondition::DiskFull);
         }
         conditions.sort();
         conditions
+    }
+
+    /// Where the engine keeps volumes, if that is on this machine.
+    pub(in crate::runtime) fn disk(&self) -> Option<&Path> {
+        self.volumes.as_deref()
     }
 
     /// What isolation is in force, by looking from inside and at what the engine says.

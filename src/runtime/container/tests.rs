@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use testcontainers::bollard::models::PortBinding;
 use testcontainers::bollard::query_parameters::KillContainerOptionsBuilder;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -171,7 +172,7 @@ async fn a_whole_drill(major: u32) {
 
     let guarantees = room.observe().await.unwrap();
     let absent: Vec<_> = guarantees.iter().filter(|it| it.held == Held::Absent).collect();
-    assert!(absent.is_empty() && guarantees.len() == 9, "{guarantees:?}");
+    assert!(absent.is_empty() && guarantees.len() == 12, "{guarantees:?}");
     let input = room.path(At::Input(0));
     assert_eq!(room.exec(exec(&["/bin/cat", &input])).await.unwrap().stdout, "select 1;");
     assert_ne!(room.exec(sh(&format!("echo x >>{input}"))).await.unwrap().status, 0);
@@ -198,6 +199,65 @@ fn engine_a_whole_drill_on_17_leaves_nothing() {
 #[test]
 fn engine_a_whole_drill_on_18_leaves_nothing() {
     RUNTIME.block_on(a_whole_drill(18));
+}
+
+/// A hold that is taken away from a real container, and the one promise that then must be seen broken.
+#[test]
+fn engine_a_hold_that_is_taken_away_is_seen_to_be_absent() {
+    let cases: [(room::Adjust, &[&str]); 11] = [
+        (|_| (), &[]),
+        (|it| it.network_mode = Some("bridge".to_owned()), &["no network"]),
+        (
+            |it| {
+                it.network_mode = Some("bridge".to_owned());
+                it.port_bindings = Some([("5432/tcp".to_owned(), Some(vec![PortBinding::default()]))].into());
+            },
+            &["no network", "no published port"],
+        ),
+        (|it| it.cap_drop = None, &["capabilities dropped"]),
+        (|it| it.security_opt = None, &["no new privileges"]),
+        (
+            |it| it.security_opt.get_or_insert_default().push("seccomp=unconfined".to_owned()),
+            &["system calls filtered"],
+        ),
+        (|it| (it.memory, it.memory_swap) = (None, None), &["memory limited"]),
+        (|it| it.nano_cpus = None, &["processors limited"]),
+        (|it| it.pids_limit = Some(-1), &["processes limited"]),
+        (|it| it.ipc_mode = Some("host".to_owned()), &["shared memory limited"]),
+        (
+            |it| {
+                let inputs = it.mounts.iter_mut().flatten().filter(|it| it.read_only == Some(true));
+                inputs.for_each(|it| it.read_only = Some(false));
+            },
+            &["backup read-only"],
+        ),
+    ];
+    RUNTIME.block_on(async {
+        for (number, (adjust, expected)) in cases.into_iter().enumerate() {
+            let bench = Bench::new(600);
+            let mut spec = bench.spec(17).await;
+            let backup = bench.lease.scratch.join("backup.sql");
+            std::fs::write(&backup, "select 1;").unwrap();
+            spec.inputs = vec![backup.to_str().unwrap().to_owned()];
+            assert_eq!(absent(&bench, &spec, adjust).await, expected, "case {number}");
+            bench.release().await;
+        }
+        let bench = Bench::new(600);
+        let mut spec = bench.spec(17).await;
+        spec.server.user = crate::recipe::RoomUser { name: "root".to_owned(), uid: 0, gid: 0 };
+        assert_eq!(absent(&bench, &spec, |_| ()).await, ["unprivileged user"]);
+        bench.release().await;
+    });
+}
+
+/// The promises that do not hold in a container that is made so, by its whole way from engine to guarantee.
+async fn absent(bench: &Bench, spec: &SandboxSpec, adjust: room::Adjust) -> Vec<String> {
+    let engine = bench.container.connect().await.unwrap().clone();
+    let (lease, spec_) = (bench.lease.clone(), spec.clone());
+    let making = async move { room::make(engine, &lease, &spec_, Duration::from_secs(600), adjust).await };
+    let room = bench.container.own(&bench.lease, making).await.unwrap();
+    let seen = room.observe().await.unwrap();
+    seen.into_iter().filter(|it| it.held == Held::Absent).map(|it| it.name).collect()
 }
 
 #[test]

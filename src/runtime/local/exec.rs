@@ -83,6 +83,7 @@ impl Inside {
             user_namespace: self.namespaces.is_some_and(|it| it.user),
             user: self.user.clone(),
             directory: self.root.clone(),
+            groups: self.group.directories.clone(),
         };
         let spec = serde_json::to_string(&spec).map_err(|error| error.to_string())?;
         let mut command = Command::new(&self.exe);

@@ -24,10 +24,11 @@ use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
 pub(crate) use self::programs::LocalPrograms;
+use super::cgroup::{self, Group};
 use super::room_init::{self, Readable, RoomSpec, Said};
 use super::{Lease, host, lease, processes};
 use crate::fault::{Blame, Fault};
-use crate::plan::SandboxSpec;
+use crate::plan::{Limits, SandboxSpec};
 use crate::recipe::{At, RoomUser, ServerFacts};
 
 /// How long the kernel may take to end what runs in a room.
@@ -43,6 +44,8 @@ pub(crate) struct LocalSettings {
     pub(crate) bindirs: Vec<PathBuf>,
     /// This program, to be started again.
     pub(crate) exe: PathBuf,
+    /// Where control groups are mounted.
+    pub(crate) cgroups: PathBuf,
 }
 
 #[derive(Debug)]
@@ -80,6 +83,9 @@ pub(super) struct Inside {
     namespaces: Option<Namespaces>,
     /// What this kernel did not grant.
     lacks: Vec<String>,
+    /// What limits the room, and what was to limit it.
+    group: Group,
+    limits: Limits,
     /// Out-of-memory kills when the room was made.
     oom_kills: u64,
     released: AtomicBool,
@@ -158,11 +164,11 @@ impl Local {
             return Err(fault.clone());
         }
         let mut slot = self.slot(lease).lock_owned().await;
-        let (exe, scratch, spec) = (self.settings.exe.clone(), lease.scratch.clone(), spec.clone());
+        let (settings, scratch, spec) = (self.settings.clone(), lease.scratch.clone(), spec.clone());
         let isolated = isolation.is_ok();
         // A task of our own: a caller that stops listening leaves a room that release knows.
         let making = tokio::spawn(async move {
-            let held = make(exe, scratch, &spec, isolated).await?;
+            let held = make(settings, scratch, &spec, isolated).await?;
             let room = LocalRoom { inside: Arc::clone(&held.inside) };
             *slot = Some(held);
             Ok(room)
@@ -175,11 +181,15 @@ impl Local {
     pub(crate) async fn release(&self, lease: &Lease, _hurry: bool) -> Vec<String> {
         let slot = self.slot(lease);
         let mut remnants = Vec::new();
+        let mut groups = Vec::new();
         if let Some(held) = slot.lock().await.take() {
+            groups.clone_from(&held.inside.group.directories);
             remnants.extend(held.end().await);
         }
         let scratch = lease.scratch.clone();
-        match tokio::task::spawn_blocking(move || lease::wipe(&scratch, KILL_PATIENCE)).await {
+        // The groups once more by what is known here: the directory that names them may be gone.
+        let wipe = move || [lease::wipe(&scratch, KILL_PATIENCE), cgroup::remove(&groups, KILL_PATIENCE)].concat();
+        match tokio::task::spawn_blocking(wipe).await {
             Ok(left) => remnants.extend(left),
             Err(error) => remnants.push(format!("directory {}: {error}", lease.scratch.display())),
         }
@@ -228,11 +238,14 @@ impl Held {
     }
 }
 
-async fn make(exe: PathBuf, scratch: PathBuf, spec: &SandboxSpec, isolated: bool) -> Result<Held, Fault> {
+async fn make(settings: LocalSettings, scratch: PathBuf, spec: &SandboxSpec, isolated: bool) -> Result<Held, Fault> {
+    let LocalSettings { exe, cgroups, .. } = settings;
     let user = spec.server.user.clone();
-    let directories = scratch.clone();
-    let owner = user.clone();
-    tokio::task::spawn_blocking(move || make_directories(&directories, &owner))
+    let (directories, owner, limits) = (scratch.clone(), user.clone(), spec.limits.clone());
+    let making = tokio::task::spawn_blocking(move || {
+        make_directories(&directories, &owner).map(|()| Group::make(&cgroups, &directories, &limits))
+    });
+    let group = making
         .await
         .map_err(|error| Fault::new(Blame::Harness, "make the directories of a room").cause(error.to_string()))??;
     let inputs: Vec<PathBuf> = spec.inputs.iter().map(PathBuf::from).collect();
@@ -246,6 +259,8 @@ async fn make(exe: PathBuf, scratch: PathBuf, spec: &SandboxSpec, isolated: bool
         locale: locale.unwrap_or("C").to_owned(),
         namespaces: None,
         lacks: Vec::new(),
+        group,
+        limits: spec.limits.clone(),
         oom_kills: host::oom_kills(),
         released: AtomicBool::new(false),
     };
@@ -261,6 +276,7 @@ async fn make(exe: PathBuf, scratch: PathBuf, spec: &SandboxSpec, isolated: bool
         user: inside.user.clone(),
         shm_bytes: if spec.limits.shm_bytes == 0 { SHM_DEFAULT } else { spec.limits.shm_bytes },
         user_namespace: !nix::unistd::geteuid().is_root(),
+        groups: inside.group.directories.clone(),
     };
     let (keeper, init, lacks) = start(&inside.exe, &room).await?;
     inside.namespaces = keeper.id().map(|anchor| Namespaces { anchor, init, user: room.user_namespace });
@@ -323,6 +339,7 @@ async fn probe(exe: &Path, base: &Path) -> Result<Vec<String>, Fault> {
             user: own_user(),
             shm_bytes: 1 << 20,
             user_namespace: !nix::unistd::geteuid().is_root(),
+            groups: Vec::new(),
         };
         let spec = serde_json::to_string(&tried)?;
         let mut command = Command::new(exe);
