@@ -55,7 +55,7 @@ impl Group {
             group.lacks.push(format!("no control group is mounted at {}", root.display()));
         }
         let places = hierarchies.iter().flat_map(|it| it.parents.iter().map(|parent| parent.join(name)));
-        let record: String = places.map(|it| format!("{}\n", it.display())).collect();
+        let record = places.map(|it| it.display().to_string()).collect::<Vec<_>>().join("\n");
         if let Err(error) = fs::write(scratch.join(RECORD), record) {
             group.lacks.push(format!("where control groups lie could not be written down: {error}"));
             return group;
@@ -96,7 +96,8 @@ impl Hierarchy {
         let passed_on = parent.join("cgroup.subtree_control");
         if passed_on.exists() {
             for controller in &self.controllers {
-                let has = || fs::read_to_string(&passed_on).is_ok_and(|it| it.split_whitespace().any(|it| it == *controller));
+                let has =
+                    || fs::read_to_string(&passed_on).is_ok_and(|it| it.split_whitespace().any(|it| it == *controller));
                 if !has() {
                     fs::write(&passed_on, format!("+{controller}"))?;
                 }
@@ -192,7 +193,9 @@ pub(crate) fn in_force(root: &Path, process: &str) -> InForce {
         groups(root, &of, controller).iter().filter_map(|it| read(it)).min()
     };
     InForce {
-        memory_bytes: least("memory", &|it| number(&it.join("memory.max")).or(number(&it.join("memory.limit_in_bytes")))),
+        memory_bytes: least("memory", &|it| {
+            number(&it.join("memory.max")).or(number(&it.join("memory.limit_in_bytes")))
+        }),
         processes: least("pids", &|it| number(&it.join("pids.max"))),
         processors: least("cpu", &processors),
     }

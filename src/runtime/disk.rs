@@ -64,8 +64,7 @@ impl DiskWatch {
     }
 
     pub(super) fn guarantee(&self) -> Guarantee {
-        let found: Vec<(&PathBuf, Disk)> =
-            self.places.iter().filter_map(|it| Some((it, host::disk(it)?))).collect();
+        let found: Vec<(&PathBuf, Disk)> = self.places.iter().filter_map(|it| Some((it, host::disk(it)?))).collect();
         let (held, seen) = if found.is_empty() {
             (Held::Absent, "the disk of the data cannot be seen from here".to_owned())
         } else if self.task.is_finished() {

@@ -160,7 +160,9 @@ fn processors(seen: &[&str], limits: &Limits) -> Guarantee {
 /// kernel with us could also give the container the host's: then the namespace of shared memory is ours.
 fn shared_memory(mounts: &[&str], namespace: Option<&str>) -> Guarantee {
     let name = "shared memory limited";
-    if namespace.is_some() && namespace == std::fs::read_link("/proc/self/ns/ipc").ok().as_deref().and_then(Path::to_str) {
+    if namespace.is_some()
+        && namespace == std::fs::read_link("/proc/self/ns/ipc").ok().as_deref().and_then(Path::to_str)
+    {
         return guarantee(name, Held::Absent, "/dev/shm is shared with the host");
     }
     let options = mounts.last().and_then(|line| line.rsplit(' ').next()).unwrap_or_default();

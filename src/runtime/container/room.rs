@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::{Lease, host};
 use super::super::room::{Ended, Exec};
+use super::super::{Lease, host};
 use super::engine::{self, Engine};
 use super::output::{Ends, Lines};
 use super::remote::{HELPER, Helper};

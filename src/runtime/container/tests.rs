@@ -8,8 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use testcontainers::bollard::models::PortBinding;
-use testcontainers::bollard::query_parameters::KillContainerOptionsBuilder;
+use testcontainers::bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -204,16 +203,9 @@ fn engine_a_whole_drill_on_18_leaves_nothing() {
 /// A hold that is taken away from a real container, and the one promise that then must be seen broken.
 #[test]
 fn engine_a_hold_that_is_taken_away_is_seen_to_be_absent() {
-    let cases: [(room::Adjust, &[&str]); 11] = [
+    let cases: [(room::Adjust, &[&str]); 10] = [
         (|_| (), &[]),
         (|it| it.network_mode = Some("bridge".to_owned()), &["no network"]),
-        (
-            |it| {
-                it.network_mode = Some("bridge".to_owned());
-                it.port_bindings = Some([("5432/tcp".to_owned(), Some(vec![PortBinding::default()]))].into());
-            },
-            &["no network", "no published port"],
-        ),
         (|it| it.cap_drop = None, &["capabilities dropped"]),
         (|it| it.security_opt = None, &["no new privileges"]),
         (
@@ -246,6 +238,33 @@ fn engine_a_hold_that_is_taken_away_is_seen_to_be_absent() {
         let mut spec = bench.spec(17).await;
         spec.server.user = crate::recipe::RoomUser { name: "root".to_owned(), uid: 0, gid: 0 };
         assert_eq!(absent(&bench, &spec, |_| ()).await, ["unprivileged user"]);
+        bench.release().await;
+    });
+}
+
+#[test]
+fn engine_a_published_port_is_seen_to_be_published() {
+    RUNTIME.block_on(async {
+        let bench = Bench::new(600);
+        let label = format!("{LABEL_DRILL}={}", bench.lease.drill);
+        let run = [
+            "run",
+            "--detach",
+            "--publish",
+            "127.0.0.1::5432",
+            "--label",
+            &label,
+            "pgdrill-postgres:17",
+            "sleep",
+            "60",
+        ];
+        let made = Command::new("docker").args(run).output().unwrap();
+        let id = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        let docker = bench.container.connect().await.unwrap().docker.clone();
+        let inspected = docker.inspect_container(&id, None::<InspectContainerOptions>).await.unwrap();
+        let seen = look::guarantees("", &inspected, &Limits::default(), 0);
+        let ports = seen.iter().find(|it| it.name == "no published port").unwrap();
+        assert_eq!((ports.held, ports.seen.as_str()), (Held::Absent, "5432/tcp"));
         bench.release().await;
     });
 }
