@@ -12,7 +12,7 @@ fn guarantees(runtime: &str, postgres: &str) -> Vec<Guarantee> {
     let scenario = format!(
         "version: 1\ndrills:\n  - name: limits\n    runtime: {runtime}\n    source: {{ pg_dump: {{ path: {:?} }} }}\n    \
          postgres: {{ {postgres} }}\n    checks:\n      - rows: {{ table: shop.customer, min: 1 }}\n",
-        fixture("pg15/shop.dump")
+        fixture("pg15/shop.dump").display().to_string()
     );
     program.drill(&scenario, &[]).expect(0);
     let text = std::fs::read_to_string(program.path("out/evidence.json")).unwrap();
