@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::container::ContainerRoom;
 use super::container::remote::Helper;
+use super::keeper::Door;
 use super::local::LocalRoom;
 use crate::evidence::Guarantee;
 use crate::fault::Fault;
@@ -91,6 +92,14 @@ impl Room {
         match self {
             Room::Container(room) => room.conditions().await,
             Room::Local(room) => room.conditions().await,
+        }
+    }
+
+    /// How another process of ours enters it.
+    pub(super) fn door(&self) -> Door {
+        match self {
+            Room::Container(room) => Door::Container(room.door()),
+            Room::Local(room) => Door::Local(room.door()),
         }
     }
 

@@ -35,6 +35,7 @@ use nix::unistd::{Gid, Pid, Uid, chdir, getppid, pivot_root, setgid, setgroups, 
 use serde::{Deserialize, Serialize};
 
 use super::cgroup;
+use super::keeper::{self, KEEPER, Kept};
 use super::processes::{Mount, mounts};
 use super::reaper::{self, REAPER, Sweep};
 use crate::recipe::RoomUser;
@@ -73,7 +74,7 @@ pub(crate) struct Readable {
 }
 
 /// How to run a program in a room.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EnterSpec {
     /// Process whose namespaces to join: the `__room` process. None: a room without namespaces.
     pub(crate) anchor: Option<u32>,
@@ -97,18 +98,26 @@ pub(crate) enum Said {
     Failed(String),
 }
 
+/// What processes of ours do when the pgdrill that they belong to is gone, and that takes more than one thread.
+pub(crate) struct Afterlife<'a> {
+    /// Removes the containers and volumes of a run whose pgdrill was killed; see reaper.rs.
+    pub(crate) sweep: Sweep<'a>,
+    /// Keeps a sandbox; see keeper.rs.
+    pub(crate) keep: &'a dyn Fn(&Kept) -> ExitCode,
+}
+
 /// Does what a re-executed pgdrill was started for, where `args` (with the program's name first) say so. `main` must call
 /// it before anything else: here there must be one thread, and no runtime.
 ///
-/// `sweep` removes the containers and volumes of a run whose pgdrill was killed; see reaper.rs.
-pub fn reexecuted(args: &[OsString], sweep: Sweep<'_>) -> Option<ExitCode> {
+pub(crate) fn reexecuted(args: &[OsString], afterlife: &Afterlife<'_>) -> Option<ExitCode> {
     let (_, rest) = args.split_first()?;
     let (word, rest) = rest.split_first()?;
     match (word.to_str()?, rest) {
         (ROOM, [spec]) => Some(room(spec)),
         (INIT, [spec]) => Some(init(spec)),
         (ENTER, [spec, program @ ..]) => Some(enter(spec, program)),
-        (REAPER, []) => Some(reaper::reap(sweep)),
+        (REAPER, []) => Some(reaper::reap(afterlife.sweep)),
+        (KEEPER, [kept]) => Some(keeper::asked(kept).map_or(ExitCode::FAILURE, |it| (afterlife.keep)(&it))),
         _ => None,
     }
 }
@@ -420,18 +429,19 @@ fn run(spec: &OsString, argv: &[OsString]) -> Result<u8, String> {
         join(anchor, &spec)?;
     } else {
         become_user(&spec.user)?;
+    }
+    umask(Mode::from_bits_truncate(0o077));
+    prctl::set_no_new_privs().map_err(|it| format!("give up new privileges: {}", it.desc()))?;
+    let failed = |it: io::Error| format!("run {}: {it}", Path::new(program).display());
+    let child = Command::new(program).args(rest).current_dir(&spec.directory).stdin(Stdio::inherit()).spawn();
+    // From here on a terminal's Ctrl-C means the program, which ends or does not: it is waited for in any case.
+    let _ = [Signal::SIGINT, Signal::SIGQUIT].into_iter().collect::<SigSet>().thread_block();
+    if spec.anchor.is_none() {
         // Nothing else kills the program of a room without namespaces when pgdrill is killed. A thread could not be
         // started after joining a process namespace; there, process 1 sees to it.
         std::thread::spawn(move || follow(parent));
     }
-    umask(Mode::from_bits_truncate(0o077));
-    prctl::set_no_new_privs().map_err(|it| format!("give up new privileges: {}", it.desc()))?;
-    let status = Command::new(program)
-        .args(rest)
-        .current_dir(&spec.directory)
-        .stdin(Stdio::inherit())
-        .status()
-        .map_err(|it| format!("run {}: {it}", Path::new(program).display()))?;
+    let status = child.and_then(|mut it| it.wait()).map_err(failed)?;
     let code = status.code().or_else(|| status.signal().map(|it| 128 + it)).unwrap_or(1);
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }

@@ -88,7 +88,7 @@ pub(crate) struct LiveSandbox {
     /// Once WAL is served.
     pub(crate) spool: Mutex<Option<Spool>>,
     /// The bootstrap superuser, where a restored cluster brings its own.
-    pub(crate) superuser: Mutex<String>,
+    pub(crate) superuser: Arc<Mutex<String>>,
 }
 
 #[async_trait]

@@ -11,6 +11,7 @@ mod engines;
 mod faults;
 mod found;
 mod judging;
+mod keep;
 mod lab;
 mod limits;
 mod matrix;

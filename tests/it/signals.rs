@@ -52,7 +52,15 @@ impl Running {
         Running::start_in(Program::new(), runtime, phase)
     }
 
+    pub(crate) fn start_with(runtime: &str, phase: Phase, more: &[&str]) -> Running {
+        Running::start_all(Program::new(), runtime, phase, more)
+    }
+
     pub(crate) fn start_in(program: Program, runtime: &str, phase: Phase) -> Running {
+        Running::start_all(program, runtime, phase, &[])
+    }
+
+    fn start_all(program: Program, runtime: &str, phase: Phase, more: &[&str]) -> Running {
         program.file("sleep.sql", "select pg_sleep(600);\n");
         let dump = program.path("shop.dump");
         std::fs::copy(fixture("pg15/shop.dump"), &dump).unwrap();
@@ -61,7 +69,7 @@ impl Running {
         std::fs::set_permissions(&dump, std::fs::Permissions::from_mode(mode)).unwrap();
         let scenario = program.file("scenario.yaml", &endless(runtime, phase));
         let out = program.path("out").display().to_string();
-        let mut command = program.command(&["run", &scenario, "--out", &out]);
+        let mut command = program.command(&[&["run", &scenario, "--out", &out], more].concat());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         Running { program, child }
     }

@@ -7,6 +7,7 @@
 
 mod credentials;
 mod discover;
+mod door;
 mod engine;
 mod image;
 mod look;
@@ -29,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub(crate) use discover::DockerEnvironment;
+pub(crate) use door::{ContainerDoor, Conversation};
 pub(crate) use engine::EngineFacts;
 pub(crate) use image::LocalImage;
 pub(crate) use room::ContainerRoom;
@@ -158,7 +160,10 @@ impl Container {
         let docker = &self.connect().await?.docker;
         let limit = Duration::from_secs(60);
         let swept = match which {
-            Sweep::Run(run) => sweep::purge(docker, &format!("{LABEL_RUN}={run}"), limit, |_| true).await,
+            Sweep::Run { run, except } => {
+                let others = |thing: &sweep::Labelled<'_>| !thing.is_of(&except);
+                sweep::purge(docker, &format!("{LABEL_RUN}={run}"), limit, others).await
+            }
             Sweep::Lapsed { scratches } => {
                 let now = SystemTime::now();
                 let lapsed = |thing: &sweep::Labelled<'_>| thing.is_of(&scratches) || thing.has_lapsed(now);

@@ -21,6 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::super::room::{Ended, Exec};
 use super::super::{Lease, host};
+use super::door::ContainerDoor;
 use super::engine::{self, Engine};
 use super::output::{Ends, Lines};
 use super::remote::{HELPER, Helper};
@@ -39,7 +40,7 @@ const LAPSED: i32 = 75;
 const KILLED: i32 = 137;
 
 /// A volume of its own, gone with the container; the working directory of every program.
-const ROOT: &str = "/pgdrill";
+pub(super) const ROOT: &str = "/pgdrill";
 /// How much of an output is kept.
 const KEPT: usize = 16 * 1024;
 
@@ -310,7 +311,7 @@ impl ContainerRoom {
             Ok(outputs) => outputs,
             Err(error) => return Err(self.broken(&program, &error).await),
         };
-        let status = match self.status(&id).await {
+        let status = match status(&self.docker, &id).await {
             Ok(status) => status,
             Err(error) => return Err(self.broken(&program, &error).await),
         };
@@ -322,23 +323,6 @@ impl ContainerRoom {
             return Err(Fault::new(Blame::Host, format!("run {program} in the container")).cause(stdout.trim()));
         }
         Ok(Ended { status, stdout, stderr })
-    }
-
-    /// Its status may come a moment after the end of its output; podman says 0 until then.
-    async fn status(&self, id: &str) -> Result<i32, Error> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let mut pause = Duration::from_millis(2);
-        loop {
-            let seen = self.docker.inspect_exec(id).await?;
-            if let (Some(false), Some(status)) = (seen.running, seen.exit_code) {
-                return Ok(i32::try_from(status).unwrap_or(i32::MAX));
-            }
-            if Instant::now() > deadline {
-                return Err(Error::RequestTimeoutError);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(100));
-        }
     }
 
     /// What the host did to the container so far.
@@ -368,6 +352,15 @@ impl ContainerRoom {
         }
         conditions.sort();
         conditions
+    }
+
+    pub(in crate::runtime) fn door(&self) -> ContainerDoor {
+        ContainerDoor {
+            name: self.name.clone(),
+            user: format!("{}:{}", self.user.uid, self.user.gid),
+            bindir: self.bindir.clone(),
+            streams: self.helper.is_some(),
+        }
     }
 
     /// Where the engine keeps volumes, if that is on this machine.
@@ -428,6 +421,23 @@ impl ContainerRoom {
     async fn death(&self, program: &str) -> Fault {
         let seen = self.vigil.ending(Duration::from_secs(2)).await;
         death(&seen, program, self.patience)
+    }
+}
+
+/// Its status may come a moment after the end of its output; podman says 0 until then.
+pub(super) async fn status(docker: &Docker, id: &str) -> Result<i32, Error> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let seen = docker.inspect_exec(id).await?;
+        if let (Some(false), Some(status)) = (seen.running, seen.exit_code) {
+            return Ok(i32::try_from(status).unwrap_or(i32::MAX));
+        }
+        if Instant::now() > deadline {
+            return Err(Error::RequestTimeoutError);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
 

@@ -460,7 +460,7 @@ fn engine_sweeping_takes_a_run_or_what_lapsed_and_nothing_else() {
         assert!(swept.removed.contains(&format!("container {}", container_name(&dead.lease))), "{swept:?}");
         assert_eq!(dead.left(), "");
         assert_eq!(room.exec(sh("true")).await.unwrap().status, 0);
-        let swept = sweeper.sweep(Sweep::Run(alive.lease.run.clone())).await.unwrap();
+        let swept = sweeper.sweep(Sweep::Run { run: alive.lease.run.clone(), except: Vec::new() }).await.unwrap();
         assert_eq!(swept.removed.len(), 3, "a container, its volume and its image's: {swept:?}");
         assert_eq!(alive.left(), "");
     });

@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, DirBuilder, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -23,6 +24,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
+pub(crate) use self::exec::LocalDoor;
 pub(crate) use self::programs::LocalPrograms;
 use super::cgroup::{self, Group};
 use super::room_init::{self, Readable, RoomSpec, Said};
@@ -197,6 +199,20 @@ impl Local {
         remnants
     }
 
+    /// Gives up the room without ending it, and with it the pipe that it lives by: whoever holds that, holds the room.
+    pub(super) async fn let_go(&self, lease: &Lease) -> Option<OwnedFd> {
+        let mut held = self.slot(lease).lock().await.take()?;
+        let mut keeper = held.keeper.take()?;
+        let pipe = keeper.stdin.take().and_then(|it| it.into_owned_fd().ok());
+        // Its end would kill the room.
+        std::mem::forget(keeper);
+        pipe
+    }
+
+    pub(super) fn exe(&self) -> &Path {
+        &self.settings.exe
+    }
+
     fn slot(&self, lease: &Lease) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(slots.entry(lease.drill.clone()).or_default())
@@ -219,6 +235,10 @@ impl LocalRoom {
 
     pub(crate) fn user(&self) -> &RoomUser {
         &self.inside.user
+    }
+
+    pub(super) fn door(&self) -> LocalDoor {
+        self.inside.door()
     }
 }
 
