@@ -66,7 +66,7 @@ fn drill_summary(page: &mut Page, drill: &DrillReport) {
     if let Some(kept) = &drill.kept {
         page.blank();
         page.heading("the sandbox is kept, with restored data in it");
-        page.field("until", &kept.until.to_string());
+        page.field("until", &format!("{:.0}", kept.until));
         page.field("open", &kept.open);
         page.field("remove", &kept.remove);
     }

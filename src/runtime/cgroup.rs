@@ -139,7 +139,11 @@ fn groups(root: &Path, of: &str, controller: &str) -> Vec<PathBuf> {
         },
     };
     // In a container the path may be the host's, of which only the root is there.
-    Path::new(path).ancestors().map(|it| mount.join(it)).filter(|it| it.is_dir()).collect()
+    Path::new(path)
+        .ancestors()
+        .map(|it| if it.as_os_str().is_empty() { mount.clone() } else { mount.join(it) })
+        .filter(|it| it.is_dir())
+        .collect()
 }
 
 fn limit(group: &Path, controller: &str, limits: &Limits) -> Result<(), String> {

@@ -1,7 +1,6 @@
 //! Sandboxes that are left up: entered, lapsed, removed, and never forgotten.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -59,7 +58,9 @@ fn a_failed_drill_is_kept_entered_and_removed() {
         let drill = &program.report().drills[0];
         let kept = drill.kept.clone().unwrap();
         assert!(drill.remnants.is_empty(), "{runtime}: what is kept is no remnant");
-        for words in [format!("pgdrill shell {name}"), format!("pgdrill clean --run {name}"), kept.until.to_string()] {
+        for words in
+            [format!("pgdrill shell {name}"), format!("pgdrill clean --run {name}"), format!("{:.0}", kept.until)]
+        {
             assert!(ran.stdout.contains(&words), "{runtime}: {words}: {}", ran.stdout);
         }
         // A run, and a clean, leave it alone.
@@ -140,7 +141,6 @@ fn an_interrupted_drill_is_kept_only_if_it_is_always_to_be() {
     for (keep, stands) in [("on-failure", false), ("always", true)] {
         let running = Running::start_with("local", Phase::Validate, &[&format!("--keep={keep}")]);
         running.until(Phase::Validate);
-        std::thread::park_timeout(Duration::from_millis(200));
         running.signal(Signal::SIGINT);
         let (run, scratch) = running.names();
         let Running { program, mut child } = running;
