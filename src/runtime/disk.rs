@@ -60,7 +60,7 @@ impl DiskWatch {
         };
         Fault::new(Blame::Host, what)
             .cause(full)
-            .hint("free some space, or put the scratch directory (or the engine's volumes) on a larger disk")
+            .hint("Free some space, or put the scratch directory (TMPDIR) or the engine's volumes on a larger disk.")
     }
 
     pub(super) fn guarantee(&self) -> Guarantee {

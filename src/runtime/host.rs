@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::statvfs::statvfs;
 
 use super::local::Local;
-use super::{cgroup, processes};
+use super::{cgroup, lease, processes};
 use crate::plan::Limits;
 use crate::recipe::HostFacts;
 
@@ -132,7 +132,14 @@ impl Diagnosis {
 
 /// What the local runtime and the disk are good for. `base`: where scratch directories are made.
 pub(crate) async fn doctor(local: &Local, base: &Path) -> Vec<Diagnosis> {
-    let mut rows = vec![programs(local), namespaces(local, base).await, control_groups(base)];
+    // Tried in a directory with a mark, so that what a kill in mid-try leaves is found and removed.
+    let tried = lease::new(base, &uuid::Uuid::now_v7().to_string(), 0);
+    let tried = tried.and_then(|it| lease::make(&it, lease::PATIENCE).map(|()| it.scratch));
+    let place = tried.as_deref().unwrap_or(base);
+    let mut rows = vec![programs(local), namespaces(local, place).await, control_groups(place)];
+    if let Ok(scratch) = tried {
+        drop(lease::wipe(&scratch, Duration::from_secs(5)));
+    }
     rows.extend([scratch_disk(base), file_system(base), fsync(base), shared_memory()]);
     rows.extend([memory(), processors()]);
     rows
@@ -162,16 +169,12 @@ async fn namespaces(local: &Local, base: &Path) -> Diagnosis {
     }
 }
 
-fn control_groups(base: &Path) -> Diagnosis {
+fn control_groups(scratch: &Path) -> Diagnosis {
     let name = "control groups";
-    // In a directory that goes with this look; the groups bear its name.
-    let tried = tempfile::Builder::new().prefix(".pgdrill-try-").tempdir_in(base).map(|scratch| {
-        let limits = Limits { memory_bytes: None, cpus: Some(1), shm_bytes: 0, pids: 0 };
-        let group = cgroup::Group::make(Path::new(cgroup::ROOT), scratch.path(), &limits);
-        let left = cgroup::remove(&group.directories, Duration::from_secs(1));
-        [group.lacks, left].concat()
-    });
-    let lacks = tried.unwrap_or_else(|error| vec![error.to_string()]);
+    let limits = Limits { memory_bytes: None, cpus: Some(1), shm_bytes: 0, pids: 0 };
+    let group = cgroup::Group::make(Path::new(cgroup::ROOT), scratch, &limits);
+    let left = cgroup::remove(&group.directories, Duration::from_secs(1));
+    let lacks = [group.lacks, left].concat();
     if lacks.is_empty() {
         return Diagnosis::good(name, "memory, processes and processors of local rooms can be limited");
     }

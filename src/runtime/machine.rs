@@ -118,6 +118,11 @@ impl Runtime for Machine {
             }
             Question::Text { path } => movers.run(move |_| store::read_text(Path::new(&path))).await.map(Learnt::Text),
             Question::Server { runtime, major, image, trusted } => {
+                // A plan alone has no scratch directory yet. What is tried is tried in one with a mark, so that what a kill
+                // in mid-try leaves is found; the release at the end of every survey removes it.
+                if !lease.scratch.exists() {
+                    lease::make(lease, self.patience)?;
+                }
                 let found = self.server(lease, runtime, (major, image.as_deref(), trusted), watch).await;
                 Ok(match found {
                     Ok(server) => Learnt::Server(Box::new(server)),

@@ -4,11 +4,18 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pgdrill::check::{Answer, Table};
+use pgdrill::evidence::Kept;
+use pgdrill::fault::Blame;
 use pgdrill::phase::Phase;
+use pgdrill::runtime::fake::Fake;
+use pgdrill::scenario::{Drill, Keep};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use crate::program::{Program, fixture, leftovers};
 use crate::signals::{Running, wait_for};
+use crate::support;
 
 const RUNTIMES: [&str; 2] = ["container", "local"];
 
@@ -151,4 +158,79 @@ fn an_interrupted_drill_is_kept_only_if_it_is_always_to_be() {
         }
         gone(&run, &scratch);
     }
+}
+
+#[test]
+fn of_several_that_are_kept_one_is_named_and_all_are_removed() {
+    let program = Program::new();
+    let one = failing("local", "");
+    let second = one.split_once("drills:\n").unwrap().1.replace("shop kept", "another");
+    program.drill(&format!("{one}{second}"), &["--keep"]).expect(1);
+    let (run, _) = names(&program);
+    let which = program.run(&["shell", &run, "--", "-c", "select 1"]).expect(2);
+    assert!(which.stderr.contains("drill another") && which.stderr.contains("--drill"), "{}", which.stderr);
+    let sql = ["--drill", "another", "--", "-Atc", "select 41 + 1"];
+    assert_eq!(program.run(&[&["shell", &run], &sql[..]].concat()).expect(0).stdout.trim(), "42");
+    let removed = program.run(&["clean", "--run", &run]).expect(0).stdout;
+    assert_eq!(removed.lines().filter(|it| it.starts_with("removed ")).count(), 2, "{removed}");
+    assert_eq!(leftovers(&run, &[]), [""; 0]);
+}
+
+#[test]
+fn what_an_earlier_drill_left_up_survives_the_death_of_its_run() {
+    let program = Program::new();
+    let first = failing("container", "keep: on_failure");
+    let second = first.split_once("drills:\n").unwrap().1.replace("shop kept", "endless");
+    let second = second.replace("checks:", "ready: { sql: \"select pg_sleep(600)\" }\n    checks:");
+    let scenario = program.file("scenario.yaml", &format!("{first}{second}"));
+    let out = program.path("out").display().to_string();
+    let child = program.command(&["run", &scenario, "--quiet", "--out", &out]).spawn().unwrap();
+    let mut running = Running { program, child };
+    let events = running.program.path("out/events.ndjson");
+    wait_for("the second drill", || {
+        let text = std::fs::read_to_string(&events).unwrap_or_default();
+        let is_there = |line: &&str| line.contains("\"endless\"") && line.contains("{\"began\":\"ready\"}");
+        text.lines().find(is_there).is_some().then_some(())
+    });
+    running.signal(Signal::SIGKILL);
+    running.child.wait().unwrap();
+    let (run, kept) = running.names();
+    let other = kept.with_file_name(kept.file_name().unwrap().to_string_lossy().replace("-0", "-1"));
+    wait_for("the reaper", || (!other.exists() && leftovers(&run, &[&other]).len() == 3).then_some(()));
+    let sql = ["--", "-Atc", "select count(*) from shop.customer"];
+    assert_eq!(running.program.run(&[&["shell", &run], &sql[..]].concat()).expect(0).stdout.trim(), "120");
+    running.program.run(&["clean", "--run", &run]).expect(0);
+    gone(&run, &kept);
+}
+
+/// What a drill does on the scripted runtime: whether it asks to keep, and whether it releases.
+async fn ends(keep: Keep, change: impl FnOnce(&mut Fake)) -> (Vec<String>, Option<Kept>) {
+    let mut fake = support::fake();
+    change(&mut fake);
+    let ran = support::run_on(&fake, &Drill { keep, ..support::drill() }, &CancellationToken::new()).await;
+    let ends = fake.calls().into_iter().filter(|it| it.starts_with("keep") || it == "release").collect();
+    (ends, ran.evidence.kept)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_is_released_unless_it_is_to_be_kept_and_can_be() {
+    let fails = |fake: &mut Fake| {
+        fake.answers.insert(
+            "shop.orders".to_owned(),
+            Answer::Rows(Table { columns: vec![], rows: vec![vec![Some("0".to_owned())]], total: 1 }),
+        );
+    };
+    let kept = vec!["keep shop for 3600 s".to_owned()];
+    let released = vec!["release".to_owned()];
+    assert_eq!(ends(Keep::Never, fails).await, (released.clone(), None));
+    assert_eq!(ends(Keep::OnFailure, |_| ()).await, (released.clone(), None), "it passed");
+    let (calls, evidence) = ends(Keep::OnFailure, fails).await;
+    assert!(calls == kept && matches!(evidence, Some(Kept::Until(_))), "{calls:?}");
+    assert_eq!(ends(Keep::Always, |_| ()).await.0, kept);
+    let cannot = |fake: &mut Fake| fake.keep_fails = Some(Blame::Host);
+    let (calls, evidence) = ends(Keep::Always, cannot).await;
+    assert_eq!(calls, [kept, released.clone()].concat());
+    assert!(matches!(evidence, Some(Kept::Not { .. })));
+    let unmade = |fake: &mut Fake| fake.create_fails = Some(Blame::Host);
+    assert_eq!(ends(Keep::Always, unmade).await, (released, None), "there is nothing to keep");
 }

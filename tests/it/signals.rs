@@ -190,6 +190,27 @@ fn a_second_signal_hurries_and_still_leaves_nothing() {
     assert_eq!(leftovers(&run, &[&scratch]), [""; 0]);
 }
 
+/// What a look at the machine tries out is found and removed by whoever comes next.
+#[test]
+fn a_plan_and_a_doctor_that_are_killed_in_mid_try_leave_nothing_for_good() {
+    let scenario =
+        "version: 1\ndrills:\n  - name: plan\n    runtime: local\n    source: { pg_dump: { path: shop.dump } }\n";
+    for args in [&["plan", "scenario.yaml"][..], &["doctor"]] {
+        let base = tempfile::Builder::new().prefix("t-").tempdir().unwrap();
+        let program = Program::new().env("TMPDIR", &base.path().display().to_string());
+        std::fs::copy(fixture("pg15/shop.dump"), program.path("shop.dump")).unwrap();
+        program.file("scenario.yaml", scenario);
+        let mut child = program.command(args).stdout(Stdio::null()).spawn().unwrap();
+        let entries = || std::fs::read_dir(base.path()).unwrap().map(|it| it.unwrap().path()).collect::<Vec<_>>();
+        wait_for("something to be tried", || entries().iter().any(|it| it.join("pgdrill.json").exists()).then_some(()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(entries().len(), 1, "{args:?}");
+        program.run(&["clean"]).expect(0);
+        assert_eq!(entries(), [""; 0].map(std::path::PathBuf::from), "{args:?}");
+    }
+}
+
 #[test]
 fn parallel_runs_do_not_clean_each_other_away() {
     let running = Running::start("local", Phase::Validate);

@@ -132,8 +132,8 @@ impl Local {
     /// The server of this major that could run a drill. Without namespaces only a `trusted` backup gets one.
     pub(crate) async fn server(&self, lease: &Lease, major: u32, trusted: bool) -> Result<ServerFacts, Fault> {
         let base = lease.scratch.parent().unwrap_or(Path::new("/"));
-        // In the drill's own directory, if there is one yet: what a kill in mid-try leaves is then found and removed.
-        let isolation = self.isolation(if lease.scratch.is_dir() { &lease.scratch } else { base }).await;
+        // In the drill's own directory: what a kill in mid-try leaves is then found and removed.
+        let isolation = self.isolation(&lease.scratch).await;
         match &isolation {
             Err(fault) if !trusted => return Err(fault.clone()),
             Err(_) => {
@@ -157,8 +157,7 @@ impl Local {
 
     /// Makes the room of `spec` in the lease's scratch directory, which must be there.
     pub(crate) async fn create(&self, lease: &Lease, spec: &SandboxSpec) -> Result<LocalRoom, Fault> {
-        let base = lease.scratch.parent().unwrap_or(Path::new("/")).to_owned();
-        let isolation = self.isolation(&base).await;
+        let isolation = self.isolation(&lease.scratch).await;
         let trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner).contains(&lease.drill);
         if let Err(fault) = &isolation
             && !trusted
