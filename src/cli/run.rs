@@ -35,7 +35,9 @@ pub(crate) async fn run(args: &Run, screen: &Screen) -> Exit {
         Err(exit) => return exit,
     };
     if let Some(keep) = args.keep {
-        drills.iter_mut().for_each(|it| it.keep = keep.into());
+        for drill in &mut drills {
+            drill.keep = keep.into();
+        }
     }
     let surroundings = match surroundings() {
         Ok(surroundings) => surroundings,

@@ -18,14 +18,14 @@ use crate::runtime::keeper::{self, Door, Keeper, Kept};
 use crate::runtime::local::LocalDoor;
 
 /// Opens psql, or runs a program, in a kept sandbox. Its exit status is the program's.
-pub(crate) async fn shell(args: &Shell) -> Result<u8, Exit> {
+pub(crate) async fn shell(asked: &Shell) -> Result<u8, Exit> {
     let surroundings = surroundings()?;
     let usage = |fault: Fault| {
         complain_of(&fault);
         Exit::Usage
     };
-    let kept = one(&args.run, args.drill.as_deref()).map_err(usage)?.kept;
-    let argv = if args.exec { args.args.clone() } else { kept.psql(&args.args) };
+    let kept = one(&asked.run, asked.drill.as_deref()).map_err(usage)?.kept;
+    let argv = if asked.exec { asked.args.clone() } else { kept.psql(&asked.args) };
     if argv.is_empty() {
         return Err(usage(
             Fault::new(Blame::Scenario, "run a program in the sandbox").hint("Name it: --exec -- PROGRAM …"),
@@ -126,9 +126,9 @@ impl Drop for Raw {
 /// The kept sandboxes that a person means: by a run, by a sandbox's own name, or by the directory of a run's reports.
 pub(super) fn meant(text: &str, drill: Option<&str>) -> Result<Vec<Keeper>, Fault> {
     let all = keeper::all();
-    let named = named_in(text);
-    let is_meant = |kept: &Kept| match &named {
-        Some(names) => names.contains(&kept.lease.drill),
+    let reported = reported_in(text);
+    let is_meant = |kept: &Kept| match &reported {
+        Some(drills) => drills.contains(&kept.lease.drill),
         None => kept.is_meant_by(text),
     };
     let meant = all.iter().filter(|it| is_meant(&it.kept) && drill.is_none_or(|name| it.kept.name == name));
@@ -168,7 +168,7 @@ pub(super) fn listed(keepers: &[Keeper]) -> String {
 }
 
 /// The names of the kept sandboxes of a run, if this is where its reports lie.
-fn named_in(path: &str) -> Option<Vec<String>> {
+fn reported_in(path: &str) -> Option<Vec<String>> {
     let path = Path::new(path);
     if !path.exists() {
         return None;

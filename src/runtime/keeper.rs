@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::container::ContainerDoor;
+use super::container::{self, ContainerDoor};
 use super::lease::{self, Renewal};
 use super::local::LocalDoor;
 use super::machine::Machine;
@@ -66,7 +66,7 @@ impl Kept {
     /// psql on the restored database, with more arguments, which win.
     pub(crate) fn psql(&self, more: &[String]) -> Vec<String> {
         let (bindir, run) = match &self.door {
-            Door::Container(door) => (door.bindir.clone(), door.run()),
+            Door::Container(door) => (door.bindir.clone(), container::RUN.to_owned()),
             Door::Local(door) => {
                 (door.bindir.display().to_string(), self.lease.scratch.join("run").display().to_string())
             }

@@ -60,7 +60,7 @@ impl Running {
         Running::start_all(program, runtime, phase, &[])
     }
 
-    fn start_all(program: Program, runtime: &str, phase: Phase, more: &[&str]) -> Running {
+    fn start_all(program: Program, runtime: &str, phase: Phase, extra: &[&str]) -> Running {
         program.file("sleep.sql", "select pg_sleep(600);\n");
         let dump = program.path("shop.dump");
         std::fs::copy(fixture("pg15/shop.dump"), &dump).unwrap();
@@ -69,7 +69,7 @@ impl Running {
         std::fs::set_permissions(&dump, std::fs::Permissions::from_mode(mode)).unwrap();
         let scenario = program.file("scenario.yaml", &endless(runtime, phase));
         let out = program.path("out").display().to_string();
-        let mut command = program.command(&[&["run", &scenario, "--out", &out], more].concat());
+        let mut command = program.command(&[&["run", &scenario, "--out", &out], extra].concat());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         Running { program, child }
     }

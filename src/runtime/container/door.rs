@@ -26,12 +26,8 @@ pub(crate) struct ContainerDoor {
     pub(crate) streams: bool,
 }
 
-impl ContainerDoor {
-    /// The directory of the server's socket.
-    pub(crate) fn run(&self) -> String {
-        format!("{ROOT}/run")
-    }
-}
+/// Of every container: the directory of the server's socket and of the lease.
+pub(crate) const RUN: &str = "/pgdrill/run";
 
 /// What goes in and comes out while a program runs.
 pub(crate) struct Conversation<'a> {
@@ -52,7 +48,7 @@ impl Container {
     ) -> Result<Option<AbortOnDropHandle<()>>, Fault> {
         let docker = self.connect().await?.docker.clone();
         let helper = Helper::new(docker, door.name.clone(), door.user.clone());
-        Ok(door.streams.then(|| helper.renew(format!("{}/lease", door.run()), patience)))
+        Ok(door.streams.then(|| helper.renew(format!("{RUN}/lease"), patience)))
     }
 
     /// Runs a program in a container to its end: its status.

@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub(crate) use discover::DockerEnvironment;
-pub(crate) use door::{ContainerDoor, Conversation};
+pub(crate) use door::{ContainerDoor, Conversation, RUN};
 pub(crate) use engine::EngineFacts;
 pub(crate) use image::LocalImage;
 pub(crate) use room::ContainerRoom;
