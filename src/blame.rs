@@ -114,13 +114,12 @@ pub fn blame_error(error: &StatementError) -> Whose {
     if names("tablespace") {
         return Whose::scenario("tablespaces are not in a dump: name the file of `pg_dumpall -g` as `globals:`");
     }
-    let missing_extension = message.starts_with("extension \"") && message.ends_with("\" is not available");
-    if missing_extension || message.starts_with("could not open extension control file") {
+    if is_missing_extension(message) {
         return Whose::host(
             "the server lacks an extension: set `postgres.image` to an image that has it, or install it here",
         );
     }
-    if message.starts_with("could not access file \"") || message.starts_with("could not load library \"") {
+    if is_missing_library(error) {
         return Whose::host(
             "the server lacks a library: use an image or packages with the same extensions as in production",
         );
@@ -134,7 +133,7 @@ pub fn blame_error(error: &StatementError) -> Whose {
     {
         return Whose::host("the server lacks a locale: use an image that has it, or generate it with localedef");
     }
-    if message.starts_with("invalid command \\") {
+    if is_stray_command(message) {
         return Whose::host("this psql does not know a command of the dump: use a newer minor version of PostgreSQL");
     }
     match error.sqlstate.as_deref() {
@@ -144,6 +143,23 @@ pub fn blame_error(error: &StatementError) -> Whose {
         Some(sqlstate) => by_class(sqlstate).unwrap_or(DAMAGED),
         None => by_server_text(message).unwrap_or(DAMAGED),
     }
+}
+
+/// What psql says of a backslash that it takes for a command and does not know: most often a row of a COPY that failed.
+pub(crate) fn is_stray_command(message: &str) -> bool {
+    message.starts_with("invalid command \\") || message.starts_with("backslash commands are restricted")
+}
+
+fn is_missing_extension(message: &str) -> bool {
+    let missing = message.starts_with("extension \"") && message.ends_with("\" is not available");
+    missing || message.starts_with("could not open extension control file")
+}
+
+/// Whether the server lacks a library, or an extension, that the backup needs.
+pub fn is_missing_library(error: &StatementError) -> bool {
+    let message = error.message.as_str();
+    let library = ["could not access file \"", "could not load library \""].iter().any(|it| message.starts_with(it));
+    library || is_missing_extension(message)
 }
 
 const DAMAGED: Whose = Whose {
@@ -217,7 +233,7 @@ pub(crate) fn own_error(line: &str) -> Option<&str> {
     }
     let (_, text) = script_line(line)?;
     match text.strip_prefix("error: ") {
-        Some(text) => (!text.starts_with("invalid command \\")).then_some(text),
+        Some(text) => (!is_stray_command(text)).then_some(text),
         None => lost_the_server(text).then_some(text),
     }
 }
@@ -239,6 +255,7 @@ pub(crate) fn server_error(text: &str) -> Option<&str> {
 }
 
 fn lost_the_server(text: &str) -> bool {
+    let text = text.strip_prefix("\\connect: ").unwrap_or(text);
     ["server closed the connection", "no connection to the server", "connection to server was lost"]
         .iter()
         .any(|it| text.contains(it))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::blame::{Whose, blame_error};
+use crate::blame::{Whose, blame_error, is_missing_library, is_stray_command};
 use crate::check::{Answer, Finding, Judged, Population, Severity};
 use crate::evidence::{Asked, Evidence, PhaseOutcome, PhaseRecord};
 use crate::fault::{Blame, Fault};
@@ -224,6 +224,61 @@ impl Reason {
     }
 }
 
+/// From which major to which a dump was moved.
+#[derive(Clone, Copy)]
+struct Majors {
+    from: Option<u32>,
+    to: u32,
+}
+
+impl Majors {
+    fn of(evidence: &Evidence) -> Option<Majors> {
+        let plan = evidence.plan.as_ref()?;
+        let facts = evidence.survey.dump(&plan.backup.file.path)?;
+        Some(Majors { from: facts.major(), to: plan.server.major })
+    }
+}
+
+/// Whether the dump was moved to a lower major, as the scenario allows: what is lost by that is listed, and fails nothing.
+fn lowers(evidence: &Evidence, drill: &Drill) -> bool {
+    let lower = |it: Majors| it.from.is_some_and(|from| from > it.to);
+    drill.restore.allow_downgrade && Majors::of(evidence).is_some_and(lower)
+}
+
+/// Whether an error only says that something is not there which another statement should have made, or is a row of a
+/// COPY that failed, which psql took for a statement.
+fn is_consequence(error: &StatementError) -> bool {
+    let sqlstate = error.sqlstate.as_deref().unwrap_or_default();
+    sqlstate.starts_with("42") || sqlstate == "3F000" || is_stray_command(&error.message)
+}
+
+/// What a move to a lower major loses.
+#[derive(Default)]
+struct Losses {
+    listed: Vec<String>,
+    total: u64,
+}
+
+impl Losses {
+    const LISTED: usize = 20;
+
+    fn add(&mut self, error: &StatementError) {
+        self.total += 1;
+        // Without a statement it is a row of a COPY that failed, which psql took for one.
+        let Some(what) = error.entry.as_deref().or(error.statement.as_deref()) else { return };
+        if self.listed.len() < Losses::LISTED {
+            let what: String = what.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(80).collect();
+            self.listed.push(format!("{what} ({})", error.message.lines().next().unwrap_or_default()));
+        }
+    }
+
+    fn words(&self, to: u32) -> String {
+        let more = self.total - self.listed.len() as u64;
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        format!("lost by the move to PostgreSQL {to}: {}{more}", self.listed.join("; "))
+    }
+}
+
 struct Judging<'a> {
     evidence: &'a Evidence,
     drill: &'a Drill,
@@ -287,9 +342,16 @@ impl Judging<'_> {
     fn statement_errors(&mut self) {
         let (mut refused, mut unlisted) = (Vec::new(), 0);
         let mut drifted: BTreeMap<&str, u64> = BTreeMap::new();
+        let majors = Majors::of(self.evidence);
+        let mut losses = Losses::default();
         for done in &self.evidence.done {
             for error in &done.output.errors {
-                if !is_allowed(self.drill, &done.step, error) {
+                let allowed = is_allowed(self.drill, &done.step, error);
+                // What the lower major does not know, and all that follows from it.
+                let lost = || blame_error(error).blame == Blame::Backup || is_stray_command(&error.message);
+                if !allowed && lowers(self.evidence, self.drill) && lost() {
+                    losses.add(error);
+                } else if !allowed {
                     refused.push((done.step.phase, error));
                 } else if let Some(because) = drift::explains(error) {
                     *drifted.entry(because).or_default() += 1;
@@ -300,6 +362,11 @@ impl Judging<'_> {
         for (because, count) in drifted {
             let what = if count == 1 { "1 statement".to_owned() } else { format!("{count} statements") };
             self.findings.push(format!("version drift: {what} failed without a loss: {because}"));
+        }
+        if let (Some(majors), true) = (majors, losses.total > 0) {
+            // What psql takes for statements after a COPY that failed is too much to list.
+            losses.total += std::mem::take(&mut unlisted);
+            self.findings.push(losses.words(majors.to));
         }
         let Some((phase, _)) = refused.first() else {
             if unlisted > 0 {
@@ -316,8 +383,27 @@ impl Judging<'_> {
         if stopped {
             return;
         }
+        let removed = |majors: Majors| refused.iter().find_map(|(_, it)| drift::removed(it, majors.from, majors.to));
+        // What failed brings more errors with it: what it would have made is not there.
+        let first = |error: &StatementError| majors.and_then(|it| drift::removed(error, it.from, it.to)).is_some();
+        let explained = refused.iter().all(|(_, it)| is_consequence(it) || first(it) || is_missing_library(it));
+        if let Some((what, since)) = majors.and_then(removed).filter(|_| explained) {
+            let text = format!("the dump uses {what}, which PostgreSQL {since} and newer do not have");
+            let hint = format!(
+                "Drill it with the programs of an older PostgreSQL: `postgres: {{ image: … }}`, of {} or older.",
+                since - 1
+            );
+            let mut reason =
+                Reason::new(Verdict::Inconclusive, About::Phase(*phase), text).blamed(Blame::Host).hinted(hint);
+            reason.causes = refused.iter().take(5).map(|(_, error)| error.to_string()).collect();
+            return self.reasons.push(reason);
+        }
         // The backup is to blame only for what nothing else explains; one such error is enough.
-        let whose = refused.iter().map(|(_, error)| blame_error(error)).min_by_key(|it| it.blame);
+        let library = refused.iter().find(|(_, error)| is_missing_library(error)).filter(|_| explained);
+        let whose = match library {
+            Some((_, error)) => Some(blame_error(error)),
+            None => refused.iter().map(|(_, error)| blame_error(error)).min_by_key(|it| it.blame),
+        };
         let whose = whose.unwrap_or(Whose { blame: Blame::Backup, hint: None });
         let verdict = Reason::verdict_of(whose.blame);
         let total = refused.len() as u64 + unlisted;

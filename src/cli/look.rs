@@ -268,7 +268,7 @@ fn inspected(seen: &FileSeen, facts: &DumpFacts) -> String {
     }
     let wrapped = match facts.wrapped {
         Compression::None => String::new(),
-        Compression::Gzip | Compression::Zstd | Compression::Lz4 | Compression::Xz => {
+        Compression::Gzip | Compression::Zstd | Compression::Lz4 | Compression::Xz | Compression::Bzip2 => {
             format!("{} around the whole file", facts.wrapped.name())
         }
     };

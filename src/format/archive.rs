@@ -147,12 +147,14 @@ impl Archive {
                         Said::Role(role) => drop(contents.roles.insert(role)),
                         Said::Tablespace(name) => drop(contents.tablespaces.insert(name)),
                         Said::RoleMade(_)
-                        | Said::TablespaceMade(_)
+                        | Said::TablespaceMade { .. }
                         | Said::Schema(_)
                         | Said::Extension(_)
                         | Said::Database(_)
                         | Said::Table { .. }
                         | Said::Setting { .. }
+                        | Said::NoSuperuser(_)
+                        | Said::SessionRole
                         | Said::LargeObject => {}
                     }
                 }
@@ -181,7 +183,8 @@ impl Archive {
             reader.heading(promised::Heading { desc, tag, owner });
             // Old archives name things without their schema.
             let schema = entry.namespace.as_deref().filter(|it| !it.is_empty()).unwrap_or("public");
-            let place = promised::Place { database: None, schema };
+            let place =
+                promised::Place { database: None, schema, tablespace: entry.tablespace.as_deref().unwrap_or_default() };
             for statement in sql::statements(&entry.definition) {
                 reader.statement(&statement, place);
             }
@@ -382,8 +385,14 @@ pub fn foreign_tar<'a>(names: impl IntoIterator<Item = &'a str>) -> Fault {
     if names.iter().any(|it| base.contains(&it.trim_start_matches("./"))) {
         return fault.hint("it looks like a base backup (pg_basebackup -Ft), which is no dump");
     }
+    // What may be whole, and is only packed.
+    let packed = |hint: &str| Fault { blame: Blame::Scenario, ..fault.clone() }.hint(hint);
     if names.iter().any(|it| it.ends_with("/toc.dat")) {
-        return fault.hint("somebody packed a directory dump: unpack it, and name the directory that holds toc.dat");
+        return packed("somebody packed a directory dump: unpack it, and name the directory that holds toc.dat");
+    }
+    let dumps = [".sql", ".dump", ".pgdump", ".backup", ".dmp"];
+    if names.iter().any(|it| dumps.iter().any(|end| it.ends_with(end) && *it != "restore.sql")) {
+        return packed("somebody packed a dump: unpack it, and name the file that pg_dump wrote");
     }
     fault.hint("pg_dump -Ft writes toc.dat first: name the file that it wrote")
 }

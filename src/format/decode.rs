@@ -22,6 +22,7 @@ pub fn decoder<'a, R: Read + 'a>(compression: Compression, input: R) -> io::Resu
             Box::new(decoder)
         }
         Compression::Lz4 => Box::new(Lz4::new(input)),
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(BufReader::with_capacity(BUFFER, input))),
         Compression::Xz => {
             Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(BufReader::with_capacity(BUFFER, input)))
         }
@@ -133,7 +134,8 @@ mod tests {
     use super::*;
     use crate::format::sniff;
 
-    const ALL: [Compression; 4] = [Compression::Gzip, Compression::Zstd, Compression::Lz4, Compression::Xz];
+    const ALL: [Compression; 5] =
+        [Compression::Gzip, Compression::Zstd, Compression::Lz4, Compression::Xz, Compression::Bzip2];
 
     fn packed(compression: Compression, data: &[u8]) -> Vec<u8> {
         match compression {
@@ -150,6 +152,11 @@ mod tests {
                 encoder.finish().unwrap()
             }
             Compression::Xz => liblzma::encode_all(data, 1).unwrap(),
+            Compression::Bzip2 => {
+                let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+                encoder.write_all(data).unwrap();
+                encoder.finish().unwrap()
+            }
         }
     }
 

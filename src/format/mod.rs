@@ -72,6 +72,7 @@ pub enum Compression {
     Zstd,
     Lz4,
     Xz,
+    Bzip2,
 }
 
 impl Compression {
@@ -83,6 +84,7 @@ impl Compression {
             Compression::Zstd => "zstd",
             Compression::Lz4 => "lz4",
             Compression::Xz => "xz",
+            Compression::Bzip2 => "bzip2",
         }
     }
 }
@@ -130,6 +132,7 @@ pub struct ArchiveVersion {
 }
 
 /// What a dump holds, from its table of contents or from its text.
+#[expect(clippy::struct_excessive_bools, reason = "each was seen in the dump or was not")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Contents {
     /// Number of entries by kind, as `pg_restore` -l names them (`TABLE`, `TABLE DATA`, `INDEX` …). For plain text, by the
@@ -141,10 +144,18 @@ pub struct Contents {
     /// Databases that a text connects to.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub connects: BTreeSet<String>,
+    /// Roles that a text connects as (`\\connect - role`), as scripts of before 7.3 did to set owners.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub connects_as: BTreeSet<String>,
     /// The locale that a text's `CREATE DATABASE` names, by database.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub locales: BTreeMap<String, String>,
-    /// Commands of psql by which a text reads other files: `\\i schema.sql`, as they are written. At most 20.
+    /// Databases that a text makes with an encoding or a locale, and not from `template0`: that works only where the cluster has
+    /// the same.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub wrong_templates: BTreeSet<String>,
+    /// Commands by which a text reads other files, runs programs or turns to other servers: `\\i schema.sql`, as they are
+    /// written. At most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub includes: Vec<String>,
     pub schemas: Vec<String>,
@@ -161,6 +172,9 @@ pub struct Contents {
     /// Tablespaces that the dump itself creates (`pg_dumpall`, globals).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tablespaces_made: BTreeSet<String>,
+    /// Their owners, by tablespace, where the dump says them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tablespace_owners: BTreeMap<String, String>,
     /// The archive's own `CREATE DATABASE` statement, from its DATABASE entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_database: Option<String>,
@@ -185,6 +199,12 @@ pub struct Contents {
     /// A text that drops what it is about to make (`pg_dump --clean`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drops: bool,
+    /// It makes things as their owners (`SET SESSION AUTHORIZATION`, `\\connect - role`), and not for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_owners: bool,
+    /// It takes the rights of a superuser from the role `postgres`, as dumps of managed services do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub demotes: bool,
     /// Bytes of all data files (directory), or of the archive or text: a lower bound for the disk that is needed.
     pub data_bytes: u64,
     /// The objects that it promises. None in evidence of older versions.

@@ -109,6 +109,8 @@ struct Facts {
     connected: Option<String>,
     connections: BTreeSet<String>,
     search_path: Option<String>,
+    /// `default_tablespace`
+    tablespace: Option<String>,
     escapes: bool,
     copy: Option<usize>,
     rows: u64,
@@ -116,6 +118,10 @@ struct Facts {
     last_insert: Option<(Vec<u8>, usize)>,
     headers: u64,
     ends: u64,
+    /// Other than INSERT.
+    statements: u64,
+    /// Written by a pg_dump of before 8.0, which wrote no end marker.
+    ancient: bool,
     cluster: bool,
     cluster_end: bool,
     server_version: Option<String>,
@@ -180,6 +186,13 @@ impl Scanner {
             return Err(fault);
         }
         self.end_statement();
+        let facts = &self.facts;
+        let says_nothing =
+            facts.statements == 0 && facts.contents.tables.is_empty() && facts.contents.includes.is_empty();
+        if says_nothing && facts.headers == 0 && !facts.cluster {
+            return Err(super::sniff::no_dump("it holds no statement, only comments")
+                .hint("look at the job that wrote it, and name the file that pg_dump wrote"));
+        }
         Ok(self.facts.finish(wrapped, self.bytes))
     }
 
@@ -623,6 +636,7 @@ const SPECIAL: [bool; 256] = {
 impl Facts {
     /// True where the statement is a COPY whose data follow.
     fn statement(&mut self, tokens: &[Token]) -> bool {
+        self.statements += 1;
         let Some(Token::Word(first)) = tokens.first() else { return false };
         match first.as_str() {
             "copy" => return self.copy(&tokens[1..]),
@@ -632,11 +646,13 @@ impl Facts {
             _ => {}
         }
         self.contents.locales.extend(sql::database_locale(tokens));
+        self.contents.wrong_templates.extend(sql::wrong_template(tokens));
         for said in sql::said(tokens) {
             self.said(said);
         }
         let schema = self.search_path.as_deref().unwrap_or("public");
-        self.promises.statement(tokens, Place { database: self.connected.as_deref(), schema });
+        let tablespace = self.tablespace.as_deref().unwrap_or_default();
+        self.promises.statement(tokens, Place { database: self.connected.as_deref(), schema, tablespace });
         false
     }
 
@@ -646,10 +662,15 @@ impl Facts {
             Said::Role(name) => drop(contents.roles.insert(name)),
             Said::RoleMade(name) => drop(contents.roles_made.insert(name)),
             Said::Tablespace(name) => drop(contents.tablespaces.insert(name)),
-            Said::TablespaceMade(name) => drop(contents.tablespaces_made.insert(name)),
+            Said::TablespaceMade { name, owner } => {
+                contents.tablespace_owners.extend(owner.map(|it| (name.clone(), it)));
+                contents.tablespaces_made.insert(name);
+            }
             Said::Schema(name) => drop(self.schemas.insert(name)),
             Said::Extension(name) => contents.extensions.push(Extension { name, database: self.connected.clone() }),
             Said::Database(name) => contents.databases.push(name),
+            Said::NoSuperuser(name) => contents.demotes |= name == "postgres",
+            Said::SessionRole => contents.as_owners = true,
             Said::LargeObject => self.large_objects += 1,
             Said::Table { schema, name, partitioned } => {
                 let table = self.table(schema, name);
@@ -658,6 +679,7 @@ impl Facts {
             Said::Setting { name, value } => match name.as_str() {
                 "client_encoding" => contents.encoding = Some(value),
                 "row_security" => contents.row_security_on |= value == "on",
+                "default_tablespace" => self.tablespace = Some(value),
                 "standard_conforming_strings" => self.escapes = value == "off",
                 "search_path" => {
                     self.search_path = Some(value).filter(|it| !matches!(it.as_str(), "" | "$user" | "pg_catalog"));
@@ -700,9 +722,10 @@ impl Facts {
         let Some((schema, name, used)) = sql::relation(tokens) else { return false };
         let word = |it: &Token, word: &str| *it == Token::Word(word.to_owned());
         let rest = &tokens[used..];
-        let file = |it: &[Token]| word(&it[0], "from") && matches!(&it[1], Token::Text(_));
-        if let Some([_, Token::Text(file)]) = rest.windows(2).find(|it| file(it)) {
-            self.contents.includes.push(format!("COPY {name} FROM '{file}'"));
+        let file = |it: &[Token]| (word(&it[0], "from") || word(&it[0], "program")) && matches!(&it[1], Token::Text(_));
+        if let Some([from, Token::Text(file)]) = rest.windows(2).find(|it| file(it)) {
+            let program = if word(from, "program") { "PROGRAM " } else { "" };
+            self.contents.includes.push(format!("COPY {name} FROM {program}'{file}'"));
             self.contents.includes.truncate(20);
         }
         let Some(from) = rest.windows(2).position(|it| word(&it[0], "from") && word(&it[1], "stdin")) else {
@@ -784,6 +807,7 @@ impl Facts {
                 *to = Some(text.trim().to_owned());
             }
         };
+        self.ancient |= is_ancient(line);
         if let Some(version) = line.strip_prefix("Dumped from database version ") {
             keep(&mut self.server_version, version);
         } else if let Some(version) = line.strip_prefix("Dumped by pg_dump version ") {
@@ -794,7 +818,8 @@ impl Facts {
             let (kind, rest) = rest.split_once("; Schema: ").unwrap_or((rest, ""));
             *self.contents.entries.entry(kind.to_owned()).or_default() += 1;
             let owner = rest.split_once("; Owner: ").map_or("", |it| it.1);
-            let owner = owner.split_once("; Tablespace: ").map_or(owner, |it| it.0).to_owned();
+            // The line was trimmed: an empty tablespace leaves no blank behind its colon.
+            let owner = owner.split_once("; Tablespace:").map_or(owner, |it| it.0).to_owned();
             let has_one = matches!(kind, "TABLE" | "VIEW" | "SEQUENCE" | "FUNCTION" | "SCHEMA");
             self.contents.owners_left_out |= has_one && owner == "-";
             self.promises.heading(promised::Heading { desc: kind.to_owned(), tag: name.to_owned(), owner });
@@ -808,8 +833,25 @@ impl Facts {
         }
     }
 
-    /// `\connect name`, `\connect "name"`, `\connect -reuse-previous=on "dbname='name'"`
+    /// `\connect name`, `\connect "name"`, `\connect name user host`, `\connect -reuse-previous=on "dbname='name'"`
     fn connect(&mut self, rest: &str) {
+        // psql drops semicolons at the end of an argument of this command.
+        let rest = rest.trim_end_matches(|it: char| it == ';' || it.is_whitespace());
+        let tokens: Vec<&str> = rest.split_whitespace().collect();
+        if let [_, role, others @ ..] = tokens.as_slice()
+            && !rest.starts_with('-') | rest.starts_with("- ")
+        {
+            let role = role.trim_matches('"');
+            if role != "-" && sql::is_own_role(role) {
+                self.contents.as_owners = true;
+                self.contents.connects_as.insert(role.to_owned());
+                self.contents.roles.insert(role.to_owned());
+            }
+            if others.first().is_some_and(|it| !matches!(*it, "-" | "localhost" | "127.0.0.1")) {
+                self.contents.includes.push(format!("\\connect {rest}"));
+                self.contents.includes.truncate(20);
+            }
+        }
         let rest = match rest.strip_prefix("-reuse-previous=") {
             Some(rest) => rest.split_once(char::is_whitespace).map_or("", |it| it.1).trim(),
             None => rest,
@@ -830,7 +872,7 @@ impl Facts {
             self.connections.insert(name.clone());
             self.connected = Some(name);
         }
-        self.search_path = None;
+        (self.search_path, self.tablespace) = (None, None);
     }
 
     fn finish(mut self, wrapped: Compression, bytes: u64) -> DumpFacts {
@@ -840,9 +882,11 @@ impl Facts {
             (false, _) => DumpFormat::Plain,
         };
         let end_marker = match format {
-            DumpFormat::Cluster | DumpFormat::Globals => Some(self.cluster_end && self.ends >= self.headers),
+            DumpFormat::Cluster | DumpFormat::Globals => {
+                (!self.ancient).then_some(self.cluster_end && self.ends >= self.headers)
+            }
             DumpFormat::Plain | DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar => {
-                (self.headers > 0).then_some(self.ends >= self.headers)
+                (self.headers > 0 && !self.ancient).then_some(self.ends >= self.headers)
             }
         };
         for table in &self.uncounted {
@@ -887,6 +931,14 @@ fn entry<'a>(line: &'a str, prefixes: &[&str]) -> Option<(&'a str, &'a str)> {
     let rest = prefixes.iter().find_map(|it| line.strip_prefix(it))?;
     let at = rest.rfind("; Type: ")?;
     Some((&rest[..at], &rest[at + 8..]))
+}
+
+/// `TOC entry 5 (OID 17144)`, `Data for TOC entry 2 (OID 19393)`, `TOC Entry ID 2 (OID 14988)`: since 8.0, the class goes before
+/// the OID.
+fn is_ancient(line: &str) -> bool {
+    let number = ["TOC entry ", "Data for TOC entry ", "TOC Entry ID "].iter().find_map(|it| line.strip_prefix(it));
+    let rest = number.map(|it| it.trim_start_matches(|it: char| it.is_ascii_digit()));
+    rest.is_some_and(|it| it.starts_with(" (OID "))
 }
 
 /// `YYYY-MM-DD HH:MM:SS`, without the zone's abbreviation that may follow.

@@ -27,15 +27,19 @@ pub fn compression(head: &[u8]) -> Compression {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
         [0x04, 0x22, 0x4d, 0x18, ..] => Compression::Lz4,
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+        // A level, then π or its root: a text may begin with BZh.
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
+        | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Compression::Bzip2,
         // A skippable frame is the same in zstd and lz4: what follows decides. pzstd begins with one.
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, a, b, c, d, ..] => {
             let length = u32::from_le_bytes([*a, *b, *c, *d]);
             let next = usize::try_from(length).ok().and_then(|it| it.checked_add(8)).and_then(|it| head.get(it..));
             match next.map(compression) {
                 Some(Compression::Lz4) => Compression::Lz4,
-                Some(Compression::None | Compression::Gzip | Compression::Zstd | Compression::Xz) | None => {
-                    Compression::Zstd
-                }
+                Some(
+                    Compression::None | Compression::Gzip | Compression::Zstd | Compression::Xz | Compression::Bzip2,
+                )
+                | None => Compression::Zstd,
             }
         }
         _ => Compression::None,
@@ -55,8 +59,12 @@ pub fn kind(head: &[u8]) -> Result<Kind, Fault> {
     if head.get(257..262) == Some(b"ustar") {
         return Ok(Kind::Tar);
     }
-    if let Some((seen, hint)) = SIGNATURES.iter().find(|it| head.starts_with(it.0)).map(|it| (it.1, it.2)) {
-        return Err(begins(seen, head).hint(hint));
+    let one_of = |list: &'static [(&[u8], &str, &str)]| list.iter().find(|it| head.starts_with(it.0));
+    if let Some((_, seen, hint)) = one_of(SIGNATURES) {
+        return Err(begins(seen, head).hint(*hint));
+    }
+    if let Some((_, seen, hint)) = one_of(CLOSED) {
+        return Err(Fault { blame: Blame::Scenario, ..begins(seen, head).hint(*hint) });
     }
     if head.contains(&0) {
         return Err(begins("binary data that no dump of PostgreSQL begins with", head)
@@ -68,27 +76,35 @@ pub fn kind(head: &[u8]) -> Result<Kind, Fault> {
 /// Bytes at the start, what they mean, and what to do about it.
 const SIGNATURES: &[(&[u8], &str, &str)] = &[
     (b"SQLite format 3\0", "an SQLite database", "name the file that pg_dump wrote"),
-    (b"PK\x03\x04", "a zip archive", "unpack it, and name the dump that was in it"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it, and name the dump that was in it"),
-    (b"Rar!", "a RAR archive", "unpack it, and name the dump that was in it"),
-    (b"BZh", "bzip2 data", "unpack it first: gzip, zstd, lz4 and xz are read directly, bzip2 is not"),
-    (b"\x89LZO", "lzop data", "unpack it first: gzip, zstd, lz4 and xz are read directly, lzop is not"),
-    (b"LZIP", "lzip data", "unpack it first: gzip, zstd, lz4 and xz are read directly, lzip is not"),
-    (b"\x02\x21\x4c\x18", "lz4's legacy format (`lz4 -l`)", "compress it again with `lz4`, without -l"),
+    (b"BZh", "bzip2 data that are garbled", "it was damaged where it begins: compare it with the original"),
+    (b"PAR1", "a Parquet file", "name the file that pg_dump wrote"),
     (b"\x7fELF", "a program", "name the file that pg_dump wrote"),
-    (b"age-encryption.org/", "a file encrypted with age", "decrypt it first: drills read no encrypted dumps yet"),
-    (b"-----BEGIN AGE", "a file encrypted with age", "decrypt it first: drills read no encrypted dumps yet"),
-    (b"-----BEGIN PGP", "a file encrypted with OpenPGP", "decrypt it first: drills read no encrypted dumps yet"),
-    (b"\x85\x01", "a file encrypted with OpenPGP", "decrypt it first: drills read no encrypted dumps yet"),
-    (b"\x85\x02", "a file encrypted with OpenPGP", "decrypt it first: drills read no encrypted dumps yet"),
-    (b"\x8c\x0d", "a file encrypted with gpg", "decrypt it first: drills read no encrypted dumps yet"),
-    (b"Salted__", "a file encrypted with openssl", "decrypt it first: drills read no encrypted dumps yet"),
     (
         b"\xff\xfe",
         "UTF-16 text",
         "`pg_dump > FILE` in PowerShell converts to UTF-16 and destroys dumps: write with `pg_dump -f FILE`",
     ),
     (b"version https://git-lfs", "a pointer of Git LFS", "fetch the file itself: git lfs pull"),
+];
+
+const UNPACK: &str = "unpack it, and name the dump that is in it (gzip, zstd, lz4, xz and bzip2 are read directly)";
+const DECRYPT: &str = "decrypt it first: drills read no encrypted dumps yet";
+
+/// The same of what may well hold a dump, but is not read here: nobody can tell what it is worth.
+const CLOSED: &[(&[u8], &str, &str)] = &[
+    (b"PK\x03\x04", "a zip archive", UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", UNPACK),
+    (b"Rar!", "a RAR archive", UNPACK),
+    (b"\x89LZO", "lzop data", UNPACK),
+    (b"LZIP", "lzip data", UNPACK),
+    (b"\x02\x21\x4c\x18", "lz4's legacy format (`lz4 -l`)", "compress it again with `lz4`, without -l"),
+    (b"age-encryption.org/", "a file encrypted with age", DECRYPT),
+    (b"-----BEGIN AGE", "a file encrypted with age", DECRYPT),
+    (b"-----BEGIN PGP", "a file encrypted with OpenPGP", DECRYPT),
+    (b"\x85\x01", "a file encrypted with OpenPGP", DECRYPT),
+    (b"\x85\x02", "a file encrypted with OpenPGP", DECRYPT),
+    (b"\x8c\x0d", "a file encrypted with gpg", DECRYPT),
+    (b"Salted__", "a file encrypted with openssl", DECRYPT),
 ];
 
 /// How lines begin that a program wrote instead of a dump.
@@ -128,8 +144,8 @@ fn text(head: &[u8]) -> Result<Kind, Fault> {
         return Err(begins("the error message of a program", head)
             .hint("the backup job wrote its errors where the dump should be: that message says what went wrong"));
     }
-    if lower.starts_with("-- mysql dump") || lower.starts_with("-- mariadb dump") || lower.starts_with("/*m!") {
-        return Err(begins("a dump of MySQL or MariaDB", head).hint("pgdrill restores dumps of PostgreSQL"));
+    if let Some(system) = other_system(text) {
+        return Err(begins(&format!("a dump of {system}"), head).hint("pgdrill restores dumps of PostgreSQL"));
     }
     if lower.starts_with("<!doctype html") || lower.starts_with("<html") {
         return Err(begins("a web page (HTML)", head)
@@ -223,6 +239,22 @@ fn first_word(mut text: &str) -> Option<String> {
     }
 }
 
+/// The database system that writes text like this, if it is another one.
+fn other_system(text: &str) -> Option<&'static str> {
+    let lower = text.to_lowercase();
+    let begins = |marks: &[&str]| marks.iter().any(|it| lower.starts_with(it));
+    // Of statements, not of data or comments.
+    let says = |marks: &[&str]| lower.lines().any(|line| marks.iter().any(|it| line.trim_start().starts_with(it)));
+    let quotes = ["create table `", "drop table if exists `", "insert into `", "create table if not exists `"];
+    if begins(&["-- mysql dump", "-- mariadb dump", "/*m!", "-- phpmyadmin"]) || says(&quotes) || says(&[") engine="]) {
+        return Some("MySQL or MariaDB");
+    }
+    if says(&["create table [", "insert [", "insert into [", "set ansi_nulls ", "use ["]) {
+        return Some("SQL Server");
+    }
+    says(&["pragma foreign_keys"]).then_some("SQLite")
+}
+
 /// A fault for contents that are no dump.
 pub(crate) fn no_dump(cause: impl Into<String>) -> Fault {
     Fault::new(Blame::Backup, "recognise the backup").cause(cause)
@@ -230,7 +262,13 @@ pub(crate) fn no_dump(cause: impl Into<String>) -> Fault {
 
 fn begins(what: &str, head: &[u8]) -> Fault {
     let line = head.split(|it| *it == b'\n').next().unwrap_or_default();
-    let shown: String = line.iter().take(80).flat_map(|it| std::ascii::escape_default(*it)).map(char::from).collect();
+    let is_text = line.iter().all(|it| !it.is_ascii_control() || it.is_ascii_whitespace());
+    let shown: String = line
+        .iter()
+        .take(if is_text { 80 } else { 16 })
+        .flat_map(|it| std::ascii::escape_default(*it))
+        .map(char::from)
+        .collect();
     no_dump(format!("it looks like {what}: it begins with \"{}\"", shown.replace("\\\"", "\"").replace("\\'", "'")))
 }
 
@@ -247,6 +285,8 @@ mod tests {
             (vec![0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
             (vec![0x04, 0x22, 0x4d, 0x18], Compression::Lz4),
             (b"\xfd7zXZ\0\0".to_vec(), Compression::Xz),
+            (b"BZh91AY&SY".to_vec(), Compression::Bzip2),
+            (b"BZhello".to_vec(), Compression::None),
             (b"PGDMP".to_vec(), Compression::None),
             (skippable(&[0x28, 0xb5, 0x2f, 0xfd]), Compression::Zstd),
             (skippable(&[0x04, 0x22, 0x4d, 0x18]), Compression::Lz4),
@@ -278,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_dump_is_named_and_blamed_on_the_backup() {
+    fn what_is_no_dump_is_named_and_blamed() {
         let cases: &[(&[u8], &str)] = &[
             (b"", "it is empty"),
             (b" \n\n ", "nothing but white space"),
@@ -299,7 +339,8 @@ mod tests {
         ];
         for (head, expect) in cases {
             let fault = kind(head).unwrap_err();
-            assert_eq!(fault.blame, Blame::Backup);
+            let closed = ["zip", "7-Zip", "OpenPGP", "age"].contains(expect) || expect.ends_with("zip archive");
+            assert_eq!(fault.blame, if closed { Blame::Scenario } else { Blame::Backup }, "{expect}");
             assert!(fault.causes[0].contains(expect), "{:?} is not {expect:?}", fault.causes);
             assert!(fault.hint.is_some(), "{fault:?}");
         }

@@ -18,13 +18,27 @@ pub(super) enum Said {
     Role(String),
     RoleMade(String),
     Tablespace(String),
-    TablespaceMade(String),
+    TablespaceMade {
+        name: String,
+        owner: Option<String>,
+    },
     Schema(String),
     Extension(String),
     Database(String),
-    Table { schema: Option<String>, name: String, partitioned: bool },
-    Setting { name: String, value: String },
+    Table {
+        schema: Option<String>,
+        name: String,
+        partitioned: bool,
+    },
+    Setting {
+        name: String,
+        value: String,
+    },
     LargeObject,
+    /// A role that is no superuser, or no longer.
+    NoSuperuser(String),
+    /// What follows is done by another role.
+    SessionRole,
 }
 
 impl Token {
@@ -244,6 +258,8 @@ fn alter(tokens: &[Token]) -> Vec<Said> {
     }
     if (words(tokens, &["role"]) || words(tokens, &["user"])) && !words(tokens, &["user", "mapping"]) {
         said.extend(role(tokens.get(1)));
+        let name = tokens.get(1).and_then(Token::text).filter(|_| find(tokens, &["nosuperuser"]).is_some());
+        said.extend(name.map(|it| Said::NoSuperuser(it.to_owned())));
     }
     if let Some(at) = find(tokens, &["owner", "to"]) {
         said.extend(role(tokens.get(at + 2)));
@@ -267,6 +283,14 @@ pub(super) fn database_locale(tokens: &[Token]) -> Option<(String, String)> {
     let name = tokens.get(2)?.text()?;
     let locale = ["lc_collate", "lc_ctype", "locale"].into_iter().find_map(|it| option(tokens, it)?.text())?;
     Some((name.to_owned(), locale.to_owned()))
+}
+
+/// The database that is to be a copy of `template1` with another encoding or locale: only `template0` can be copied so.
+pub(super) fn wrong_template(tokens: &[Token]) -> Option<String> {
+    let says = |it: &str| find(tokens, &[it]).is_some();
+    let other = ["encoding", "lc_collate", "lc_ctype", "locale"].into_iter().any(says);
+    let made = words(tokens, &["create", "database"]) && other && !says("template");
+    tokens.get(2)?.text().filter(|_| made).map(str::to_owned)
 }
 
 /// The value of an option written `KEY value` or `KEY = value`.
@@ -293,8 +317,10 @@ fn create(tokens: &[Token]) -> Vec<Said> {
             said
         }
         ("tablespace", Some(name)) => {
-            let mut said = vec![Said::TablespaceMade(name)];
-            said.extend(role(option(rest, "owner")));
+            let owner = option(rest, "owner");
+            let mut said = role(owner);
+            let owner = owner.and_then(Token::text).map(str::to_owned);
+            said.push(Said::TablespaceMade { name, owner });
             said
         }
         ("schema", Some(name)) => {
@@ -330,7 +356,9 @@ fn table(tokens: &[Token]) -> Vec<Said> {
 
 fn set(tokens: &[Token]) -> Vec<Said> {
     if words(tokens, &["session", "authorization"]) {
-        return role(tokens.get(2));
+        let mut said = role(tokens.get(2));
+        said.push(Said::SessionRole);
+        return said;
     }
     let tokens = if words(tokens, &["session"]) || words(tokens, &["local"]) { &tokens[1..] } else { tokens };
     if words(tokens, &["role"]) {

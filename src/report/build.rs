@@ -134,14 +134,10 @@ fn reads(done: &Done, path: &str) -> bool {
 }
 
 fn compression(facts: &DumpFacts) -> Option<String> {
-    let wrapped = match facts.wrapped {
-        Compression::None => return facts.archive_compression.clone(),
-        Compression::Gzip => "gzip",
-        Compression::Zstd => "zstd",
-        Compression::Lz4 => "lz4",
-        Compression::Xz => "xz",
-    };
-    Some(wrapped.to_owned())
+    if facts.wrapped == Compression::None {
+        return facts.archive_compression.clone();
+    }
+    Some(facts.wrapped.name().to_owned())
 }
 
 fn runtime(evidence: &Evidence) -> Option<RuntimeReport> {

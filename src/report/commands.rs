@@ -206,6 +206,7 @@ fn reader(compression: Compression) -> &'static str {
         Compression::Zstd => "zstd -dcq --long=31",
         Compression::Lz4 => "lz4 -dcq",
         Compression::Xz => "xz -dcq",
+        Compression::Bzip2 => "bzip2 -dcq",
     }
 }
 

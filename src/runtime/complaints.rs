@@ -186,9 +186,9 @@ fn is_sqlstate(code: &str) -> bool {
 
 /// After a COPY that failed psql takes its rows for statements: those are data.
 fn is_statement(text: &str) -> bool {
-    const VERBS: [&str; 19] = [
+    const VERBS: [&str; 20] = [
         "ALTER", "ANALYZE", "BEGIN", "COMMENT", "COMMIT", "COPY", "CREATE", "DO", "DROP", "GRANT", "IMPORT", "INSERT",
-        "LOCK", "REFRESH", "REVOKE", "SECURITY", "SELECT", "SET", "TRUNCATE",
+        "LOCK", "REFRESH", "REVOKE", "SECURITY", "SELECT", "SET", "TRUNCATE", "UPDATE",
     ];
     let verb = text.split(|it: char| !it.is_ascii_alphabetic()).next().unwrap_or_default();
     VERBS.iter().any(|it| it.eq_ignore_ascii_case(verb))
@@ -197,10 +197,7 @@ fn is_statement(text: &str) -> bool {
 /// A statement without the values that it carries: those of INSERT, and the arguments of the functions that restore
 /// statistics and large objects.
 fn without_data(statement: &str) -> String {
-    // The comments that pg_dump writes above a statement.
-    let is_comment = |line: &&str| line.starts_with("--") || line.trim().is_empty();
-    let bare: Vec<&str> = statement.lines().skip_while(is_comment).collect();
-    let bare = bare.join("\n");
+    let bare = without_comments(statement);
     let starts = |word: &str| bare.get(..word.len()).is_some_and(|it| it.eq_ignore_ascii_case(word));
     // Options of these hold passwords.
     let upper = bare.get(..40.min(bare.len())).unwrap_or_default().to_uppercase();
@@ -209,6 +206,8 @@ fn without_data(statement: &str) -> String {
         bare.find('\'')
     } else if starts("INSERT ") {
         bare.find("VALUES").map(|it| it + "VALUES".len())
+    } else if starts("UPDATE ") {
+        bare.to_uppercase().find(" SET ").map(|it| it + " SET".len())
     } else if starts("SELECT ") {
         bare.find('(')
     } else {
@@ -216,7 +215,20 @@ fn without_data(statement: &str) -> String {
     };
     match end {
         Some(end) => cut(&format!("{} …", &bare[..end]), STATEMENT_CHARS),
-        None => cut(&bare, STATEMENT_CHARS),
+        None => cut(bare, STATEMENT_CHARS),
+    }
+}
+
+/// Without the comments that stand above it.
+fn without_comments(statement: &str) -> &str {
+    let mut rest = statement.trim_start();
+    loop {
+        let end = match rest {
+            _ if rest.starts_with("--") => rest.find('\n'),
+            _ if rest.starts_with("/*") => rest.find("*/").map(|it| it + 2),
+            _ => return rest,
+        };
+        rest = end.map_or("", |it| rest[it..].trim_start());
     }
 }
 

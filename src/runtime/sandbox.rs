@@ -91,6 +91,14 @@ pub(crate) struct LiveSandbox {
     pub(crate) superuser: Arc<Mutex<String>>,
 }
 
+/// The lines of an output of which the middle may be left out, without those that were cut by that.
+fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
+    let lines: Vec<&str> = text.lines().collect();
+    let gap = lines.iter().position(|it| it.starts_with('[') && it.ends_with(" bytes left out]"));
+    let cut = move |at: usize| gap.is_some_and(|gap| at + 1 >= gap && at <= gap + 1);
+    lines.into_iter().enumerate().filter(move |(at, _)| !cut(*at)).map(|(_, line)| line)
+}
+
 #[async_trait]
 impl Sandbox for LiveSandbox {
     async fn perform(&self, step: &Step, watch: &Watcher) -> Result<Output, Fault> {
@@ -237,8 +245,7 @@ impl LiveSandbox {
         // What follows a complaint quotes data and statements, which may hold passwords: the parsed errors have what is needed.
         let own = format!("{}:", command.program);
         let is_own = |line: &&str| line.starts_with(&own) && !line.contains(": STATEMENT:  ");
-        let kept = output.stderr.lines().filter(is_own);
-        output.stderr = kept.collect::<Vec<_>>().join("\n");
+        output.stderr = whole_lines(&output.stderr).filter(is_own).collect::<Vec<_>>().join("\n");
         (output.errors, output.errors_total) = (errors, total);
         if !output.errors.is_empty() && command.program == "pg_restore" {
             join_sqlstates(&mut output.errors, &self.server_log().await, "pg_restore");

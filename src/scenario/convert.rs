@@ -294,6 +294,7 @@ impl Converter<'_> {
             after: wire.after.map(|it| self.path(&it, false)),
             settings,
             database: wire.database.map(|it| it.value.0),
+            allow_downgrade: wire.allow_downgrade.is_some_and(|it| it.value),
         }
     }
 
@@ -332,6 +333,7 @@ impl Converter<'_> {
                     (wire.tables.as_ref().map(|it| it.span), "tables"),
                     (wire.roles.as_ref().map(|it| it.span), "roles"),
                     (wire.before.as_ref().map(|it| it.span), "before"),
+                    (wire.allow_downgrade.as_ref().map(|it| it.span), "allow_downgrade"),
                 ];
                 for (span, key) in wrong {
                     let Some(span) = span else { continue };

@@ -114,7 +114,7 @@ pub(super) struct WireDrill {
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(rename = "Source", rename_all = "snake_case")]
 pub(super) enum WireSource {
-    /// A dump of one database, in any of pg_dump's formats, whole files also compressed (.gz, .zst, .lz4, .xz).
+    /// A dump of one database, in any of pg_dump's formats, whole files also compressed (.gz, .zst, .lz4, .xz, .bz2).
     PgDump(WirePgDump),
     /// A dump of a whole cluster by pg_dumpall.
     PgDumpall(WirePgDumpall),
@@ -227,6 +227,8 @@ pub(super) struct WireRestore {
     pub(super) no_data: Option<Vec<At<Text>>>,
     /// Name of the database to restore into. Default: the dump's own.
     pub(super) database: Option<At<Name>>,
+    /// Restore into a server of a lower major than the dump's (`postgres: { major: … }`), and list what is lost by that.
+    pub(super) allow_downgrade: Option<At<bool>>,
 }
 
 /// The server to restore into.

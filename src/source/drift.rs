@@ -24,6 +24,19 @@ const CHANGES: &[Change] = &[
         because: "plpgsql is there from the start since PostgreSQL 9.0",
     },
     Change {
+        sqlstate: "42601",
+        statements: &["create trusted procedural language 'plpgsql'", "create procedural language 'plpgsql'"],
+        message: "'plpgsql'",
+        because: "plpgsql is there from the start since PostgreSQL 9.0",
+    },
+    // How dumps of before 8.1 kept triggers from firing while rows came in: they come before the triggers here.
+    Change {
+        sqlstate: "42703",
+        statements: &["update pg_class ", "update \"pg_class\" ", "update pg_catalog.pg_class "],
+        message: "reltriggers",
+        because: "triggers are not counted in pg_class since PostgreSQL 8.4",
+    },
+    Change {
         sqlstate: "2BP01",
         statements: &["drop language", "drop procedural language", "drop extension"],
         message: "plpgsql",
@@ -77,12 +90,102 @@ pub fn explains(error: &StatementError) -> Option<&'static str> {
     if statement.starts_with("create database ") && error.message.contains("locale") && is_windows_locale(named) {
         return Some("locales of Windows are not to be had here: the database was made with another");
     }
+    let handler = ["plpgsql_call_handler", "plpgsql_validator"].iter().any(|it| statement.contains(it));
+    if handler && ["create function ", "create or replace function "].iter().any(|it| statement.starts_with(it)) {
+        return Some("plpgsql is there from the start since PostgreSQL 9.0");
+    }
     let change = CHANGES.iter().find(|it| {
         it.sqlstate == sqlstate
             && error.message.contains(it.message)
             && it.statements.iter().any(|start| statement.starts_with(start))
     });
     change.map(|it| it.because)
+}
+
+/// Something that an old major had and newer ones have not: what uses it is whole, and cannot be restored into these.
+struct Removal {
+    sqlstate: &'static str,
+    statements: &'static [&'static str],
+    message: &'static str,
+    /// The first major without it.
+    since: u32,
+    what: &'static str,
+}
+
+const REMOVALS: &[Removal] = &[
+    Removal {
+        sqlstate: "42601",
+        statements: &["copy ", "create table ", "create temp"],
+        message: "at or near \"oids\"",
+        since: 12,
+        what: "tables with hidden OIDs",
+    },
+    Removal {
+        sqlstate: "42704",
+        statements: &[""],
+        message: "type \"abstime\" does not exist",
+        since: 12,
+        what: "the type abstime",
+    },
+    Removal {
+        sqlstate: "42704",
+        statements: &[""],
+        message: "type \"reltime\" does not exist",
+        since: 12,
+        what: "the type reltime",
+    },
+    Removal {
+        sqlstate: "42704",
+        statements: &[""],
+        message: "type \"tinterval\" does not exist",
+        since: 12,
+        what: "the type tinterval",
+    },
+    Removal {
+        sqlstate: "42704",
+        statements: &["create function ", "create or replace function "],
+        message: "type \"opaque\" does not exist",
+        since: 13,
+        what: "the type opaque",
+    },
+    // Since 14 these take anycompatiblearray.
+    Removal {
+        sqlstate: "42883",
+        statements: &["create aggregate "],
+        message: "function array_",
+        since: 14,
+        what: "functions of arrays with their old types",
+    },
+    Removal {
+        sqlstate: "42883",
+        statements: &["create operator "],
+        message: "function array_",
+        since: 14,
+        what: "functions of arrays with their old types",
+    },
+    Removal {
+        sqlstate: "42P13",
+        statements: &["create operator "],
+        message: "right argument type must be specified",
+        since: 14,
+        what: "postfix operators",
+    },
+];
+
+/// What the dump's major had and the server's has not, if that is why the statement failed. `from`: the dump's major, if it
+/// is known; `to`: the server's.
+pub fn removed(error: &StatementError, from: Option<u32>, to: u32) -> Option<(&'static str, u32)> {
+    let statement = error.statement.as_deref().unwrap_or_default();
+    let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let (sqlstate, message) = (error.sqlstate.as_deref()?, error.message.to_lowercase());
+    let removal = REMOVALS.iter().find(|it| {
+        it.sqlstate == sqlstate
+            && from.is_none_or(|from| from < it.since)
+            && it.since <= to
+            && message.contains(it.message)
+            && it.statements.iter().any(|start| statement.starts_with(start))
+    })?;
+    Some((removal.what, removal.since))
 }
 
 /// A locale's name as Windows writes it: `English_United States.1252`. No Linux has one.
@@ -112,6 +215,17 @@ mod tests {
             ("42710", "extension \"plpgsql\" already exists", "CREATE PROCEDURAL LANGUAGE plpgsql;"),
             ("42710", "language \"plpgsql\" already exists", "CREATE OR REPLACE PROCEDURAL LANGUAGE plpgsql;"),
             ("42P06", "schema \"public\" already exists", "CREATE SCHEMA public;"),
+            (
+                "42704",
+                "language \"C\" does not exist",
+                "CREATE FUNCTION \"plpgsql_call_handler\" () RETURNS opaque AS '/usr/lib/plpgsql.so' LANGUAGE 'C';",
+            ),
+            (
+                "42601",
+                "syntax error at or near \"'plpgsql'\"",
+                "CREATE TRUSTED PROCEDURAL LANGUAGE 'plpgsql' HANDLER \"plpgsql_call_handler\" LANCOMPILER 'PL/pgSQL';",
+            ),
+            ("42703", "column \"reltriggers\" does not exist", "UPDATE \"pg_class\" SET …"),
             ("0A000", "tables declared WITH OIDS are not supported", "SET default_with_oids = true;"),
             ("42704", "unrecognized configuration parameter \"transaction_timeout\"", "SET transaction_timeout = 0;"),
             ("42704", "role \"pg_database_owner\" does not exist", "ALTER SCHEMA public OWNER TO pg_database_owner;"),

@@ -3,7 +3,7 @@
 //! The surprising part is what a dump does not bring along: roles always, the database's own definition for plain text.
 //! What is made up for that is said in the plan's notes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::drift;
 use super::server::{self, PSQL_DATABASE, SUPERUSER};
@@ -11,12 +11,15 @@ use super::{Durability, PgDump, Restore, Roles, Source};
 use crate::check::STAND_IN;
 use crate::check::sql_text::quote_ident;
 use crate::fault::{Blame, Fault};
-use crate::format::{ArchiveVersion, Compression, DumpFacts, DumpFormat};
+use crate::format::{ArchiveVersion, Compression, Contents, DumpFacts, DumpFormat};
 use crate::phase::Phase;
 use crate::recipe::{
     Action, Arg, At, Command, FileSeen, Note, NoteKind, Place, Recipe, RuntimeKind, ServerFacts, StatementError, Step,
     Tolerance,
 };
+
+/// Who loads what takes the rights of a superuser from `postgres`.
+const LOADER: &str = "pgdrill_loader";
 
 /// The list for `pg_restore --use-list`, in the run directory.
 const LIST_FILE: &str = "toc.list";
@@ -76,11 +79,13 @@ pub fn refuse(it: &Ingredients<'_>) -> Result<(), Fault> {
     if let Some(version) = it.facts.archive_version {
         refuse_version(it, version)?;
     }
+    refuse_downgrade(it)?;
     refuse_options(it)?;
     refuse_includes(it)?;
     refuse_extensions(it)?;
     refuse_locale(it)?;
     refuse_restrict(it)?;
+    refuse_tablespaces(it)?;
     refuse_disk(it)
 }
 
@@ -135,6 +140,19 @@ fn refuse_version(it: &Ingredients<'_>, version: ArchiveVersion) -> Result<(), F
     Err(fault)
 }
 
+/// What newer majors have, older ones refuse: part of the dump would be lost, on a server that nobody would restore it to.
+fn refuse_downgrade(it: &Ingredients<'_>) -> Result<(), Fault> {
+    let (Some(from), to) = (it.facts.major(), it.server.major) else { return Ok(()) };
+    if from <= to || it.restore.allow_downgrade {
+        return Ok(());
+    }
+    Err(Fault::new(Blame::Scenario, format!("restore {} into PostgreSQL {to}", it.file.path))
+        .cause(format!("it is a dump of PostgreSQL {from}: what {to} does not know would be lost"))
+        .hint(
+            "Leave `postgres.major` out; or set `restore.allow_downgrade: true`, and read what is lost in the report.",
+        ))
+}
+
 fn refuse_options(it: &Ingredients<'_>) -> Result<(), Fault> {
     let format = it.facts.format;
     let fault = |message: &str| Fault::new(Blame::Scenario, message);
@@ -169,13 +187,13 @@ fn refuse_options(it: &Ingredients<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What a drill streams is one file; what it would read besides is not seen in the sandbox.
+/// What a drill streams is one file; what it would read or connect to besides is not seen in the sandbox.
 fn refuse_includes(it: &Ingredients<'_>) -> Result<(), Fault> {
     let Some(first) = it.facts.contents.includes.first() else { return Ok(()) };
     let more = it.facts.contents.includes.len() - 1;
     let more = if more > 0 { format!(", and {more} more") } else { String::new() };
     Err(Fault::new(Blame::Scenario, format!("restore {}", it.file.path))
-        .cause(format!("it is a script that reads other files: {first}{more}"))
+        .cause(format!("it is a script that needs more than itself: {first}{more}"))
         .hint("A drill restores one file: put the parts together, or dump the database with pg_dump."))
 }
 
@@ -198,17 +216,16 @@ fn refuse_extensions(it: &Ingredients<'_>) -> Result<(), Fault> {
 }
 
 fn refuse_locale(it: &Ingredients<'_>) -> Result<(), Fault> {
-    let Some(statement) = &it.facts.contents.create_database else {
-        return Ok(());
-    };
+    let contents = &it.facts.contents;
     // Restored under another name, the database still has the dump's locale.
     let lacks = |wanted: &String| !server::has_locale(it.server, wanted) && !drift::is_windows_locale(wanted);
-    let missing = server::locales_of(statement).into_iter().find(lacks);
+    let archived = contents.create_database.as_deref().map(server::locales_of).unwrap_or_default();
+    let missing = archived.into_iter().chain(contents.locales.values().cloned()).find(lacks);
     let Some(missing) = missing else {
         return Ok(());
     };
     Err(Fault::new(Blame::Host, format!("create the database in {}", server_name(it.server)))
-        .cause(format!("the dump's database has the locale {missing}, which is not there"))
+        .cause(format!("a database of the dump has the locale {missing}, which is not there"))
         .hint(format!(
             "Add it (`localedef -i … -f UTF-8 {missing}` or the package locales-all), or name an image that has it."
         )))
@@ -225,13 +242,33 @@ fn refuse_restrict(it: &Ingredients<'_>) -> Result<(), Fault> {
         17 => 6,
         18.. => 0,
     };
-    let minor = it.server.version.split_once('.').and_then(|(_, rest)| crate::format::major_of(rest)).unwrap_or(0);
-    if !it.facts.restrict || minor >= since {
+    if !it.facts.restrict || minor(it.server) >= since {
         return Ok(());
     }
     Err(Fault::new(Blame::Host, format!("read {} with psql {}", it.file.path, it.server.version))
         .cause("the dump opens with \\restrict, which psql understands only since the minor releases of August 2025")
         .hint("Use an image with a current minor release."))
+}
+
+/// Tablespaces within the data directory came with the minor releases of August 2022.
+fn refuse_tablespaces(it: &Ingredients<'_>) -> Result<(), Fault> {
+    let since = match it.server.major {
+        ..=12 => u32::MAX,
+        13 => 8,
+        14 => 5,
+        15.. => 0,
+    };
+    if tablespaces(it).is_empty() || minor(it.server) >= since {
+        return Ok(());
+    }
+    let server = &it.server.version;
+    Err(Fault::new(Blame::Host, format!("make the dump's tablespaces in PostgreSQL {server}"))
+        .cause("it cannot keep tablespaces within the data directory, and drills use no places outside")
+        .hint("Use an image with a current minor release."))
+}
+
+fn minor(server: &ServerFacts) -> u32 {
+    server.version.split_once('.').and_then(|(_, rest)| crate::format::major_of(rest)).unwrap_or(0)
 }
 
 fn refuse_disk(it: &Ingredients<'_>) -> Result<(), Fault> {
@@ -266,6 +303,7 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
     refuse(it)?;
     let mut making =
         Making { it, steps: server::empty_cluster(it), inputs: Vec::new(), scans: Vec::new(), notes: Vec::new() };
+    making.tablespaces();
     making.roles();
     let database = making.database();
     // A dump that makes its databases itself has not made them yet.
@@ -275,6 +313,7 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
         DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar => making.archive(&database),
         DumpFormat::Plain | DumpFormat::Cluster | DumpFormat::Globals => making.text(&database),
     }
+    making.tablespace_owners();
     making.script("run the scenario's `restore.after`", it.restore.after.as_deref(), &database);
     making.properties(&database);
     making.analyze(&database);
@@ -300,6 +339,87 @@ impl Making<'_> {
         self.notes.push(Note { kind, text: text.into() });
     }
 
+    /// Tablespaces are made within the data directory, before a text asks for them where they were in production: those
+    /// places are not here, or, worse, are.
+    fn tablespaces(&mut self) {
+        let spaces = tablespaces(self.it);
+        if spaces.is_empty() {
+            return;
+        }
+        let mut statements = vec!["set allow_in_place_tablespaces = on".to_owned()];
+        for name in &spaces {
+            let name = quote_ident(name);
+            statements.push(format!("create tablespace {name} location ''"));
+        }
+        if self.it.facts.contents.drops {
+            statements.extend(spaces.iter().map(|it| keeper(it, true)));
+        }
+        let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
+        self.step(Phase::Restore, "make the tablespaces within the sandbox", Tolerance::Strict, action);
+        let made = made_tablespaces(self.it);
+        let (ours, theirs): (Vec<&str>, Vec<&str>) =
+            spaces.iter().map(String::as_str).partition(|it| !made.contains(it));
+        if !theirs.is_empty() {
+            let text = format!("tablespaces lie within the data directory of the sandbox: {}", theirs.join(", "));
+            self.note(NoteKind::Deviation, text);
+        }
+        if !ours.is_empty() {
+            let text = format!("tablespaces that the dump needs and does not carry: {}", ours.join(", "));
+            self.note(NoteKind::Stubbed, text);
+        }
+    }
+
+    /// What CREATE TABLESPACE would have done, had it not found them.
+    fn tablespace_owners(&mut self) {
+        let it = self.it;
+        let contents = [Some(&it.facts.contents), it.globals.map(|it| &it.contents)].into_iter().flatten();
+        let owners: BTreeMap<&String, &String> = contents.flat_map(|it| &it.tablespace_owners).collect();
+        let to = |(space, owner): (&&String, &&String)| {
+            format!("alter tablespace {} owner to {}", quote_ident(space), quote_ident(owner))
+        };
+        let mut statements: Vec<String> = owners.iter().filter(|it| **it.1 != SUPERUSER).map(to).collect();
+        if it.facts.contents.drops {
+            statements.extend(tablespaces(it).iter().map(|it| keeper(it, false)));
+        }
+        if !statements.is_empty() && roles_mode(it) != Roles::None {
+            let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
+            self.step(Phase::Restore, "give the tablespaces to their owners", Tolerance::RecordsErrors, action);
+        }
+    }
+
+    /// Another superuser, for a text that takes the rights of `postgres` away in its midst.
+    fn loader(&mut self, contents: &Contents) -> &'static str {
+        if !contents.demotes {
+            return SUPERUSER;
+        }
+        let statements = vec![format!("create role {LOADER} superuser login")];
+        let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
+        self.step(Phase::Restore, "make a superuser to load it", Tolerance::Strict, action);
+        LOADER
+    }
+
+    /// Gives `postgres` its rights back.
+    fn promote(&mut self, contents: &Contents) {
+        if !contents.demotes {
+            return;
+        }
+        let rights = format!("alter role {SUPERUSER} superuser createrole createdb replication bypassrls login");
+        let psql = client(PSQL_DATABASE, LOADER).arg(format!("--command={rights}"));
+        self.step(Phase::Restore, "give postgres its rights back", Tolerance::Strict, Action::Run(psql));
+        // What the text made and gave to nobody is its loader's.
+        let databases = contents.databases.iter().map(String::as_str).filter(|it| *it != "template0");
+        for database in databases.filter(|it| *it != PSQL_DATABASE).chain([PSQL_DATABASE]) {
+            let mut statements = vec![format!("reassign owned by {LOADER} to {SUPERUSER}")];
+            if database == PSQL_DATABASE {
+                statements.push(format!("drop role {LOADER}"));
+            }
+            let action = Action::Sql { database: database.to_owned(), statements };
+            self.step(Phase::Restore, "remove the superuser that loaded it", Tolerance::RecordsErrors, action);
+        }
+        let text = "the dump takes the rights of a superuser from postgres: this server needs them, and gave them back";
+        self.note(NoteKind::Deviation, text);
+    }
+
     /// Globals first, then stubs for what is still missing.
     fn roles(&mut self) {
         let (it, mode) = (self.it, roles_mode(self.it));
@@ -309,24 +429,30 @@ impl Making<'_> {
         }
         if let (Roles::Globals, Some(path)) = (mode, globals_path(it.source)) {
             let through = it.globals.map_or(Compression::None, |it| it.wrapped);
-            let into = psql(PSQL_DATABASE, false);
+            let globals = it.globals.map(|it| it.contents.clone()).unwrap_or_default();
+            let into = psql(PSQL_DATABASE, false, self.loader(&globals));
             let from = path.to_owned();
             let action = Action::Stream { from, through, into };
             self.step(Phase::Restore, "load the globals", Tolerance::RecordsErrors, action);
+            self.promote(&globals);
         }
         let stubs = stubs(it);
         if stubs.is_empty() {
             return;
         }
+        let logins = &it.facts.contents.connects_as;
         let stand_in = |role: &String| {
+            // Who wrote such a script could make things in `public` as anybody, and languages as a superuser.
+            let rights = if logins.contains(role) { "login superuser" } else { "nologin" };
             let role = quote_ident(role);
-            [format!("create role {role} nologin"), format!("comment on role {role} is '{STAND_IN}'")]
+            [format!("create role {role} {rights}"), format!("comment on role {role} is '{STAND_IN}'")]
         };
         let statements = stubs.iter().flat_map(stand_in).collect();
         let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
         self.step(Phase::Restore, "create stubs for the dump's roles", Tolerance::Strict, action);
         let listed = stubs.into_iter().collect::<Vec<_>>().join(", ");
-        self.note(NoteKind::Stubbed, format!("roles that the dump needs and does not carry: {listed} (NOLOGIN)"));
+        let rights = if logins.is_empty() { "NOLOGIN" } else { "NOLOGIN; SUPERUSER where the script connects as them" };
+        self.note(NoteKind::Stubbed, format!("roles that the dump needs and does not carry: {listed} ({rights})"));
     }
 
     /// Creates the database, unless the dump does; its name either way.
@@ -341,6 +467,13 @@ impl Making<'_> {
         if let [made, ..] = contents.databases.as_slice()
             && it.facts.format == DumpFormat::Plain
         {
+            if contents.connects.is_empty() {
+                let text = format!(
+                    "the script makes the database {made}, and does not connect to it: what it makes lies in {PSQL_DATABASE}"
+                );
+                self.note(NoteKind::Deviation, text);
+                return PSQL_DATABASE.to_owned();
+            }
             return made.clone();
         }
         let own = it.facts.database.as_deref().or_else(|| only_connection(it));
@@ -353,7 +486,17 @@ impl Making<'_> {
                 format!("the database's locale {windows} is one of Windows: another was used"),
             );
         }
+        // Providers of locales came with 15; a lower major has the C library's only.
+        let is_lowered = self.it.server.major < 15
+            && contents.create_database.as_ref().is_some_and(|it| it.contains(" LOCALE_PROVIDER = "));
         let statement = match contents.create_database.as_ref().filter(|_| windows.is_none()) {
+            Some(statement) if is_lowered => {
+                let of_dump = server::locales_of(statement).into_iter().next();
+                let locale = of_dump.unwrap_or_else(|| server::default_locale(it.server, contents.encoding.as_deref()));
+                let encoding = contents.encoding.as_deref().unwrap_or("UTF8");
+                self.note(NoteKind::Deviation, format!("the database was made with the C library's locale {locale}"));
+                server::create_database(&name, encoding, &locale)
+            }
             Some(statement) if own == Some(name.as_str()) => statement.clone(),
             Some(statement) => server::renamed(statement, &name),
             None => {
@@ -381,7 +524,22 @@ impl Making<'_> {
                 format!("the database {name} is there from the start: its encoding and locale are this server's own");
             self.note(NoteKind::Deviation, text);
         }
+        self.old_public(&name);
         name
+    }
+
+    /// Up to 14, everybody could make things in the schema `public`: so dumps do not grant it.
+    fn old_public(&mut self, database: &str) {
+        let (it, from) = (self.it, self.it.facts.major());
+        let old = from.is_none_or(|it| it < 15) && it.server.major >= 15;
+        if !old || !it.facts.contents.as_owners || makes_databases(it) {
+            return;
+        }
+        let statements = vec!["grant create on schema public to public".to_owned()];
+        let action = Action::Sql { database: database.to_owned(), statements };
+        self.step(Phase::Restore, "let owners make things in public", Tolerance::Strict, action);
+        let text = "everybody may make things in the schema public, as before PostgreSQL 15: the dump makes them as their owners";
+        self.note(NoteKind::Deviation, text);
     }
 
     /// Databases that a text needs and cannot make here: those that it only connects to, and those with a locale of Windows.
@@ -408,10 +566,15 @@ impl Making<'_> {
             self.note(NoteKind::Deviation, text);
             needed.insert(name);
         }
-        if needed.is_empty() {
+        let own = |name: &String| contents.locales.get(name).cloned().unwrap_or_else(|| locale.clone());
+        let encoding = contents.encoding.as_deref().filter(|it| server::is_server_encoding(it)).unwrap_or("UTF8");
+        let copies = contents.wrong_templates.iter().filter(|it| !needed.contains(it));
+        let copies: Vec<String> = copies.map(|it| server::create_database(it, encoding, &own(it))).collect();
+        if needed.is_empty() && copies.is_empty() {
             return;
         }
-        let statements = needed.into_iter().map(|it| server::create_database(it, "UTF8", &locale)).collect();
+        let plain = needed.into_iter().map(|it| server::create_database(it, "UTF8", &locale));
+        let statements = plain.chain(copies).collect();
         let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
         self.step(Phase::Restore, "create databases that the script cannot", Tolerance::Strict, action);
     }
@@ -484,11 +647,13 @@ impl Making<'_> {
     fn text(&mut self, database: &str) {
         let it = self.it;
         // A dump that makes its databases itself is run from a database that is always there.
-        let into = psql(if makes_databases(it) { PSQL_DATABASE } else { database }, stops_on_error(it));
+        let first = if makes_databases(it) { PSQL_DATABASE } else { database };
+        let into = psql(first, stops_on_error(it), self.loader(&it.facts.contents));
         let action = Action::Stream { from: it.file.path.clone(), through: it.facts.wrapped, into };
         let what = if it.facts.format == DumpFormat::Cluster { "restore the cluster dump" } else { "restore the dump" };
         let tolerance = if stops_on_error(it) { Tolerance::Strict } else { Tolerance::RecordsErrors };
         self.step(Phase::Restore, what, tolerance, action);
+        self.promote(&it.facts.contents);
     }
 
     /// Set last: `default_transaction_read_only` among them would stop the restore.
@@ -508,7 +673,7 @@ impl Making<'_> {
     fn script(&mut self, what: &str, path: Option<&str>, database: &str) {
         if let Some(path) = path {
             let from = path.to_owned();
-            let action = Action::Stream { from, through: Compression::None, into: psql(database, true) };
+            let action = Action::Stream { from, through: Compression::None, into: psql(database, true, SUPERUSER) };
             self.step(Phase::Restore, what, Tolerance::Scenario, action);
         }
     }
@@ -569,6 +734,27 @@ fn roles_mode(it: &Ingredients<'_>) -> Roles {
     it.restore.roles.unwrap_or(default)
 }
 
+/// Tablespaces that the dump or its globals make or need.
+fn tablespaces(it: &Ingredients<'_>) -> BTreeSet<String> {
+    let contents = [Some(&it.facts.contents), it.globals.map(|it| &it.contents)].into_iter().flatten();
+    contents.flat_map(|it| it.tablespaces.iter().chain(&it.tablespaces_made)).cloned().collect()
+}
+
+fn made_tablespaces<'a>(it: &Ingredients<'a>) -> BTreeSet<&'a str> {
+    let contents = [Some(&it.facts.contents), it.globals.map(|it| &it.contents)].into_iter().flatten();
+    contents.flat_map(|it| &it.tablespaces_made).map(String::as_str).collect()
+}
+
+/// A table that keeps `pg_dumpall --clean` from dropping a tablespace, which it could not make again.
+fn keeper(tablespace: &str, make: bool) -> String {
+    let table = quote_ident(&format!("pgdrill keeps {tablespace}"));
+    if make {
+        format!("create table public.{table} () tablespace {}", quote_ident(tablespace))
+    } else {
+        format!("drop table public.{table}")
+    }
+}
+
 /// Roles that the dump refers to and nobody makes.
 fn stubs(it: &Ingredients<'_>) -> BTreeSet<String> {
     let mut needed = it.facts.contents.roles.clone();
@@ -607,12 +793,16 @@ fn only_connection<'a>(it: &Ingredients<'a>) -> Option<&'a str> {
     (its_own && it.restore.database.is_none()).then_some(only.as_str())
 }
 
-fn psql(database: &str, stop_on_error: bool) -> Command {
+/// psql that runs what it is given on its standard input.
+fn psql(database: &str, stop_on_error: bool, role: &str) -> Command {
+    client(database, role).arg("--file=-").arg(format!("--set=ON_ERROR_STOP={}", u8::from(stop_on_error)))
+}
+
+fn client(database: &str, role: &str) -> Command {
     let mut psql = Command::new("psql")
-        .args(["--no-psqlrc", "--quiet", "--no-password", "--output=/dev/null", "--file=-"])
-        .arg("--set=ECHO=errors")
-        .args(["--set=VERBOSITY=verbose".to_owned(), format!("--set=ON_ERROR_STOP={}", u8::from(stop_on_error))])
-        .args([format!("--dbname={}", server::conninfo(database)), format!("--username={SUPERUSER}")])
+        .args(["--no-psqlrc", "--quiet", "--no-password", "--output=/dev/null"])
+        .args(["--set=ECHO=errors", "--set=VERBOSITY=verbose"])
+        .args([format!("--dbname={}", server::conninfo(database)), format!("--username={role}")])
         .arg("--host")
         .arg(Arg::path(At::Run, ""));
     psql.env = server::client_env();
@@ -646,8 +836,13 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
     }
     runs_psql
         && match error.sqlstate.as_deref().unwrap_or_default() {
+            // We made it, elsewhere, and hold on to it.
+            "42710" if statement.starts_with("create tablespace ") => error.message.starts_with("tablespace \""),
+            "55000" if statement.starts_with("drop tablespace ") => true,
             // pg_dumpall creates the bootstrap superuser, which initdb has made already.
             "42710" => error.message == format!("role \"{SUPERUSER}\" already exists"),
+            // postgres stays a superuser where it is the one that the cluster began with (16 and newer).
+            "0A000" | "42501" | "22023" if statement.starts_with(&format!("alter role {SUPERUSER} ")) => true,
             // What --clean drops is not there yet: nothing is lost by that.
             "42P01" | "42704" | "3D000" | "42883" | "3F000" | "42703" => {
                 let unlinks = statement.starts_with("select pg_catalog.lo_unlink");
@@ -657,8 +852,14 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
             }
             // Nor can --clean drop, and make again, what initdb has made and we are connected to.
             "55006" => special("drop role ") || special("drop database "),
+            // We made it already, from a template that can be copied with another encoding or locale.
+            "22023" if statement.starts_with("create database ") => error.message.contains(" of the template database"),
             // Or we made it, with a locale that is here.
-            "42P04" => special("create database ") || statement.contains("lc_c"),
+            "42P04" => {
+                let other =
+                    statement.contains("lc_c") || statement.contains("encoding") || statement.contains("locale");
+                special("create database ") || other
+            }
             _ => false,
         }
 }

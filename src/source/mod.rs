@@ -91,6 +91,9 @@ pub struct Restore {
     pub no_data: Vec<String>,
     /// Name of the database to restore into. None: the dump's own.
     pub database: Option<String>,
+    /// Whether the server may be of a lower major than the dump. What is lost by that is listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_downgrade: bool,
 }
 
 /// What to do about roles that the dump refers to.

@@ -10,12 +10,13 @@ use crate::fault::{Blame, Fault};
 use crate::format::{Compression, decode};
 
 /// What archiving commands append to names, by the programs that people pipe through.
-const ENDINGS: [(&str, Compression); 5] = [
+const ENDINGS: [(&str, Compression); 6] = [
     ("", Compression::None),
     (".gz", Compression::Gzip),
     (".zst", Compression::Zstd),
     (".lz4", Compression::Lz4),
     (".xz", Compression::Xz),
+    (".bz2", Compression::Bzip2),
 ];
 
 /// A file of the archive.

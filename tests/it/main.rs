@@ -15,6 +15,7 @@ mod keep;
 mod lab;
 mod limits;
 mod matrix;
+mod moves;
 mod parallel;
 mod program;
 mod release;

@@ -103,6 +103,11 @@ fn have(kind: Kind) -> String {
         Kind::EventTrigger => named("pg_event_trigger", "evt", &owner("evtowner"), "evtenabled"),
         Kind::Publication => named("pg_publication", "pub", &owner("pubowner"), "''"),
         Kind::Subscription => named("pg_subscription", "sub", &owner("subowner"), "''"),
+        Kind::Tablespace => relations(
+            "c.relkind in ('r', 'p', 'm', 'i', 'I')",
+            "(select t.spcname from pg_tablespace t where t.oid = case c.reltablespace when 0 then \
+             (select d.dattablespace from pg_database d where d.datname = current_database()) else c.reltablespace end)",
+        ),
         Kind::Type => types("t.typtype <> 'd' and (t.typrelid = 0 or r.relkind = 'c')"),
         Kind::Domain => types("t.typtype = 'd'"),
         Kind::Function => functions(),

@@ -120,6 +120,8 @@ pub enum Kind {
     PublicationTable,
     PublicationSchema,
     Subscription,
+    /// Where a table, index or materialized view lies, when that is not the database's own tablespace: its state.
+    Tablespace,
 }
 
 impl Kind {
@@ -167,6 +169,7 @@ impl Kind {
             Kind::PublicationTable => "table of publication",
             Kind::PublicationSchema => "schema of publication",
             Kind::Subscription => "subscription",
+            Kind::Tablespace => "tablespace of",
         }
     }
 }
@@ -221,7 +224,8 @@ impl Object {
             | Kind::RowSecurity
             | Kind::EventTrigger
             | Kind::Publication
-            | Kind::Subscription => format!("{schema}{dot}{name}"),
+            | Kind::Subscription
+            | Kind::Tablespace => format!("{schema}{dot}{name}"),
         }
     }
 }

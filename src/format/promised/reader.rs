@@ -17,6 +17,8 @@ pub(in super::super) struct Place<'a> {
     pub(in super::super) database: Option<&'a str>,
     /// What a name without a schema means.
     pub(in super::super) schema: &'a str,
+    /// What it makes lies there; empty: in the database's own.
+    pub(in super::super) tablespace: &'a str,
 }
 
 /// What the table of contents, or `pg_dump`'s comment in a text, says of the statements that follow.
@@ -186,6 +188,13 @@ impl Reader {
 
     /// An object that a CREATE statement makes: the heading's owner is its owner.
     fn made(&mut self, place: Place<'_>, kind: Kind, names: (&str, &str, &str), state: Option<&str>) {
+        let stored = matches!(kind, Kind::Table | Kind::MaterializedView | Kind::Index);
+        if stored
+            && sql::is_own_tablespace(place.tablespace)
+            && let Some(object) = self.promise(place, Kind::Tablespace, (names.0, names.1, ""))
+        {
+            object.state = Some(place.tablespace.to_owned());
+        }
         let owner = self.heading.as_ref().and_then(|it| named(&it.owner)).filter(|_| OWNED.contains(&kind));
         if let Some(object) = self.promise(place, kind, names) {
             object.owner = owner.or(object.owner.take());
