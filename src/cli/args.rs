@@ -59,7 +59,7 @@ pub(crate) enum Command {
     Report(Render),
     /// Say what this machine has of what drills need, and what to do about the rest
     Doctor,
-    /// Open psql in a sandbox that was kept (run --keep), isolated as it was
+    /// Open psql in a sandbox that was kept (run --keep), isolated as it was; exits as psql does
     Shell(Shell),
     /// Remove what killed drills have left behind; running and kept ones are left alone
     Clean(Clean),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::host::{self, Disk, human};
+use super::host::{self, human};
 use crate::evidence::{Guarantee, Held};
 use crate::fault::{Blame, Fault};
 
@@ -21,28 +21,31 @@ type Full = Option<String>;
 
 #[derive(Debug)]
 pub(super) struct DiskWatch {
-    /// File systems by a path on them, as far as this machine has them.
-    places: Arc<[PathBuf]>,
+    /// A path on the file system of the data, if that is this machine's.
+    data: Option<PathBuf>,
     seen: watch::Receiver<Full>,
     task: AbortOnDropHandle<()>,
 }
 
 impl DiskWatch {
-    pub(super) fn keep(places: Vec<PathBuf>) -> DiskWatch {
-        let places: Arc<[PathBuf]> = places.into();
+    /// `scratch`: what the log and fetched WAL fill.
+    pub(super) fn keep(data: Option<&Path>, scratch: &Path) -> DiskWatch {
+        let places: Arc<[PathBuf]> = data.into_iter().chain([scratch]).map(Path::to_owned).collect();
         let (tell, seen) = watch::channel(None);
-        let watched = Arc::clone(&places);
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             let mut full = None;
             while full.is_none() {
                 tokio::time::sleep(PAUSE).await;
-                full = watched.iter().find_map(|it| look(it));
+                let places = Arc::clone(&places);
+                // A network file system may not answer.
+                let looking = tokio::task::spawn_blocking(move || places.iter().find_map(|it| look(it)));
+                full = looking.await.ok().flatten();
             }
             tell.send_replace(full);
             // The words stay to be had.
             tell.closed().await;
         }));
-        DiskWatch { places, seen, task }
+        DiskWatch { data: data.map(Path::to_owned), seen, task }
     }
 
     /// Whether a file system was full at any time, be it for a moment: what fails for it gives its space back.
@@ -64,21 +67,13 @@ impl DiskWatch {
     }
 
     pub(super) fn guarantee(&self) -> Guarantee {
-        let found: Vec<(&PathBuf, Disk)> = self.places.iter().filter_map(|it| Some((it, host::disk(it)?))).collect();
-        let (held, seen) = if found.is_empty() {
-            (Held::Absent, "the disk of the data cannot be seen from here".to_owned())
-        } else if self.task.is_finished() {
-            (Held::Absent, "nobody looks at the disk any more".to_owned())
-        } else {
-            let each = found.iter().map(|(it, disk)| format!("{} free at {}", human(disk.free), it.display()));
-            (Held::Watched, each.collect::<Vec<_>>().join(", "))
+        let found = self.data.as_ref().and_then(|it| Some((it.display(), host::disk(it)?)));
+        let (held, seen) = match found {
+            None => (Held::Absent, "the disk of the data cannot be seen from here".to_owned()),
+            Some(_) if self.task.is_finished() => (Held::Absent, "nobody looks at the disk any more".to_owned()),
+            Some((place, disk)) => (Held::Watched, format!("{} free at {place}", human(disk.free))),
         };
         Guarantee { name: "disk limited".to_owned(), held, seen }
-    }
-
-    #[cfg(test)]
-    pub(super) fn abandon(&self) {
-        self.task.abort();
     }
 }
 
@@ -96,23 +91,46 @@ mod tests {
     #[tokio::test]
     async fn a_disk_that_nobody_looks_at_is_not_limited() {
         let directory = tempfile::tempdir().unwrap();
-        let watch = DiskWatch::keep(vec![directory.path().to_owned()]);
+        let watch = DiskWatch::keep(Some(directory.path()), directory.path());
         assert_eq!(watch.guarantee().held, Held::Watched, "{:?}", watch.guarantee());
-        watch.abandon();
+        watch.task.abort();
         while !watch.task.is_finished() {
             tokio::task::yield_now().await;
         }
         assert_eq!(watch.guarantee().held, Held::Absent);
-        assert_eq!(DiskWatch::keep(Vec::new()).guarantee().held, Held::Absent, "an engine elsewhere");
+        let elsewhere = DiskWatch::keep(None, directory.path());
+        assert_eq!(elsewhere.guarantee().held, Held::Absent, "an engine elsewhere");
     }
 
     #[tokio::test]
     async fn what_is_full_stops_the_work_and_stays_known() {
-        // A file system without a free byte.
-        let watch = DiskWatch::keep(vec!["/proc".into()]);
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let small = Small::mount();
+        let watch = DiskWatch::keep(None, small.0.path());
         let fault = watch.stop("load the dump").await;
-        assert!(fault.causes[0].starts_with("the disk is full: of 0 B at /proc"), "{fault:?}");
+        assert!(fault.causes[0].starts_with("the disk is full: of 1.0 MiB at /"), "{fault:?}");
         assert_eq!(fault.blame, Blame::Host);
         assert!(watch.was_full());
+        assert!(host::disk(Path::new("/proc")).is_none(), "one without a size is not full");
+    }
+
+    /// A file system of one mebibyte, which is less than is to be kept free on any.
+    struct Small(tempfile::TempDir);
+
+    impl Small {
+        fn mount() -> Small {
+            let directory = tempfile::tempdir().unwrap();
+            let tmpfs = Some("tmpfs");
+            nix::mount::mount(tmpfs, directory.path(), tmpfs, nix::mount::MsFlags::empty(), Some("size=1m")).unwrap();
+            Small(directory)
+        }
+    }
+
+    impl Drop for Small {
+        fn drop(&mut self) {
+            let _ = nix::mount::umount(self.0.path());
+        }
     }
 }

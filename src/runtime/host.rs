@@ -92,6 +92,8 @@ pub(crate) struct Disk {
 pub(crate) fn disk(path: &Path) -> Option<Disk> {
     let seen = statvfs(path).ok()?;
     let unit = seen.fragment_size();
+    // A file system that does not say how large it is.
+    (seen.blocks() > 0).then_some(())?;
     Some(Disk { free: seen.blocks_available() * unit, total: seen.blocks() * unit })
 }
 

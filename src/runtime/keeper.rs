@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,8 @@ pub(crate) struct Kept {
     pub(crate) database: String,
     pub(crate) superuser: String,
     pub(crate) door: Door,
+    /// A path on the file system of the data, if that is this machine's: a kept sandbox goes before it fills that.
+    pub(crate) disk: Option<PathBuf>,
 }
 
 /// How programs are run in a kept room.
@@ -144,7 +146,7 @@ pub(crate) async fn keep(machine: &Machine, kept: &Kept) -> bool {
         }
         // The wall clock as well: a suspended machine's other clock stands still.
         let over = began.elapsed() >= length || Timestamp::now() >= kept.until;
-        let full = host::disk(&kept.lease.scratch).is_some_and(host::Disk::is_full);
+        let full = kept.disk.as_deref().and_then(host::disk).is_some_and(host::Disk::is_full);
         if over || full || !kept.lease.scratch.exists() || kept.door.is_closed() {
             break;
         }
@@ -269,6 +271,7 @@ mod tests {
                 bindir: "/usr/lib/postgresql/17/bin".to_owned(),
                 streams: false,
             }),
+            disk: None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! on the plan says it, and everything else follows the plan.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -38,8 +38,16 @@ pub(crate) struct Machine {
 struct Active {
     movers: Movers,
     renewal: Option<Renewal>,
-    /// Once there is a room: how it is entered, and as whom its server knows us.
-    way_in: Option<(Door, Arc<Mutex<String>>)>,
+    /// Once there is a room.
+    way_in: Option<WayIn>,
+}
+
+/// What another process must know to enter a room, and to keep it.
+struct WayIn {
+    door: Door,
+    /// As whom its server knows us, by then.
+    superuser: Arc<Mutex<String>>,
+    disk: Option<PathBuf>,
 }
 
 impl Machine {
@@ -149,10 +157,11 @@ impl Runtime for Machine {
         };
         let superuser = Arc::new(Mutex::new(SUPERUSER.to_owned()));
         if let Some(active) = self.active.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&lease.drill) {
-            active.way_in = Some((room.door(), Arc::clone(&superuser)));
+            let disk = room.disk(&lease.scratch).map(Path::to_owned);
+            active.way_in = Some(WayIn { door: room.door(), superuser: Arc::clone(&superuser), disk });
         }
         Ok(Box::new(LiveSandbox {
-            disk: DiskWatch::keep(room.disks(&lease.scratch)),
+            disk: DiskWatch::keep(room.disk(&lease.scratch), &lease.scratch),
             room,
             scratch: lease.scratch.clone(),
             movers: self.movers(lease),
@@ -168,7 +177,7 @@ impl Runtime for Machine {
             let active = active.get_mut(&lease.drill).ok_or_else(|| fault("there is none"))?;
             (active.movers.clone(), active.renewal.take(), active.way_in.take())
         };
-        let (door, superuser) = way_in.ok_or_else(|| fault("it was never made"))?;
+        let WayIn { door, superuser, disk } = way_in.ok_or_else(|| fault("it was never made"))?;
         movers.join().await;
         let until = Timestamp::now().checked_add(keep.length).map_err(|_| fault("it would be kept for ever"))?;
         let kept = Kept {
@@ -180,6 +189,7 @@ impl Runtime for Machine {
             database: keep.database.clone(),
             superuser: superuser.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             door,
+            disk,
         };
         // One holds the lease at a time.
         drop(renewal);

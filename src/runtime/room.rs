@@ -6,7 +6,7 @@
 //! what stands in for them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio::sync::mpsc;
 
@@ -103,11 +103,12 @@ impl Room {
         }
     }
 
-    /// A path on each file system of this machine that the room fills.
-    pub(super) fn disks(&self, scratch: &Path) -> Vec<PathBuf> {
+    /// A path on the file system that the data fill. None: it is not this machine's.
+    pub(super) fn disk<'a>(&'a self, scratch: &'a Path) -> Option<&'a Path> {
         match self {
-            Room::Container(room) => room.disk().map(Path::to_owned).into_iter().chain([scratch.to_owned()]).collect(),
-            Room::Local(_) => vec![scratch.to_owned()],
+            Room::Container(room) if room.own_data() => Some(scratch),
+            Room::Container(room) => room.disk(),
+            Room::Local(_) => Some(scratch),
         }
     }
 

@@ -199,6 +199,8 @@ fn an_engine_that_does_not_see_our_files_gives_the_evidence_of_one_that_does() {
             let held = seen.guarantees.iter().find(|it| it.name == promise).map(|it| it.held);
             assert_eq!(held, Some(Held::Enforced), "{promise}: {:?}", seen.guarantees);
         }
+        let disk = seen.guarantees.iter().find(|it| it.name == "disk limited").map(|it| it.held);
+        assert_eq!(disk, Some(Held::Absent), "its disk is not ours to look at: {:?}", seen.guarantees);
         assert_eq!(engine.left(&seen.start.unwrap().drill), "");
     }
 }

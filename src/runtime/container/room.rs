@@ -52,6 +52,7 @@ pub(crate) struct ContainerRoom {
     user: RoomUser,
     limits: Limits,
     inputs: usize,
+    own_data: bool,
     patience: Duration,
     /// Where the engine keeps volumes, if that is on this machine.
     volumes: Option<PathBuf>,
@@ -101,6 +102,7 @@ pub(super) async fn make(
         user,
         limits: spec.limits.clone(),
         inputs: spec.inputs.len(),
+        own_data: spec.own_data,
         patience,
         volumes: engine.facts.root_dir.filter(|_| !streams),
         vigil,
@@ -361,6 +363,11 @@ impl ContainerRoom {
             bindir: self.bindir.clone(),
             streams: self.helper.is_some(),
         }
+    }
+
+    /// Whether the data lie in the scratch directory, and not in a volume.
+    pub(in crate::runtime) fn own_data(&self) -> bool {
+        self.own_data
     }
 
     /// Where the engine keeps volumes, if that is on this machine.
