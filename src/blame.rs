@@ -382,7 +382,8 @@ fn recovers(step: &Step) -> bool {
 fn error_in_words(error: &StatementError) -> String {
     let sqlstate = error.sqlstate.as_deref().map(|it| format!(" (SQLSTATE {it})")).unwrap_or_default();
     let line = error.line.map(|it| format!("line {it}: ")).unwrap_or_default();
-    format!("{line}{}{sqlstate}", error.message)
+    let row = error.row.as_ref().map(|it| format!(", {it}")).unwrap_or_default();
+    format!("{line}{}{row}{sqlstate}", error.message)
 }
 
 /// The line that a person should read first.
@@ -408,7 +409,7 @@ mod tests {
 
     fn error(sqlstate: &str, message: &str) -> StatementError {
         let sqlstate = Some(sqlstate.to_owned()).filter(|it| !it.is_empty());
-        StatementError { sqlstate, message: message.to_owned(), line: None, statement: None, entry: None }
+        StatementError { sqlstate, message: message.to_owned(), line: None, statement: None, entry: None, row: None }
     }
 
     fn said(status: i32, stderr: &str) -> Output {

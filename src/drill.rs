@@ -269,6 +269,7 @@ fn whose(answer: &Answer) -> Option<Blame> {
                 line: None,
                 statement: None,
                 entry: None,
+                row: None,
             };
             Some(blame_error(&error).blame)
         }

@@ -190,6 +190,9 @@ pub struct Contents {
     /// Number of large objects, where the dump says it without reading data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub large_objects: Option<u64>,
+    /// Bytes of all large objects, where their data were read (plain text).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub large_object_bytes: Option<u64>,
     /// `SET row_security = on`: only the rows that the dumping user could see are in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub row_security_on: bool,

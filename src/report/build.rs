@@ -405,6 +405,7 @@ fn restore_errors(evidence: &Evidence) -> RestoreErrors {
             line: it.line,
             statement: it.statement.clone(),
             entry: it.entry.clone(),
+            row: it.row.clone(),
         })
     });
     RestoreErrors {

@@ -327,6 +327,9 @@ pub struct RestoreError {
     pub statement: Option<String>,
     /// Of the archive's table of contents.
     pub entry: Option<String>,
+    /// Of a COPY, which row was refused: `row 17 of orders, column price`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
 }
 
 /// Where the drill differs from a full recovery.

@@ -115,6 +115,7 @@ pub(super) fn failed_restore() -> Report {
             line: None,
             statement: Some("COPY shop.orders (id, customer, placed) FROM stdin".to_owned()),
             entry: Some("TABLE DATA orders shop_owner".to_owned()),
+            row: None,
         },
         StatementError {
             sqlstate: Some("23503".to_owned()),
@@ -123,6 +124,7 @@ pub(super) fn failed_restore() -> Report {
             line: None,
             statement: None,
             entry: Some("FK CONSTRAINT lines lines_order_fkey shop_owner".to_owned()),
+            row: None,
         },
     ];
     restore.output.errors_total = 2;

@@ -75,8 +75,8 @@ impl Engine {
         sh(&directory.path().join("tls"), CERTIFICATES);
         let port = free_port();
         let script = format!(
-            "mount -t tmpfs tmpfs {here} && exec dockerd --data-root {data} --exec-root {exec} --pidfile {pid} \
-             -H unix://{socket} -H tcp://127.0.0.1:{port} --tlsverify --tlscacert {tls}/ca.pem --tlscert {tls}/server.pem \
+            "mount -t tmpfs tmpfs {here} && LISTEN_FDS=1 LISTEN_PID=$$ exec dockerd --data-root {data} --exec-root {exec} \
+             --pidfile {pid} -H unix://{socket} -H fd:// --tlsverify --tlscacert {tls}/ca.pem --tlscert {tls}/server.pem \
              --tlskey {tls}/server-key.pem --bridge=none --iptables=false >{log} 2>&1",
             here = at("here"),
             data = at("data"),
@@ -86,8 +86,13 @@ impl Engine {
             tls = at("tls"),
             log = at("log"),
         );
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+        // In a network of its own, with a socket that was opened in ours: an engine without a bridge removes that of another.
+        let listen = format!(
+            "import os, socket, sys\nlistener = socket.create_server(('127.0.0.1', {port}))\n\
+             os.dup2(listener.fileno(), 3)\nos.set_inheritable(3, True)\nos.execvp('unshare', ['unshare'] + sys.argv[1:])",
+        );
+        let mut unshare = Command::new("python3");
+        unshare.args(["-c", &listen, "--net", "--mount", "--propagation", "private", "sh", "-c", &script]);
         let daemon = unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut engine = Engine { directory, daemon, port };
         wait_for("the second dockerd", || {
