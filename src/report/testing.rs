@@ -14,7 +14,7 @@ use crate::recipe::{
     Action, Command, FileSeen, HostFacts, ImageFacts, Learnt, Output, Place, Question, Recipe, RoomUser, RuntimeChoice,
     RuntimeKind, ServerFacts, StatementError, Step, Survey, Tolerance,
 };
-use crate::scenario::{Drill, Objectives, Postgres, Rto as RtoAsked, Scope};
+use crate::scenario::{Drill, Keep, Objectives, Postgres, Rto as RtoAsked, Scope};
 use crate::source::{Durability, Location, PgDump, Pick, Restore, Source};
 use crate::target::Target;
 use crate::verdict::{About, CheckJudged, Judgement, Reason, Rto, RtoJudged, Verdict};
@@ -350,6 +350,7 @@ fn drill() -> Drill {
         },
         budgets: BTreeMap::new(),
         durability: Durability::Representative,
+        keep: Keep::Never,
         ready: None,
         checks: vec![
             check(

@@ -204,8 +204,26 @@ fn an_engine_that_does_not_see_our_files_gives_the_evidence_of_one_that_does() {
             let held = seen.guarantees.iter().find(|it| it.name == promise).map(|it| it.held);
             assert_eq!(held, Some(Held::Enforced), "{promise}: {:?}", seen.guarantees);
         }
+        let disk = seen.guarantees.iter().find(|it| it.name == "disk limited").map(|it| it.held);
+        assert_eq!(disk, Some(Held::Absent), "its disk is not ours to look at: {:?}", seen.guarantees);
         assert_eq!(engine.left(&seen.start.unwrap().drill), "");
     }
+}
+
+#[test]
+fn a_sandbox_is_kept_and_entered_wherever_the_engine_is() {
+    let engine = engine();
+    // The guard there has this patience: what answers after it has been renewed by the keeper.
+    let program = engine.program().env("PGDRILL_PATIENCE_SECONDS", "4");
+    let text = scenario("pg15/shop.dump", "", "pgdrill-postgres:15").replace("equals: 120", "equals: 7");
+    program.drill(&text, &["--keep", "--keep-for", "10m"]).expect(1);
+    let drill = evidence(&program).start.unwrap().drill;
+    let begun = std::time::Instant::now();
+    wait_for("more than the guard's patience", || (begun.elapsed().as_secs() > 8).then_some(()));
+    let answer = program.run(&["shell", &drill, "--", "-Atc", "select count(*) from shop.customer"]).expect(0);
+    assert_eq!(answer.stdout.trim(), "120", "{answer:?}");
+    program.run(&["clean", "--run", &drill]).expect(0);
+    assert_eq!(engine.left(&drill), "");
 }
 
 #[test]
