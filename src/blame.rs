@@ -320,7 +320,8 @@ fn program(action: &Action) -> Option<&Command> {
         | Action::Arm { .. }
         | Action::ServeWal { .. }
         | Action::Recover { .. }
-        | Action::Promote => None,
+        | Action::Promote
+        | Action::LookAgain => None,
     }
 }
 

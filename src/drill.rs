@@ -209,6 +209,7 @@ fn read_by<'a>(step: &'a Step, plan: &'a Plan) -> &'a str {
         | Action::ServeWal { .. }
         | Action::Recover { .. }
         | Action::Promote
+        | Action::LookAgain
         | Action::Sql { .. } => &plan.backup.file.path,
     }
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::format::base::BaseFacts;
 use crate::format::counted::Counted;
+use crate::format::pages::{Again, PagesChecked};
+use crate::format::verify::ManifestSeen;
 use crate::format::{Compression, DumpFacts, Selection};
 use crate::phase::Phase;
 use crate::target::Target;
@@ -394,6 +396,8 @@ pub enum Action {
     Recover { target: Target },
     /// Ends recovery: from here on the server writes.
     Promote,
+    /// Looks again at pages that looked wrong before replay.
+    LookAgain,
     /// Statements over a connection of the bootstrap superuser, one by one, each in a transaction of its own.
     Sql { database: String, statements: Vec<String> },
 }
@@ -412,7 +416,8 @@ impl Action {
             | Action::Arm { .. }
             | Action::ServeWal { .. }
             | Action::Recover { .. }
-            | Action::Promote => None,
+            | Action::Promote
+            | Action::LookAgain => None,
         }
     }
 }
@@ -465,6 +470,9 @@ pub struct Output {
     /// Where recovery stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovered: Option<Recovered>,
+    /// Pages that looked wrong before replay, as they are now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<Again>,
     /// What the host did meanwhile that decides the blame.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<HostCondition>,
@@ -476,6 +484,11 @@ pub struct Unpacked {
     pub files: u64,
     /// Of the files, as written.
     pub bytes: u64,
+    /// None in evidence of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<ManifestSeen>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<PagesChecked>,
 }
 
 /// Where recovery stopped, as the server itself tells: its log, its SQL and the WAL that it was given.

@@ -9,11 +9,16 @@ pub mod base;
 pub mod counted;
 pub mod data;
 pub mod decode;
+pub mod inspect;
+pub mod manifest;
+pub mod page;
+pub mod pages;
 pub mod plain;
 pub mod promised;
 pub mod select;
 pub mod sniff;
 mod sql;
+pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -142,6 +142,7 @@ impl Runtime for Machine {
             scratch: lease.scratch.clone(),
             movers: self.movers(lease),
             spool: Mutex::default(),
+            suspects: Mutex::default(),
             superuser: Mutex::new(SUPERUSER.to_owned()),
         }))
     }

@@ -16,9 +16,11 @@ use crate::check::{Answer, Probe, Table};
 use crate::fault::{Blame, Fault};
 use crate::format::authid;
 use crate::format::base::BaseFacts;
+use crate::format::page::PAGE;
+use crate::format::pages::{Again, Now, Suspect};
 use crate::recipe::{At, Command, Output, Recovered, Unpacked};
 use crate::source::base_backup::{required_settings, segment_bytes};
-use crate::store::{self, Destination, Inspector};
+use crate::store::{self, Destination};
 use crate::target::{Point, Target};
 
 /// Beside the data directory, for the tablespaces.
@@ -30,6 +32,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Of a question about recovery.
 const PATIENCE: Duration = Duration::from_secs(60);
 const DEFAULT_SEGMENT: u64 = 16 << 20;
+/// At a page that looks wrong.
+const LOOKS: usize = 3;
 
 /// Files of a data directory that speak of the server that it came from, and would be believed.
 ///
@@ -62,11 +66,58 @@ impl LiveSandbox {
         };
         let (from, facts) = (PathBuf::from(from), facts.clone());
         let mut progress = poured_progress(what, Some(facts.bytes), watch);
-        let written =
-            self.movers.run(move |stop| store::unpack(&from, &facts, &to, &mut Uninspected, stop, &mut progress));
-        let written = written.await?;
-        let unpacked = Unpacked { files: written.files, bytes: written.bytes };
+        let unpacked =
+            self.movers.run(move |stop| store::unpack_checked(&from, &facts, &to, stop, &mut progress)).await?;
+        let (written, manifest, pages) = unpacked;
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).extend(pages.suspects.iter().cloned());
+        let (manifest, pages) = (Some(manifest), Some(pages));
+        let unpacked = Unpacked { files: written.files, bytes: written.bytes, manifest, pages };
         Ok(Output { bytes: Some(written.stored), unpacked: Some(unpacked), ..Output::default() })
+    }
+
+    /// Pages that looked wrong before replay, as they lie on the disk now: the server itself reads them, since what lies in
+    /// its directory by now is its own doing.
+    pub(super) async fn look_again(&self) -> Result<Output, Fault> {
+        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if suspects.is_empty() {
+            return Ok(Output::default());
+        }
+        let database = crate::source::base_backup::DATABASE;
+        let errors = self.sql().execute(database, &["checkpoint".to_owned()]).await?;
+        let mut again = Vec::new();
+        for suspect in suspects {
+            let now = match errors.first() {
+                Some(error) => Now::Unknown { because: error.to_string() },
+                None => self.page_now(&suspect).await,
+            };
+            again.push(Again { file: suspect.file, block: suspect.block, now });
+        }
+        Ok(Output { again, ..Output::default() })
+    }
+
+    async fn page_now(&self, suspect: &Suspect) -> Now {
+        let (file, offset) = (suspect.file.replace('\'', "''"), suspect.offset());
+        // Null where there is no such file.
+        let sql = format!("select encode(pg_read_binary_file('{file}', {offset}, {PAGE}, true), 'hex')");
+        let database = crate::source::base_backup::DATABASE.to_owned();
+        let probe = Probe { database, role: None, sql, timeout: PATIENCE, keep_rows: 1 };
+        let mut now = Now::Mended;
+        // The server may be writing it just now.
+        for _ in 0..LOOKS {
+            now = match self.question(&probe).await {
+                Answer::Rows(Table { rows, .. }) => {
+                    let digits = rows.into_iter().next().and_then(|it| it.into_iter().next().flatten());
+                    suspect.again(digits.as_deref().and_then(from_hex).as_deref())
+                }
+                Answer::Refused { sqlstate, message, .. } => Now::Unknown { because: format!("{sqlstate}: {message}") },
+                Answer::Silent { because } => Now::Unknown { because },
+            };
+            if !matches!(now, Now::Wrong(_)) {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        now
     }
 
     /// See [`SET_ASIDE`]; then our configuration, with what the backup's `pg_control` demands.
@@ -228,13 +279,8 @@ impl LiveSandbox {
     }
 }
 
-/// Written without a look into it.
-struct Uninspected;
-
-impl Inspector for Uninspected {
-    fn begin(&mut self, _: &str, _: u64) {}
-    fn bytes(&mut self, _: &[u8]) {}
-    fn end(&mut self) {}
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    digits.as_bytes().chunks(2).map(|it| u8::from_str_radix(std::str::from_utf8(it).ok()?, 16).ok()).collect()
 }
 
 /// What the server's log says of recovery, without its prefix: never statements, which could be data.

@@ -21,6 +21,7 @@ use crate::check::{Answer, Probe};
 use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
 use crate::format::Compression;
+use crate::format::pages::Suspect;
 use crate::recipe::{Action, At, Command, Output, Step};
 use crate::source::server::LOG_FILE;
 use crate::store::{self, Counting, Poured, Stop};
@@ -84,6 +85,8 @@ pub(crate) struct LiveSandbox {
     pub(crate) movers: Movers,
     /// Once WAL is served.
     pub(crate) spool: Mutex<Option<Spool>>,
+    /// Pages of a base backup that looked wrong while it was unpacked.
+    pub(crate) suspects: Mutex<Vec<Suspect>>,
     /// The bootstrap superuser, where a restored cluster brings its own.
     pub(crate) superuser: Mutex<String>,
 }
@@ -120,6 +123,7 @@ impl Sandbox for LiveSandbox {
             Action::ServeWal { from } => self.serve_wal(from).await?,
             Action::Recover { target } => self.recover(target, watch).await?,
             Action::Promote => self.promote().await?,
+            Action::LookAgain => self.look_again().await?,
             Action::Sql { database, statements } => {
                 let errors = self.sql().execute(database, statements).await?;
                 let errors_total = errors.len() as u64;
@@ -171,7 +175,7 @@ impl LiveSandbox {
         self.server_log().await
     }
 
-    fn sql(&self) -> Sql {
+    pub(super) fn sql(&self) -> Sql {
         Sql {
             socket: match self.room.away() {
                 Some((room, helper)) => Socket::Away(helper.clone(), format!("{}/{SOCKET}", room.path(At::Run))),
