@@ -50,3 +50,8 @@ fn digest(path: &Path, algorithm: Algorithm, stop: &Stop) -> Result<Vec<u8>, Fau
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+#[path = "checked_tests.rs"]
+mod tests;
