@@ -4,6 +4,7 @@
 
 mod architecture;
 mod base_backup;
+mod base_matrix;
 mod cells;
 mod commands;
 mod conformance;
@@ -12,6 +13,7 @@ mod faults;
 mod found;
 mod judging;
 mod lab;
+mod majors;
 mod matrix;
 mod parallel;
 mod program;
