@@ -42,6 +42,12 @@ pub fn blame(step: &Step, output: &Output) -> Option<Fault> {
     if let Some(whose) = recovery::by_log(&output.stderr).filter(|_| recovers(step)) {
         return Some(fault(whose, first_complaint(&output.stderr)));
     }
+    if program == "pg_combinebackup" {
+        let hint =
+            "the parts of the backup do not belong together, or one is damaged: see the findings on their manifests";
+        let whose = by_server_text(&output.stderr).unwrap_or(Whose::backup(hint));
+        return Some(fault(whose, first_complaint(&output.stderr)));
+    }
     if matches!(program, "initdb" | "pg_ctl" | "postgres") {
         let setting =
             ["unrecognized configuration parameter", "invalid value for parameter", "outside the valid range"];

@@ -141,6 +141,7 @@ async fn ask_once(tape: &mut Tape<'_>, question: Question) -> Result<(), Fault> 
             let path = match &question {
                 Question::Dump { path, .. } | Question::Base { path, .. } => Some(path.as_str()),
                 Question::List { .. }
+                | Question::Bases { .. }
                 | Question::Headers { .. }
                 | Question::Text { .. }
                 | Question::Server { .. }

@@ -30,6 +30,8 @@ pub enum Question {
     Headers { paths: Vec<String> },
     /// What a base backup is: its kind, major, tablespaces, and from when on it can be recovered.
     Base { path: String, tablespaces: BTreeMap<String, String> },
+    /// What each of several base backups is: which is the newest, and which builds upon which.
+    Bases { paths: Vec<String>, tablespaces: BTreeMap<String, String> },
     /// The text of a small file that the scenario names (SQL to run, a table to compare with).
     Text { path: String },
     /// A server of this major version that could run the backup.
@@ -45,6 +47,7 @@ pub enum Learnt {
     Files(Vec<FileSeen>),
     Dump(Box<DumpFacts>),
     Base(Box<BaseFacts>),
+    Bases(Vec<BaseSeen>),
     Headers(Vec<HeaderSeen>),
     Text(String),
     Server(Box<ServerFacts>),
@@ -79,6 +82,15 @@ pub struct HeaderSeen {
     /// The database that was dumped, where the header says so.
     pub database: Option<String>,
     /// Why it could not be read: such a dump is no backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<Fault>,
+}
+
+/// What a base backup is, or why that cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BaseSeen {
+    pub path: String,
+    pub facts: Option<Box<BaseFacts>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<Fault>,
 }
@@ -187,6 +199,7 @@ impl Survey {
             Learnt::Files(files) => Some(files),
             Learnt::Dump(_)
             | Learnt::Base(_)
+            | Learnt::Bases(_)
             | Learnt::Headers(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
@@ -201,6 +214,7 @@ impl Survey {
             Learnt::Files(files) => files.iter().find(|it| it.path == path),
             Learnt::Dump(_)
             | Learnt::Base(_)
+            | Learnt::Bases(_)
             | Learnt::Headers(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
@@ -223,6 +237,7 @@ impl Survey {
             Learnt::Files(_)
             | Learnt::Dump(_)
             | Learnt::Base(_)
+            | Learnt::Bases(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -232,9 +247,25 @@ impl Survey {
     }
 
     pub fn base(&self, path: &str) -> Option<&BaseFacts> {
-        self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
+        let alone = self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
             (Question::Base { path: asked, .. }, Learnt::Base(facts)) if asked == path => Some(&**facts),
             _ => None,
+        });
+        alone.or_else(|| self.bases().find(|it| it.path == path)?.facts.as_deref())
+    }
+
+    /// Base backups that were looked at beside each other.
+    pub fn bases(&self) -> impl Iterator<Item = &BaseSeen> {
+        self.0.iter().flat_map(|(_, learnt)| match learnt {
+            Learnt::Bases(bases) => bases.as_slice(),
+            Learnt::Files(_)
+            | Learnt::Dump(_)
+            | Learnt::Base(_)
+            | Learnt::Headers(_)
+            | Learnt::Text(_)
+            | Learnt::Server(_)
+            | Learnt::NoServer { .. }
+            | Learnt::Host(_) => &[],
         })
     }
 
@@ -244,6 +275,7 @@ impl Survey {
             Learnt::Files(_)
             | Learnt::Dump(_)
             | Learnt::Base(_)
+            | Learnt::Bases(_)
             | Learnt::Headers(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -385,8 +417,14 @@ pub enum Action {
     Copy { from: String, name: String },
     /// Writes a small file of ours, mode 0600, owned by the server's user.
     Write { at: At, path: String, text: String },
-    /// Turns a base backup into the room's data directory, checked on the way.
-    Unpack { from: String, facts: Box<BaseFacts> },
+    /// Turns a base backup into the room's data directory, checked on the way. `part`: into a directory of the spool instead,
+    /// under this number, for pg_combinebackup.
+    Unpack {
+        from: String,
+        facts: Box<BaseFacts>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part: Option<usize>,
+    },
     /// Makes a restored data directory safe to start: sets aside what the backup says of its own server, and writes this
     /// configuration, with what `pg_control` insists on. `recover`: replay WAL (`recovery.signal`).
     Arm { configuration: String, recover: bool },

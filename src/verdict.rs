@@ -769,6 +769,7 @@ pub fn host(evidence: &Evidence) -> Option<&crate::recipe::HostFacts> {
         Learnt::Files(_)
         | Learnt::Dump(_)
         | Learnt::Base(_)
+        | Learnt::Bases(_)
         | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Server(_)

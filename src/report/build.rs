@@ -147,6 +147,7 @@ fn runtime(evidence: &Evidence) -> Option<RuntimeReport> {
         Learnt::Files(_)
         | Learnt::Dump(_)
         | Learnt::Base(_)
+        | Learnt::Bases(_)
         | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Host(_) => None,

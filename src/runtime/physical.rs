@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::format::base::BaseFacts;
 use crate::format::page::PAGE;
 use crate::format::pages::{Again, Now, Suspect};
 use crate::recipe::{At, Command, Output, Recovered, Unpacked};
-use crate::source::base_backup::{required_settings, segment_bytes};
+use crate::source::base_backup::{part_directory, required_settings, segment_bytes};
 use crate::store::{self, Destination};
 use crate::target::{Point, Target};
 
@@ -53,16 +54,25 @@ impl LiveSandbox {
     pub(super) async fn unpack(
         &self,
         what: &str,
-        from: &str,
-        facts: &BaseFacts,
+        (from, facts, part): (&str, &BaseFacts, Option<usize>),
         watch: &Watcher,
     ) -> Result<Output, Fault> {
         let user = self.room.user();
         let foreign = nix::unistd::geteuid().as_raw() != user.uid;
-        let to = Destination {
-            data: self.scratch.join("data"),
-            tablespaces: self.scratch.join(TABLESPACES),
-            owner: foreign.then_some((user.uid, user.gid)),
+        let owner = foreign.then_some((user.uid, user.gid));
+        let to = match part {
+            None => {
+                let tablespaces = Some(self.scratch.join(TABLESPACES));
+                Destination { data: self.scratch.join("data"), tablespaces, owner }
+            }
+            Some(part) => {
+                let data = self.scratch.join("spool").join(part_directory(part));
+                let made = data.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| make(&data, owner));
+                made.map_err(|error| {
+                    Fault::new(Blame::Host, format!("make {}", data.display())).cause(error.to_string())
+                })?;
+                Destination { data, tablespaces: None, owner }
+            }
         };
         let (from, facts) = (PathBuf::from(from), facts.clone());
         let mut progress = poured_progress(what, Some(facts.bytes), watch);
@@ -324,6 +334,14 @@ fn disarm(data: &Path, aside: &Path, recover: bool, owner: Option<(u32, u32)>) -
         match fs::rename(data.join(name), aside.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
+        }
+    }
+    // pg_combinebackup leaves tablespaces within the data, where a server refuses them.
+    for entry in fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten() {
+        if entry.file_type()?.is_dir() {
+            let beside = data.with_file_name(TABLESPACES).join(entry.file_name());
+            fs::rename(entry.path(), beside)?;
+            symlink(Path::new("../..").join(TABLESPACES).join(entry.file_name()), entry.path())?;
         }
     }
     // Slots would keep WAL for subscribers that are not here.

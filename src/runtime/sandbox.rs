@@ -118,7 +118,7 @@ impl Sandbox for LiveSandbox {
                 }
                 Output::default()
             }
-            Action::Unpack { from, facts } => self.unpack(&step.what, from, facts, watch).await?,
+            Action::Unpack { from, facts, part } => self.unpack(&step.what, (from, facts, *part), watch).await?,
             Action::Arm { configuration, recover } => self.arm(configuration, *recover).await?,
             Action::ServeWal { from } => self.serve_wal(from).await?,
             Action::Recover { target } => self.recover(target, watch).await?,

@@ -14,6 +14,7 @@ use crate::format::base::{
 };
 use crate::format::manifest::{self, Manifest};
 use crate::format::{Compression, decode, sniff};
+use crate::recipe::BaseSeen;
 
 /// Small files of a base backup that are kept in memory.
 const SMALL: u64 = 1 << 20;
@@ -36,6 +37,18 @@ pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, stop: &Stop) -
         return Err(no_base_backup(path));
     }
     archives(path, members, stop)
+}
+
+/// The same of several, where one that cannot be read is an answer.
+pub fn bases(paths: &[String], mapped: &BTreeMap<String, String>, stop: &Stop) -> Vec<BaseSeen> {
+    let seen = |path: &String| {
+        let (facts, unreadable) = match base_facts(Path::new(path), mapped, stop) {
+            Ok(facts) => (Some(Box::new(facts)), None),
+            Err(fault) => (None, Some(fault)),
+        };
+        BaseSeen { path: path.clone(), facts, unreadable }
+    };
+    paths.iter().map(seen).collect()
 }
 
 fn no_base_backup(path: &Path) -> Fault {

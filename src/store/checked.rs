@@ -6,12 +6,12 @@ use std::path::Path;
 
 use super::base::manifest_text;
 use super::tap::{CHUNK, medium};
-use super::unpack::{Destination, Written, unpack};
+use super::unpack::{Destination, Written, put, unpack};
 use super::{OnBytes, Stop};
 use crate::fault::{Blame, Fault};
-use crate::format::base::{BaseFacts, lsn_value};
+use crate::format::base::{BaseFacts, BaseLayout, lsn_value};
 use crate::format::inspect::Inspector;
-use crate::format::manifest::{Algorithm, Sum};
+use crate::format::manifest::{self, Algorithm, Sum};
 use crate::format::pages::{Pages, PagesChecked};
 use crate::format::verify::{ManifestSeen, Verifier};
 
@@ -27,10 +27,13 @@ pub fn unpack_checked(
 ) -> Result<(Written, ManifestSeen, PagesChecked), Fault> {
     let manifest = manifest_text(backup)?;
     let mut verifier = Verifier::new(manifest.as_deref());
-    drop(manifest);
     let mut pages = Pages::new(facts.label.as_ref().and_then(|it| lsn_value(&it.start)));
     let inspectors: Vec<&mut dyn Inspector> = vec![&mut verifier, &mut pages];
     let written = unpack(backup, facts, to, inspectors, stop, on_bytes)?;
+    // Archives have it beside them; pg_combinebackup wants it inside.
+    if let Some(text) = manifest.filter(|_| facts.layout != BaseLayout::Plain) {
+        put(manifest::FILE, &text, to)?;
+    }
     let manifest = verifier.finish(|path, algorithm| digest(&to.data.join(path), algorithm, stop))?;
     Ok((written, manifest, pages.finish()))
 }

@@ -60,10 +60,13 @@ fn archive<W: Write>(members: &[(String, Vec<u8>)], to: W) -> W {
 
 fn unpacked(backup: &Path) -> (Written, ManifestSeen, PagesChecked) {
     let directory = tempfile::tempdir().unwrap();
-    let to =
-        Destination { data: directory.path().join("data"), tablespaces: directory.path().join("tblspc"), owner: None };
+    let to = Destination {
+        data: directory.path().join("data"),
+        tablespaces: Some(directory.path().join("tblspc")),
+        owner: None,
+    };
     fs::create_dir(&to.data).unwrap();
-    fs::create_dir(&to.tablespaces).unwrap();
+    fs::create_dir(directory.path().join("tblspc")).unwrap();
     let facts = base_facts(backup, &BTreeMap::new(), &Stop::default()).unwrap();
     let mut told = 0;
     let done = unpack_checked(backup, &facts, &to, &Stop::default(), &mut |bytes| told = bytes).unwrap();

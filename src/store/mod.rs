@@ -26,7 +26,7 @@ use crate::fault::Fault;
 use crate::format::counted::Counted;
 use crate::recipe::FileSeen;
 
-pub use base::base_facts;
+pub use base::{base_facts, bases};
 pub use checked::unpack_checked;
 pub use dump::dump_facts;
 pub use find::{list, look, read_text};

@@ -31,8 +31,8 @@ const TABLESPACES: &str = "pg_tblspc";
 pub struct Destination {
     /// The data directory: there, and empty.
     pub data: PathBuf,
-    /// Directory beside it that gets one directory for each tablespace.
-    pub tablespaces: PathBuf,
+    /// Directory beside it that gets one directory for each tablespace. None: they lie within the data, without links.
+    pub tablespaces: Option<PathBuf>,
     /// Who the files are to belong to: user and group. None: to us.
     pub owner: Option<(u32, u32)>,
 }
@@ -114,12 +114,16 @@ fn make_tablespaces(facts: &BaseFacts, to: &Destination) -> Result<Vec<u32>, Fau
         }
         for tablespace in &facts.tablespaces {
             let oid = tablespace.oid.to_string();
-            directory(&to.tablespaces.join(&oid), to)?;
-            symlink(format!("../../{}/{oid}", name_of(&to.tablespaces)), links.join(&oid))?;
+            let Some(beside) = &to.tablespaces else {
+                directory(&links.join(&oid), to)?;
+                continue;
+            };
+            directory(&beside.join(&oid), to)?;
+            symlink(format!("../../{}/{oid}", name_of(beside)), links.join(&oid))?;
         }
         Ok(())
     };
-    made().map_err(|it| unwritable(&to.tablespaces, &it))?;
+    made().map_err(|it| unwritable(to.tablespaces.as_deref().unwrap_or(&to.data), &it))?;
     Ok(facts.tablespaces.iter().map(|it| it.oid).collect())
 }
 
@@ -138,6 +142,21 @@ fn directory(path: &Path, to: &Destination) -> io::Result<()> {
 
 fn give(path: &Path, to: &Destination) -> io::Result<()> {
     to.owner.map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
+}
+
+fn create(path: &Path, to: &Destination) -> io::Result<File> {
+    let file = File::create_new(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    if let Some((uid, gid)) = to.owner {
+        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+    }
+    Ok(file)
+}
+
+/// A file of the backup that lies beside what was unpacked.
+pub(super) fn put(name: &str, bytes: &[u8], to: &Destination) -> Result<(), Fault> {
+    let path = to.data.join(name);
+    create(&path, to).and_then(|mut it| it.write_all(bytes)).map_err(|it| unwritable(&path, &it))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Fault {
@@ -423,11 +442,12 @@ impl Writer<'_> {
     /// `pg_tblspc/OID/…` lies beside the data directory: the link is there for the server, not for us.
     fn path(&self, at: &Path) -> PathBuf {
         let mut parts = at.components();
-        if parts.next().is_some_and(|it| it.as_os_str() == TABLESPACES)
+        if let Some(beside) = &self.to.tablespaces
+            && parts.next().is_some_and(|it| it.as_os_str() == TABLESPACES)
             && let Some(oid) = parts.next()
             && self.links.iter().any(|it| it.to_string().as_str() == oid.as_os_str())
         {
-            return self.to.tablespaces.join(oid).join(parts.as_path());
+            return beside.join(oid).join(parts.as_path());
         }
         self.to.data.join(at)
     }
@@ -442,12 +462,7 @@ impl Writer<'_> {
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {
-        let file = File::create_new(path)?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        if let Some((uid, gid)) = self.to.owner {
-            std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
-        }
-        Ok(file)
+        create(path, self.to)
     }
 }
 

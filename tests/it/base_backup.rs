@@ -217,6 +217,7 @@ fn a_manifest_that_was_changed_fails_and_blames_the_backup() {
     std::fs::write(&manifest, text.replacen("\"Size\": 8192", "\"Size\": 8193", 1)).unwrap();
     let text =
         scenario("tar", "local", "", &[("u", 1000)]).replace(&lab().path("base/tar"), &directory.display().to_string());
-    let ran = program.drill(&text, &[]).expect(1);
-    assert!(ran.stdout.contains("it was changed after it was written"), "{}", ran.stdout);
+    program.drill(&text, &[]).expect(1);
+    let drill = program.report().drills.remove(0);
+    assert!(drill.reasons[0].text.contains("it was changed after it was written"), "{:?}", drill.reasons);
 }

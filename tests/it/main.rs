@@ -6,6 +6,7 @@ mod architecture;
 mod base_backup;
 mod base_matrix;
 mod cells;
+mod chains;
 mod commands;
 mod conformance;
 mod engines;
