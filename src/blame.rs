@@ -389,7 +389,7 @@ fn error_in_words(error: &StatementError) -> String {
 
 /// The line that a person should read first.
 fn first_complaint(stderr: &str) -> String {
-    let complains = |it: &&str| it.contains("FATAL:  ") || it.contains("error: ");
+    let complains = |it: &&str| ["FATAL:  ", "PANIC:  ", "error: "].iter().any(|part| it.contains(part));
     let line = stderr.lines().find(complains).or_else(|| stderr.lines().rfind(|it| !it.trim().is_empty()));
     line.unwrap_or("it said nothing").trim().to_owned()
 }

@@ -23,6 +23,8 @@ pub struct Manifest {
     /// By path within the data directory, as bytes: names need not be UTF-8. Tablespaces as `pg_tblspc/OID/…`.
     pub files: BTreeMap<Vec<u8>, Entry>,
     pub wal: Vec<WalRange>,
+    /// Its own SHA-256, which its last line holds: it stands for all that the manifest stands for.
+    pub sha256: String,
 }
 
 /// What the manifest says of one file.
@@ -54,6 +56,8 @@ pub struct ManifestFacts {
     /// One, in practice; none where the manifest has sizes only.
     pub algorithms: BTreeSet<Algorithm>,
     pub wal: Vec<WalRange>,
+    /// `Manifest-Checksum`, in lowercase hexadecimal digits: it identifies the backup's contents.
+    pub sha256: String,
 }
 
 /// How the checksums of a manifest are made.
@@ -118,7 +122,7 @@ impl fmt::Display for Algorithm {
 impl Manifest {
     /// Reads a manifest. Its own checksum comes first: what does not have it is not looked into.
     pub fn parse(text: &[u8]) -> Result<Manifest, ManifestError> {
-        verify_itself(text)?;
+        let sha256 = verify_itself(text)?;
         let wire: Wire = serde_json::from_slice(text).map_err(|it| ManifestError::Syntax(it.to_string()))?;
         if !(1..=2).contains(&wire.version) {
             return Err(ManifestError::Version(wire.version));
@@ -144,12 +148,13 @@ impl Manifest {
             bytes: self.files.values().map(|it| it.size).sum(),
             algorithms: self.files.values().filter_map(algorithm).collect(),
             wal: self.wal.clone(),
+            sha256: self.sha256.clone(),
         }
     }
 }
 
 /// The last line holds the SHA-256 of all lines before it.
-fn verify_itself(text: &[u8]) -> Result<(), ManifestError> {
+fn verify_itself(text: &[u8]) -> Result<String, ManifestError> {
     let body = text.strip_suffix(b"\n").ok_or(ManifestError::Cut)?;
     let start = body.iter().rposition(|it| *it == b'\n').ok_or(ManifestError::Cut)? + 1;
     let last = std::str::from_utf8(&body[start..]).map_err(|_| ManifestError::Cut)?;
@@ -160,7 +165,7 @@ fn verify_itself(text: &[u8]) -> Result<(), ManifestError> {
         .ok_or(ManifestError::Cut)?;
     let computed = in_hex(&Sha256::digest(&text[..start]));
     if said.eq_ignore_ascii_case(&computed) {
-        return Ok(());
+        return Ok(computed);
     }
     Err(ManifestError::Changed { said: said.to_owned(), computed })
 }

@@ -346,11 +346,15 @@ fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Why a server did not start, from its log: what it said of its configuration, and its last words.
+/// Why a server did not start, from its log: what it said of its configuration, and its last words with their severity.
 pub(super) fn refusals(log: &str) -> String {
-    let telling = |line: &&str| line.contains("FATAL: ") || line.contains("PANIC: ") || line.contains("parameter \"");
-    let words = |line: &str| line.split_once("  ").map_or(line, |(_, words)| words).trim().to_owned();
-    log.lines().filter(telling).map(words).take(4).collect::<Vec<_>>().join("; ")
+    let words = |line: &str| {
+        let severe = ["FATAL:  ", "PANIC:  "].iter().find_map(|it| line.find(it));
+        let of_settings =
+            || line.contains("parameter \"").then(|| line.split_once("  ").map_or(0, |(head, _)| head.len()));
+        severe.or_else(of_settings).map(|at| line[at..].trim().to_owned())
+    };
+    log.lines().filter_map(words).take(4).collect::<Vec<_>>().join("; ")
 }
 
 /// What to count in what is streamed into this program.

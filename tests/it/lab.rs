@@ -36,11 +36,20 @@ pub(crate) fn lab() -> &'static Lab {
 }
 
 /// Statics are not dropped, and tests are killed: a process that waits for the end of this one removes the lab.
-fn remove_at_the_end(root: &Path) -> ChildStdin {
+pub(crate) fn at_the_end(root: &Path) -> ChildStdin {
     let mut command = Command::new("sh");
     command.args(["-c", r#"cat; rm -rf -- "$0""#]).arg(root).stdin(Stdio::piped()).stdout(Stdio::null());
     // Not by the terminal's ^C, which would end it before the tests.
     command.process_group(0).spawn().unwrap().stdin.take().unwrap()
+}
+
+/// Makes a directory in which the servers of a lab may write.
+pub(crate) fn owned(path: &Path) {
+    std::fs::create_dir_all(path).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        let postgres = nix::unistd::User::from_name("postgres").unwrap().unwrap();
+        std::os::unix::fs::chown(path, Some(postgres.uid.as_raw()), Some(postgres.gid.as_raw())).unwrap();
+    }
 }
 
 fn bindir() -> PathBuf {
@@ -58,19 +67,20 @@ fn command(program: &Path) -> Command {
     Command::new(program)
 }
 
-fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let mut command = command(&bindir().join(program));
     let output = command.args(args).env("LC_ALL", "C.UTF-8").current_dir("/").output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-struct Source {
-    socket: String,
+/// A server of ours that is being backed up.
+pub(crate) struct Source {
+    pub(crate) socket: String,
 }
 
 impl Source {
-    fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         run(
             "psql",
             &["-XqAt", "-v", "ON_ERROR_STOP=1", "-h", &self.socket, "-d", "postgres", "-U", "lab_owner", "-c", sql],
@@ -81,14 +91,9 @@ impl Source {
 fn make() -> Lab {
     let directory = tempfile::Builder::new().prefix("pgdrill-lab-").tempdir_in("/tmp").unwrap();
     let root = directory.keep();
-    let until = remove_at_the_end(&root);
+    let until = at_the_end(&root);
     for name in ["", "wal", "base", "sock", "ts"] {
-        let path = root.join(name);
-        std::fs::create_dir_all(&path).unwrap();
-        if nix::unistd::geteuid().is_root() {
-            let postgres = nix::unistd::User::from_name("postgres").unwrap().unwrap();
-            std::os::unix::fs::chown(&path, Some(postgres.uid.as_raw()), Some(postgres.gid.as_raw())).unwrap();
-        }
+        owned(&root.join(name));
     }
     let at = |path: &str| root.join(path).display().to_string();
     // A bootstrap superuser that is not called postgres, as some installations have.

@@ -18,6 +18,7 @@ mod majors;
 mod matrix;
 mod parallel;
 mod program;
+mod quarantine;
 mod release;
 mod scenarios;
 mod scope;
