@@ -139,7 +139,7 @@ pub fn blame_error(error: &StatementError) -> Whose {
     {
         return Whose::host("the server lacks a locale: use an image that has it, or generate it with localedef");
     }
-    if message.starts_with("invalid command \\") {
+    if is_stray_command(message) {
         return Whose::host("this psql does not know a command of the dump: use a newer minor version of PostgreSQL");
     }
     match error.sqlstate.as_deref() {
@@ -149,6 +149,11 @@ pub fn blame_error(error: &StatementError) -> Whose {
         Some(sqlstate) => by_class(sqlstate).unwrap_or(DAMAGED),
         None => by_server_text(message).unwrap_or(DAMAGED),
     }
+}
+
+/// What psql says of a backslash that it takes for a command and does not know: most often a row of a COPY that failed.
+pub(crate) fn is_stray_command(message: &str) -> bool {
+    message.starts_with("invalid command \\") || message.starts_with("backslash commands are restricted")
 }
 
 fn is_missing_extension(message: &str) -> bool {
@@ -234,7 +239,7 @@ pub(crate) fn own_error(line: &str) -> Option<&str> {
     }
     let (_, text) = script_line(line)?;
     match text.strip_prefix("error: ") {
-        Some(text) => (!text.starts_with("invalid command \\")).then_some(text),
+        Some(text) => (!is_stray_command(text)).then_some(text),
         None => lost_the_server(text).then_some(text),
     }
 }
@@ -384,7 +389,8 @@ fn recovers(step: &Step) -> bool {
 fn error_in_words(error: &StatementError) -> String {
     let sqlstate = error.sqlstate.as_deref().map(|it| format!(" (SQLSTATE {it})")).unwrap_or_default();
     let line = error.line.map(|it| format!("line {it}: ")).unwrap_or_default();
-    format!("{line}{}{sqlstate}", error.message)
+    let row = error.row.as_ref().map(|it| format!(", {it}")).unwrap_or_default();
+    format!("{line}{}{row}{sqlstate}", error.message)
 }
 
 /// The line that a person should read first.
@@ -410,7 +416,7 @@ mod tests {
 
     fn error(sqlstate: &str, message: &str) -> StatementError {
         let sqlstate = Some(sqlstate.to_owned()).filter(|it| !it.is_empty());
-        StatementError { sqlstate, message: message.to_owned(), line: None, statement: None, entry: None }
+        StatementError { sqlstate, message: message.to_owned(), line: None, statement: None, entry: None, row: None }
     }
 
     fn said(status: i32, stderr: &str) -> Output {

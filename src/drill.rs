@@ -15,15 +15,15 @@ use tokio_util::sync::CancellationToken;
 use crate::blame::{blame, blame_error, changed};
 use crate::check::promise::Group;
 use crate::check::{Answer, Probe};
-use crate::evidence::{Event, Evidence, PhaseOutcome, PhaseRecord, ServerLog, Start};
+use crate::evidence::{Event, Evidence, Kept, PhaseOutcome, PhaseRecord, ServerLog, Start};
 use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
 use crate::plan::{Plan, plan, questions};
 use crate::recipe::{Action, HostCondition, Question, StatementError, Step};
 use crate::runtime::complaints::first_error;
-use crate::runtime::{Lease, Progress, Runtime, Sandbox, Watcher};
+use crate::runtime::{Keep, Lease, Progress, Runtime, Sandbox, Watcher};
 use crate::scenario::Drill;
-use crate::verdict::is_ready;
+use crate::verdict::{Verdict, is_ready, judge};
 
 /// How long a single question of ours about readiness may take.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -42,6 +42,8 @@ pub struct World<'a> {
     /// Called with every event as it happens.
     pub record: &'a (dyn Fn(&Event) + Sync),
     pub watch: Watcher,
+    /// How long a sandbox that is left up stands.
+    pub keep_for: Duration,
     /// Keeps the server's log before the sandbox goes; gives the path for the report.
     pub keep_log: &'a (dyn Fn(&str) -> Option<String> + Sync),
 }
@@ -58,7 +60,8 @@ pub async fn run(drill: &Drill, start: Start, world: &World<'_>) -> Evidence {
         keep_log(&mut tape, sandbox.as_ref()).await;
     }
     // Reached however the work ended, and it needs no handle: only the name.
-    let _: Result<(), Halt> = teardown(&mut tape).await;
+    let keep = if sandbox.is_some() { wish(&tape) } else { None };
+    let _: Result<(), Halt> = teardown(&mut tape, keep).await;
     drop(sandbox);
     tape.evidence
 }
@@ -114,7 +117,7 @@ async fn work(tape: &mut Tape<'_>, made: &mut Option<Box<dyn Sandbox>>) -> Resul
 pub async fn survey_only(drill: &Drill, start: Start, world: &World<'_>) -> Evidence {
     let mut tape = Tape::start(drill, start, world);
     let _: Result<Plan, Halt> = tape.phase(Phase::Inspect, survey).await;
-    let _: Result<(), Halt> = teardown(&mut tape).await;
+    let _: Result<(), Halt> = teardown(&mut tape, None).await;
     tape.evidence
 }
 
@@ -268,6 +271,7 @@ fn whose(answer: &Answer) -> Option<Blame> {
                 line: None,
                 statement: None,
                 entry: None,
+                row: None,
             };
             Some(blame_error(&error).blame)
         }
@@ -362,10 +366,42 @@ async fn keep_log(tape: &mut Tape<'_>, sandbox: &dyn Sandbox) {
     }
 }
 
-async fn teardown(tape: &mut Tape<'_>) -> Result<(), Halt> {
+/// Whether the sandbox is to be left up, by what the scenario says and by what came of the drill.
+fn wish(tape: &Tape<'_>) -> Option<Keep> {
+    let wished = match tape.drill.keep {
+        crate::scenario::Keep::Never => false,
+        crate::scenario::Keep::OnFailure => !tape.world.cancel.is_cancelled() && !has_passed(&tape.evidence),
+        crate::scenario::Keep::Always => true,
+    };
+    let database = &tape.evidence.plan.as_ref()?.database;
+    let (name, length) = (tape.drill.name.clone(), tape.world.keep_for);
+    wished.then(|| Keep { name, database: database.clone(), length })
+}
+
+/// As if it were over: what is still to come cannot make it better.
+fn has_passed(evidence: &Evidence) -> bool {
+    let mut over = evidence.clone();
+    let (began, elapsed) = (Duration::ZERO, Duration::ZERO);
+    over.add(Event::Ended(PhaseRecord { phase: Phase::Teardown, began, elapsed, outcome: PhaseOutcome::Completed }));
+    judge(&over).verdict == Verdict::Passed
+}
+
+/// Releases the sandbox, unless it is kept.
+async fn teardown(tape: &mut Tape<'_>, keep: Option<Keep>) -> Result<(), Halt> {
     let (runtime, lease) = (tape.world.runtime, tape.world.lease.clone());
     let hurry = tape.world.hurry.load(Ordering::Relaxed);
     let ended = tape.phase(Phase::Teardown, async |tape| {
+        if let Some(keep) = keep {
+            let kept = match runtime.keep(&lease, &keep).await {
+                Ok(until) => Kept::Until(until),
+                Err(because) => Kept::Not { because },
+            };
+            let stands = matches!(kept, Kept::Until(_));
+            tape.record(Event::Kept(kept));
+            if stands {
+                return Ok(());
+            }
+        }
         let remnants = runtime.release(&lease, hurry).await;
         if !remnants.is_empty() {
             tape.record(Event::Left(remnants));

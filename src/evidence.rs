@@ -45,8 +45,20 @@ pub enum Event {
     Ended(PhaseRecord),
     /// The first error in the server's own log, and where the log lies.
     Logged(ServerLog),
+    /// Whether the sandbox was left up on purpose.
+    Kept(Kept),
     /// Things that we made and could not remove.
     Left(Vec<String>),
+}
+
+/// What became of the wish to leave a sandbox up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// It stands, isolated as it was, and is removed then, UTC.
+    Until(#[schemars(with = "String")] jiff::Timestamp),
+    /// It was released, as it could not be kept.
+    Not { because: Fault },
 }
 
 /// When and with what a drill began.
@@ -86,6 +98,9 @@ pub struct Evidence {
     /// By stop, then by check, then in the order asked.
     pub answers: Vec<Vec<Asked>>,
     pub log: Option<ServerLog>,
+    /// None: nobody wished it to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
     pub remnants: Vec<String>,
     /// The phase that was running when the log ended.
     pub unfinished: Option<Phase>,
@@ -189,6 +204,7 @@ impl Evidence {
                 self.phases.push(record);
             }
             Event::Logged(log) => self.log = Some(log),
+            Event::Kept(kept) => self.kept = Some(kept),
             Event::Left(remnants) => self.remnants = remnants,
         }
     }

@@ -565,6 +565,9 @@ pub struct StatementError {
     /// The entry of the table of contents: `TABLE DATA orders shop_owner`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
+    /// Of a COPY, which row the server refused: `row 17 of orders, column price`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
 }
 
 /// Something the host did that must never be blamed on a backup.
@@ -588,6 +591,9 @@ impl std::fmt::Display for StatementError {
             write!(f, "at line {line}: ")?;
         }
         f.write_str(&self.message)?;
+        if let Some(row) = &self.row {
+            write!(f, ", {row}")?;
+        }
         if let Some(place) = self.entry.as_ref().or(self.statement.as_ref()) {
             write!(f, " ({})", place.lines().next().unwrap_or_default())?;
         }

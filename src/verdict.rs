@@ -11,7 +11,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::blame::{Whose, blame_error, is_missing_library};
+use crate::blame::{Whose, blame_error, is_missing_library, is_stray_command};
 use crate::check::{Answer, Finding, Judged, Population, Severity};
 use crate::evidence::{Asked, Evidence, PhaseOutcome, PhaseRecord};
 use crate::fault::{Blame, Fault};
@@ -233,22 +233,24 @@ struct Majors {
 }
 
 impl Majors {
-    fn lowers(self) -> bool {
-        self.from.is_some_and(|it| it > self.to)
+    fn of(evidence: &Evidence) -> Option<Majors> {
+        let plan = evidence.plan.as_ref()?;
+        let facts = evidence.survey.dump(&plan.backup.file.path)?;
+        Some(Majors { from: facts.major(), to: plan.server.major })
     }
 }
 
-/// Whether a server may say this of something that it does not know yet: syntax, names, options.
-fn is_loss(error: &StatementError) -> bool {
-    let sqlstate = error.sqlstate.as_deref().unwrap_or_default();
-    sqlstate.starts_with("42") || matches!(sqlstate, "0A000" | "22023" | "3F000")
+/// Whether the dump was moved to a lower major, as the scenario allows: what is lost by that is listed, and fails nothing.
+fn lowers(evidence: &Evidence, drill: &Drill) -> bool {
+    let lower = |it: Majors| it.from.is_some_and(|from| from > it.to);
+    drill.restore.allow_downgrade && Majors::of(evidence).is_some_and(lower)
 }
 
 /// Whether an error only says that something is not there which another statement should have made, or is a row of a
 /// COPY that failed, which psql took for a statement.
 fn is_consequence(error: &StatementError) -> bool {
     let sqlstate = error.sqlstate.as_deref().unwrap_or_default();
-    sqlstate.starts_with("42") || sqlstate == "3F000" || error.message.starts_with("invalid command \\")
+    sqlstate.starts_with("42") || sqlstate == "3F000" || is_stray_command(&error.message)
 }
 
 /// What a move to a lower major loses.
@@ -305,12 +307,6 @@ impl Judging<'_> {
         }
     }
 
-    fn majors(&self) -> Option<Majors> {
-        let plan = self.evidence.plan.as_ref()?;
-        let facts = self.evidence.survey.dump(&plan.backup.file.path)?;
-        Some(Majors { from: facts.major(), to: plan.server.major })
-    }
-
     fn phase(&self, record: &PhaseRecord) -> Option<Reason> {
         let phase = record.phase;
         let about = About::Phase(phase);
@@ -347,16 +343,14 @@ impl Judging<'_> {
     fn statement_errors(&mut self) {
         let (mut refused, mut unlisted) = (Vec::new(), 0);
         let mut drifted: BTreeMap<&str, u64> = BTreeMap::new();
-        let majors = self.majors();
+        let majors = Majors::of(self.evidence);
         let mut losses = Losses::default();
         for done in &self.evidence.done {
             for error in &done.output.errors {
                 let allowed = is_allowed(self.drill, &done.step, error);
-                if !allowed
-                    && self.drill.restore.allow_downgrade
-                    && majors.is_some_and(|it| it.lowers())
-                    && is_loss(error)
-                {
+                // What the lower major does not know, and all that follows from it.
+                let lost = || blame_error(error).blame == Blame::Backup || is_stray_command(&error.message);
+                if !allowed && lowers(self.evidence, self.drill) && lost() {
                     losses.add(error);
                 } else if !allowed {
                     refused.push((done.step.phase, error));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::recipe::RuntimeChoice;
+use crate::scenario;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -58,7 +59,9 @@ pub(crate) enum Command {
     Report(Render),
     /// Say what this machine has of what drills need, and what to do about the rest
     Doctor,
-    /// Remove what killed drills have left behind; running ones are left alone
+    /// Open psql in a sandbox that was kept (run --keep), isolated as it was; exits as psql does
+    Shell(Shell),
+    /// Remove what killed drills have left behind; running and kept ones are left alone
     Clean(Clean),
     /// Print a JSON Schema: of scenario files, reports or evidence
     Schema(Schema),
@@ -135,9 +138,34 @@ pub(crate) struct Run {
     /// Let drills with an RTO run beside others, too; their reports say so
     #[arg(long)]
     pub(crate) jobs_timed: bool,
+    /// Leave sandboxes up for `pgdrill shell`, whatever the scenario says; alone: on-failure
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "on-failure", value_name = "WHEN")]
+    pub(crate) keep: Option<Keep>,
+    /// How long a kept sandbox stands
+    #[arg(long, default_value = "4h", value_parser = crate::scenario::length, value_name = "TIME")]
+    pub(crate) keep_for: std::time::Duration,
     /// No progress, only the summary
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Keep {
+    /// Also of an interrupted run
+    Always,
+    /// Unless the drill passed
+    OnFailure,
+    Never,
+}
+
+impl From<Keep> for scenario::Keep {
+    fn from(keep: Keep) -> scenario::Keep {
+        match keep {
+            Keep::Always => scenario::Keep::Always,
+            Keep::OnFailure => scenario::Keep::OnFailure,
+            Keep::Never => scenario::Keep::Never,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -208,10 +236,30 @@ pub(crate) enum Format {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Shell {
+    /// The run (or the beginning of its id), a kept sandbox's own name, or the directory of the run's reports
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    /// The drill, where several of the run are kept
+    #[arg(long, value_name = "NAME")]
+    pub(crate) drill: Option<String>,
+    /// Run the program that follows -- instead of psql
+    #[arg(long)]
+    pub(crate) exec: bool,
+    /// For psql: -- -c 'select 1'; with --exec the program and its arguments
+    #[arg(last = true, value_name = "ARGUMENT")]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Clean {
     /// Say which directories would be removed, and remove nothing
     #[arg(long, short = 'n')]
     pub(crate) dry_run: bool,
+    /// Remove the kept sandboxes of this run now: its id or the beginning of it, a kept sandbox's own name, or the directory
+    /// of the run's reports
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use super::args::Clean;
 use super::world::{Surroundings, surroundings};
-use super::{Exit, Screen, complain, tell};
+use super::{Exit, Screen, complain, complain_of, shell, tell};
 use crate::runtime::container::Sweep;
 use crate::runtime::host::{self, Diagnosis, State};
-use crate::runtime::lease;
+use crate::runtime::keeper::{self, Door, Keeper, Kept};
 use crate::runtime::machine::Machine;
+use crate::runtime::{Runtime as _, lease};
 
 /// How long processes of a lapsed sandbox may take to die.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
@@ -113,12 +114,51 @@ async fn remove(scratches: Vec<PathBuf>, machine: &Machine) -> (Vec<String>, Vec
     (removed, remnants)
 }
 
+/// Removes kept sandboxes before their time, each by its own keeper, and then whatever that could not remove.
+async fn end_kept(run: &str, dry_run: bool, machine: &Machine) -> Exit {
+    let keepers = match shell::meant(run, None) {
+        Ok(keepers) => keepers,
+        Err(fault) => {
+            complain_of(&fault);
+            return Exit::Usage;
+        }
+    };
+    let mut all = true;
+    for keeper in keepers {
+        let Kept { lease, name, .. } = &keeper.kept;
+        let what = format!("{} (drill {name})", lease.drill);
+        if dry_run {
+            tell(&format!("would remove {what}\n"));
+            continue;
+        }
+        keeper.end().await;
+        if matches!(keeper.kept.door, Door::Container(_))
+            && let Err(fault) = machine.container.engine().await
+        {
+            complain_of(&fault);
+            all = false;
+        }
+        let remnants = machine.release(lease, false).await;
+        if remnants.is_empty() {
+            tell(&format!("removed {what}\n"));
+        }
+        for it in &remnants {
+            all = false;
+            complain(&format!("could not remove {it}"));
+        }
+    }
+    if all { Exit::Passed } else { Exit::Inconclusive }
+}
+
 pub(crate) async fn clean(args: &Clean, _: &Screen) -> Exit {
     let surroundings = match surroundings() {
         Ok(surroundings) => surroundings,
         Err(exit) => return exit,
     };
     let machine = surroundings.machine();
+    if let Some(run) = &args.run {
+        return end_kept(run, args.dry_run, &machine).await;
+    }
     if let Err(fault) = machine.container.engine().await {
         let why = fault.causes.first().cloned().unwrap_or_else(|| fault.line());
         complain(&format!("containers and volumes were not looked at, since no engine answers: {why}"));
@@ -140,6 +180,13 @@ pub(crate) async fn clean(args: &Clean, _: &Screen) -> Exit {
     }
     if found.is_empty() && remnants.is_empty() {
         tell("found nothing that a killed drill has left behind\n");
+    }
+    for Keeper { kept, .. } in keeper::all() {
+        let Kept { lease, name, until, .. } = kept;
+        tell(&format!(
+            "kept until {until:.0}: {drill} (drill {name}); `pgdrill clean --run {drill}` removes it\n",
+            drill = lease.drill
+        ));
     }
     if remnants.is_empty() { Exit::Passed } else { Exit::Inconclusive }
 }

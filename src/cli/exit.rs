@@ -19,6 +19,8 @@ pub enum Exit {
     Bug,
     /// SIGINT or SIGTERM: evidence was written, sandboxes were released.
     Interrupted { signal: i32 },
+    /// `pgdrill shell`: what the program in the sandbox ended with.
+    Program { status: u8 },
 }
 
 impl Exit {
@@ -30,6 +32,7 @@ impl Exit {
             Exit::Inconclusive => 3,
             Exit::NothingSelected => 4,
             Exit::Bug => 70,
+            Exit::Program { status } => status,
             Exit::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         }
     }
@@ -45,6 +48,7 @@ impl Exit {
             Exit::Inconclusive => "no drill failed, at least one was inconclusive",
             Exit::NothingSelected => "nothing was selected",
             Exit::Bug => "a bug in pgdrill",
+            Exit::Program { .. } => "the program's own status",
             Exit::Interrupted { .. } => "interrupted: the evidence was written",
         }
     }

@@ -65,6 +65,7 @@ pub(crate) async fn plan(asked: &args::Plan, screen: &Screen) -> Exit {
             record: &|_| (),
             watch: Arc::new(|_| ()),
             keep_log: &|_| None,
+            keep_for: std::time::Duration::ZERO,
         };
         let evidence = drill::survey_only(drill, start, &world).await;
         match evidence.plan.as_ref().filter(|_| asked.commands).map(|plan| commands(&drill.name, plan)) {

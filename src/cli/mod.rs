@@ -10,6 +10,7 @@ mod out;
 mod pool;
 mod progress;
 mod run;
+mod shell;
 mod signals;
 mod world;
 
@@ -61,6 +62,10 @@ async fn dispatch(cli: Cli) -> Exit {
         Command::Judge(stored) => look::judge(&stored, &screen),
         Command::Report(render) => look::report(&render, &screen),
         Command::Doctor => doctor::doctor(&screen).await,
+        Command::Shell(it) => match shell::shell(&it).await {
+            Ok(status) => Exit::Program { status },
+            Err(exit) => exit,
+        },
         Command::Clean(clean) => doctor::clean(&clean, &screen).await,
         Command::Completions(it) => manual::completions(it.shell),
         Command::Man(man) => manual::man(man.directory.as_deref()),

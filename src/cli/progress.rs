@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use crate::evidence::{Event, PhaseOutcome, PhaseRecord};
+use crate::evidence::{Event, Kept, PhaseOutcome, PhaseRecord};
 use crate::phase::Phase;
 use crate::recipe::RuntimeKind;
 use crate::report::words::{bytes, duration, harmless};
@@ -226,6 +226,7 @@ impl State {
                 (!live).then(|| format!("{phase} began"))
             }
             Event::Ended(record) => self.ended(record, now, live),
+            Event::Kept(Kept::Not { because }) => Some(format!("the sandbox could not be kept: {}", because.line())),
             Event::Left(left) if !left.is_empty() => Some(format!("could not remove: {}", left.join(", "))),
             Event::Learnt(..)
             | Event::Did { .. }
@@ -233,6 +234,7 @@ impl State {
             | Event::Answered { .. }
             | Event::Readied(_)
             | Event::Logged(_)
+            | Event::Kept(Kept::Until(_))
             | Event::Left(_) => None,
         }
     }

@@ -16,7 +16,7 @@ use super::signals::Signals;
 use super::world::{Surroundings, surroundings};
 use super::{Exit, Screen, complain, complain_of, tell};
 use crate::drill::{self, World};
-use crate::evidence::{Event, Evidence, PhaseOutcome, SCHEMA, Start};
+use crate::evidence::{self, Event, Evidence, PhaseOutcome, SCHEMA, Start};
 use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
 use crate::report::junit::{self, Pending};
@@ -30,10 +30,15 @@ use crate::store;
 use crate::verdict;
 
 pub(crate) async fn run(args: &Run, screen: &Screen) -> Exit {
-    let drills = match load::drills(&args.chosen, screen) {
+    let mut drills = match load::drills(&args.chosen, screen) {
         Ok(Loaded { drills, .. }) => drills,
         Err(exit) => return exit,
     };
+    if let Some(keep) = args.keep {
+        for drill in &mut drills {
+            drill.keep = keep.into();
+        }
+    }
     let surroundings = match surroundings() {
         Ok(surroundings) => surroundings,
         Err(exit) => return exit,
@@ -192,9 +197,12 @@ impl Running<'_> {
             },
             watch: Arc::new(move |progress: Progress| watching.progress(&name, progress)),
             keep_log: &|log: &str| self.directory.keep_log(&drill.name, log),
+            keep_for: self.args.keep_for,
         };
         let evidence = drill::run(drill, start, &world).await;
-        if is_released(&evidence) {
+        if is_kept(&evidence) {
+            reaper.kept(&lease.scratch);
+        } else if is_released(&evidence) {
             reaper.done(&lease.scratch);
         }
         Ok(evidence)
@@ -287,7 +295,12 @@ impl Running<'_> {
     }
 }
 
-/// Whether nothing of the drill is left.
+/// Whether the sandbox is in the care of a process of its own.
+fn is_kept(evidence: &Evidence) -> bool {
+    matches!(evidence.kept, Some(evidence::Kept::Until(_)))
+}
+
+/// Whether nothing of the drill is left to be removed by this run.
 fn is_released(evidence: &Evidence) -> bool {
     let ended = evidence.phase(Phase::Teardown).is_some_and(|it| it.outcome == PhaseOutcome::Completed);
     ended && evidence.remnants.is_empty()

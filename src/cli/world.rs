@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::{Exit, complain_of};
 use crate::fault::{Blame, Fault};
 use crate::runtime::container::{Container, ContainerSettings, DockerEnvironment, Sweep};
+use crate::runtime::keeper::{self, Kept};
 use crate::runtime::local::{Local, LocalSettings};
 use crate::runtime::machine::Machine;
-use crate::runtime::{self, lease};
+use crate::runtime::{self, Afterlife, cgroup, lease};
 
 /// Everything that the environment says.
 pub(crate) struct Surroundings {
@@ -56,7 +57,11 @@ impl Surroundings {
     pub(crate) fn machine(&self) -> Machine {
         let (cache_dir, patience, docker) = (self.cache_dir.clone(), self.patience, self.docker.clone());
         let container = Container::new(ContainerSettings { cache_dir, patience, docker });
-        let local = Local::new(LocalSettings { bindirs: self.bindirs.clone(), exe: self.exe.clone() });
+        let local = Local::new(LocalSettings {
+            bindirs: self.bindirs.clone(),
+            exe: self.exe.clone(),
+            cgroups: cgroup::ROOT.into(),
+        });
         Machine::new(container, local, self.patience)
     }
 }
@@ -81,7 +86,7 @@ fn docker_environment() -> DockerEnvironment {
 
 /// What this process is, if it was started by pgdrill itself and not by a person. Must come before any thread.
 pub fn reexecuted(args: &[OsString]) -> Option<ExitCode> {
-    let code = runtime::reexecuted(args, &sweep_run);
+    let code = runtime::reexecuted(args, &Afterlife { sweep: &sweep_run, keep: &keep });
     if code.is_none() {
         enter_engine(args);
     }
@@ -110,8 +115,19 @@ fn enter_engine(args: &[OsString]) {
     tracing::warn!(%error, "pgdrill could not be started again for the engine");
 }
 
-/// The reaper's work on the engine: everything of one run goes.
-fn sweep_run(run: &str) {
+/// A keeper's life. It inherits the variables that mean the engine from the pgdrill that started it.
+fn keep(kept: &Kept) -> ExitCode {
+    let (Ok(surroundings), Ok(runtime)) =
+        (Surroundings::read(), tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build())
+    else {
+        return ExitCode::FAILURE;
+    };
+    let machine = surroundings.machine();
+    if runtime.block_on(keeper::keep(&machine, kept)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The reaper's work on the engine: everything of one run goes, but for what is kept.
+fn sweep_run(run: &str, kept: &[PathBuf]) {
     let (Ok(surroundings), Ok(runtime)) =
         (Surroundings::read(), tokio::runtime::Builder::new_current_thread().enable_all().build())
     else {
@@ -119,7 +135,7 @@ fn sweep_run(run: &str) {
     };
     let machine = surroundings.machine();
     // Nobody reads what a reaper says; `pgdrill clean` finds what it could not remove.
-    let _ = runtime.block_on(machine.container.sweep(Sweep::Run(run.to_owned())));
+    let _ = runtime.block_on(machine.container.sweep(Sweep::Run { run: run.to_owned(), except: kept.to_vec() }));
 }
 
 /// The surroundings, or the exit status after having said what is wrong.

@@ -136,7 +136,8 @@ impl Manifest {
             }
         }
         let wal = wire.wal.into_iter().map(|it| WalRange { timeline: it.timeline, start: it.start, end: it.end });
-        Ok(Manifest { version: wire.version, system_identifier: wire.system_identifier, files, wal: wal.collect() })
+        let (version, system_identifier, wal) = (wire.version, wire.system_identifier, wal.collect());
+        Ok(Manifest { version, system_identifier, files, wal, sha256 })
     }
 
     pub fn facts(&self) -> ManifestFacts {

@@ -137,6 +137,7 @@ pub struct ArchiveVersion {
 }
 
 /// What a dump holds, from its table of contents or from its text.
+#[expect(clippy::struct_excessive_bools, reason = "each was seen in the dump or was not")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Contents {
     /// Number of entries by kind, as `pg_restore` -l names them (`TABLE`, `TABLE DATA`, `INDEX` …). For plain text, by the
@@ -194,6 +195,9 @@ pub struct Contents {
     /// Number of large objects, where the dump says it without reading data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub large_objects: Option<u64>,
+    /// Bytes of all large objects, where their data were read (plain text).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub large_object_bytes: Option<u64>,
     /// `SET row_security = on`: only the rows that the dumping user could see are in it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub row_security_on: bool,

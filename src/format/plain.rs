@@ -27,6 +27,8 @@ pub struct Scanner {
     head: Vec<u8>,
     /// Bytes of the current string that are in `head`.
     string: usize,
+    /// Bytes of the last string, all of them.
+    string_bytes: u64,
     /// The comment, command or tag so far.
     line: Vec<u8>,
     depth: u32,
@@ -118,7 +120,7 @@ struct Facts {
     last_insert: Option<(Vec<u8>, usize)>,
     headers: u64,
     ends: u64,
-    /// Other than COPY.
+    /// Other than INSERT.
     statements: u64,
     /// Written by a pg_dump of before 8.0, which wrote no end marker.
     ancient: bool,
@@ -129,6 +131,7 @@ struct Facts {
     created: Option<String>,
     restrict: bool,
     large_objects: u64,
+    large_object_bytes: u64,
 }
 
 impl Default for Scanner {
@@ -137,6 +140,7 @@ impl Default for Scanner {
             state: State::Code,
             head: Vec::new(),
             string: 0,
+            string_bytes: 0,
             line: Vec::new(),
             depth: 0,
             last: [0; 2],
@@ -186,14 +190,14 @@ impl Scanner {
             return Err(fault);
         }
         self.end_statement();
-        let facts = &self.facts;
-        let says_nothing =
-            facts.statements == 0 && facts.contents.tables.is_empty() && facts.contents.includes.is_empty();
-        if says_nothing && facts.headers == 0 && !facts.cluster {
-            return Err(super::sniff::no_dump("it holds no statement, only comments")
-                .hint("look at the job that wrote it, and name the file that pg_dump wrote"));
-        }
         Ok(self.facts.finish(wrapped, self.bytes))
+    }
+
+    /// Whether nothing but comments was read so far: no backup that anybody meant to make.
+    pub fn says_nothing(&self) -> bool {
+        let (facts, contents) = (&self.facts, &self.facts.contents);
+        let nothing = contents.tables.is_empty() && contents.includes.is_empty() && self.head.is_empty();
+        facts.statements == 0 && nothing && facts.headers == 0 && !facts.cluster
     }
 
     /// When the dump began, as far as the text was read.
@@ -251,6 +255,7 @@ impl Scanner {
             State::Block { depth, last } => self.block(text, depth, last),
             State::String { escapes } => self.in_string(text, escapes),
             State::Escaped => {
+                self.string_bytes += 1;
                 self.keep_string(&text[..1]);
                 self.state = State::String { escapes: true };
                 1
@@ -291,7 +296,7 @@ impl Scanner {
                 let [before, last] = self.last;
                 let escapes = (matches!(last, b'e' | b'E') && !is_word(before)) || self.facts.escapes;
                 self.open(State::String { escapes });
-                self.string = 0;
+                (self.string, self.string_bytes) = (0, 0);
                 self.keep(if escapes && !matches!(last, b'e' | b'E') { b"E'" } else { b"'" });
             }
             b'"' => {
@@ -427,6 +432,7 @@ impl Scanner {
         let end = if escapes { memchr2(b'\'', b'\\', text) } else { memchr(b'\'', text) };
         let end = end.unwrap_or(text.len());
         if end > 0 {
+            self.string_bytes += end as u64;
             self.keep_string(&text[..end]);
             return end;
         }
@@ -581,6 +587,10 @@ impl Scanner {
             }
             Insert::NotYet | Insert::No | Insert::Head if !head.is_empty() => {
                 let tokens = sql::tokens(&String::from_utf8_lossy(&head));
+                if sql::writes_large_object(&tokens) {
+                    // `\x`, then two digits for each byte.
+                    self.facts.large_object_bytes += self.string_bytes.saturating_sub(2) / 2;
+                }
                 if self.facts.statement(&tokens) {
                     self.open(State::CopyHead);
                 }
@@ -636,6 +646,7 @@ const SPECIAL: [bool; 256] = {
 impl Facts {
     /// True where the statement is a COPY whose data follow.
     fn statement(&mut self, tokens: &[Token]) -> bool {
+        self.statements += 1;
         let Some(Token::Word(first)) = tokens.first() else { return false };
         match first.as_str() {
             "copy" => return self.copy(&tokens[1..]),
@@ -646,7 +657,6 @@ impl Facts {
         }
         self.contents.locales.extend(sql::database_locale(tokens));
         self.contents.wrong_templates.extend(sql::wrong_template(tokens));
-        self.statements += 1;
         for said in sql::said(tokens) {
             self.said(said);
         }
@@ -905,6 +915,7 @@ impl Facts {
         self.schemas.extend(contents.tables.iter().map(|it| it.schema.clone()));
         contents.schemas = self.schemas.into_iter().collect();
         contents.large_objects = (self.headers > 0).then_some(self.large_objects);
+        contents.large_object_bytes = (self.headers > 0).then_some(self.large_object_bytes);
         contents.data_bytes = bytes;
         contents.connects = self.connections;
         contents.promised = Some(promised);

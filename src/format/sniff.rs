@@ -27,8 +27,9 @@ pub fn compression(head: &[u8]) -> Compression {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
         [0x04, 0x22, 0x4d, 0x18, ..] => Compression::Lz4,
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
-        // A level, then π: a text may begin with BZh.
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Compression::Bzip2,
+        // A level, then π or its root: a text may begin with BZh.
+        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
+        | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Compression::Bzip2,
         // A skippable frame is the same in zstd and lz4: what follows decides. pzstd begins with one.
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, a, b, c, d, ..] => {
             let length = u32::from_le_bytes([*a, *b, *c, *d]);

@@ -293,6 +293,15 @@ pub(super) fn wrong_template(tokens: &[Token]) -> Option<String> {
     tokens.get(2)?.text().filter(|_| made).map(str::to_owned)
 }
 
+/// `SELECT pg_catalog.lowrite(0, '\x…')`
+pub(super) fn writes_large_object(tokens: &[Token]) -> bool {
+    let (schema, function) = (["select", "pg_catalog"], tokens.get(3));
+    let bytes = tokens.iter().find_map(|it| if let Token::Text(text) = it { Some(text) } else { None });
+    words(tokens, &schema)
+        && function.is_some_and(|it| it.is("lowrite"))
+        && bytes.is_some_and(|it| it.starts_with("\\x"))
+}
+
 /// The value of an option written `KEY value` or `KEY = value`.
 fn option<'a>(tokens: &'a [Token], key: &str) -> Option<&'a Token> {
     let at = find(tokens, &[key])?;

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::model::{
-    BackupReport, CheckReport, CheckStatus, Counts, DrillReport, HostReport, LogReport, MaxAgeReport, NotesReport,
-    PhaseReport, PhaseStatus, Report, RestoreError, RestoreErrors, RpoReport, RtoOutcome, RtoReport, RunInfo,
-    RuntimeReport, StepReport,
+    BackupReport, CheckReport, CheckStatus, Counts, DrillReport, HostReport, KeptReport, LogReport, MaxAgeReport,
+    NotesReport, PhaseReport, PhaseStatus, Report, RestoreError, RestoreErrors, RpoReport, RtoOutcome, RtoReport,
+    RunInfo, RuntimeReport, StepReport,
 };
 use super::words::{duration, instant, one_line, seconds};
 use super::{Drilled, SCHEMA};
 use crate::check::{Check, Finding};
-use crate::evidence::{Done, Evidence, PhaseOutcome, PhaseRecord};
+use crate::evidence::{Done, Evidence, Kept, PhaseOutcome, PhaseRecord};
 use crate::fault::Fault;
 use crate::format::base::{BaseFacts, BaseLayout};
 use crate::format::{Compression, DumpFacts};
@@ -75,11 +75,23 @@ impl DrillReport {
             restore_errors: restore_errors(&evidence),
             notes: notes(&evidence, judgement.findings),
             reasons: judgement.reasons,
+            kept: kept(&evidence),
             guarantees: evidence.guarantees,
             server_log: server_log.unwrap_or_default(),
             remnants: evidence.remnants,
         }
     }
+}
+
+fn kept(evidence: &Evidence) -> Option<KeptReport> {
+    let (Kept::Until(until), start) = (evidence.kept.as_ref()?, evidence.start.as_ref()?) else { return None };
+    // The sandbox's own name: two drills of a run, or of two runs, never share it.
+    let name = &start.drill;
+    Some(KeptReport {
+        until: *until,
+        open: format!("pgdrill shell {name}"),
+        remove: format!("pgdrill clean --run {name}"),
+    })
 }
 
 /// The planned backup; without a plan, the file that the survey read, or the only one that it saw.
@@ -140,10 +152,10 @@ fn reads(done: &Done, path: &str) -> bool {
 }
 
 fn compression(facts: &DumpFacts) -> Option<String> {
-    match facts.wrapped {
-        Compression::None => facts.archive_compression.clone(),
-        wrapped => Some(wrapped.name().to_owned()),
+    if facts.wrapped == Compression::None {
+        return facts.archive_compression.clone();
     }
+    Some(facts.wrapped.name().to_owned())
 }
 
 fn runtime(evidence: &Evidence) -> Option<RuntimeReport> {
@@ -412,6 +424,7 @@ fn restore_errors(evidence: &Evidence) -> RestoreErrors {
             line: it.line,
             statement: it.statement.clone(),
             entry: it.entry.clone(),
+            row: it.row.clone(),
         })
     });
     RestoreErrors {
@@ -421,14 +434,22 @@ fn restore_errors(evidence: &Evidence) -> RestoreErrors {
     }
 }
 
+/// The wish for a sandbox that stays, where it did not come true.
+fn not_kept(evidence: &Evidence) -> Option<String> {
+    let Kept::Not { because } = evidence.kept.as_ref()? else { return None };
+    Some(format!("the sandbox was to be kept, and was released: {}", because.line()))
+}
+
 fn notes(evidence: &Evidence, findings: Vec<String>) -> NotesReport {
     let notes = evidence.plan.as_ref().map(|it| it.notes.as_slice()).unwrap_or_default();
-    let of = |kind: NoteKind| notes.iter().filter(|it| it.kind == kind).map(|it| it.text.clone()).collect();
+    let of = |kind: NoteKind| -> Vec<String> {
+        notes.iter().filter(|it| it.kind == kind).map(|it| it.text.clone()).collect()
+    };
     NotesReport {
         not_checked: of(NoteKind::NotChecked),
         not_carried: of(NoteKind::NotCarried),
         stubbed: of(NoteKind::Stubbed),
-        deviations: of(NoteKind::Deviation),
+        deviations: of(NoteKind::Deviation).into_iter().chain(not_kept(evidence)).collect(),
         findings,
     }
 }

@@ -393,8 +393,10 @@ fn errors_output(drill: &DrillReport) -> String {
 /// `42P01: relation … does not exist (line 12; TABLE DATA orders) in: ALTER TABLE …`
 pub(super) fn error_line(error: &RestoreError) -> String {
     let mut line = format!("{}: {}", error.sqlstate.as_deref().unwrap_or("ERROR"), one_line(&error.message));
-    let at: Vec<String> =
-        [error.line.map(|it| format!("line {it}")), error.entry.clone()].into_iter().flatten().collect();
+    let at: Vec<String> = [error.line.map(|it| format!("line {it}")), error.row.clone(), error.entry.clone()]
+        .into_iter()
+        .flatten()
+        .collect();
     if !at.is_empty() {
         let _ = write!(line, " ({})", at.join("; "));
     }

@@ -20,9 +20,9 @@ use serde::Serialize;
 use crate::evidence::Evidence;
 
 pub use model::{
-    BackupReport, CheckReport, CheckStatus, Counts, DrillReport, EvidenceFile, HostReport, LogReport, MaxAgeReport,
-    NotesReport, PhaseReport, PhaseStatus, Report, RestoreError, RestoreErrors, RpoReport, RtoOutcome, RtoReport,
-    RunInfo, RuntimeReport, StepReport,
+    BackupReport, CheckReport, CheckStatus, Counts, DrillReport, EvidenceFile, HostReport, KeptReport, LogReport,
+    MaxAgeReport, NotesReport, PhaseReport, PhaseStatus, Report, RestoreError, RestoreErrors, RpoReport, RtoOutcome,
+    RtoReport, RunInfo, RuntimeReport, StepReport,
 };
 
 /// Bumped when a field of the report changes its meaning or goes away; fields may be added at any time.

@@ -91,8 +91,23 @@ pub struct DrillReport {
     pub notes: NotesReport,
     pub guarantees: Vec<Guarantee>,
     pub server_log: LogReport,
+    /// A sandbox that was left up on purpose. None: it was released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptReport>,
     /// What pgdrill made and could not remove.
     pub remnants: Vec<String>,
+}
+
+/// A sandbox that stands, isolated as it was, with restored data in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeptReport {
+    /// When it is removed, UTC.
+    #[schemars(with = "String")]
+    pub until: Timestamp,
+    /// The command that opens it.
+    pub open: String,
+    /// The command that removes it now.
+    pub remove: String,
 }
 
 /// A file of evidence and what identifies it.
@@ -312,6 +327,9 @@ pub struct RestoreError {
     pub statement: Option<String>,
     /// Of the archive's table of contents.
     pub entry: Option<String>,
+    /// Of a COPY, which row was refused: `row 17 of orders, column price`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
 }
 
 /// Where the drill differs from a full recovery.

@@ -63,6 +63,13 @@ fn drill_summary(page: &mut Page, drill: &DrillReport) {
     checks(page, drill);
     promise(page, drill);
     not_covered(page, drill);
+    if let Some(kept) = &drill.kept {
+        page.blank();
+        page.heading("the sandbox is kept, with restored data in it");
+        page.field("until", &format!("{:.0}", kept.until));
+        page.field("open", &kept.open);
+        page.field("remove", &kept.remove);
+    }
     if !drill.remnants.is_empty() {
         page.blank();
         page.heading("left behind (try `pgdrill clean`)");

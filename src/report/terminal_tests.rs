@@ -1,6 +1,6 @@
 use super::super::testing;
 use super::{Ending, Style, terminal};
-use crate::report::Report;
+use crate::report::{KeptReport, Report};
 use crate::verdict::Verdict;
 
 const PLAIN: Style = Style { color: false, unicode: true, width: 100 };
@@ -35,6 +35,23 @@ fn a_narrow_ascii_terminal_gets_lines_that_fit_and_no_other_characters() {
         }
     }
     insta::assert_snapshot!("terminal_narrow", shown(&testing::failed_restore(), style));
+}
+
+#[test]
+fn a_kept_sandbox_is_said_with_how_to_open_and_how_to_remove_it() {
+    let mut report = testing::failed_check();
+    let until = "2026-11-23T06:00:00.123Z".parse().unwrap();
+    let (open, remove) = ("pgdrill shell pgdrill-1-0".to_owned(), "pgdrill clean --run pgdrill-1-0".to_owned());
+    report.drills[0].kept = Some(KeptReport { until, open, remove });
+    let text = shown(&report, PLAIN);
+    for words in [
+        "the sandbox is kept, with restored data in it:",
+        "until      2026-11-23T06:00:00Z",
+        "open       pgdrill shell pgdrill-1-0",
+        "remove     pgdrill clean --run pgdrill-1-0",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::recipe::{
     Action, Command, FileSeen, HostFacts, ImageFacts, Learnt, Output, Place, Question, Recipe, RoomUser, RuntimeChoice,
     RuntimeKind, ServerFacts, StatementError, Step, Survey, Tolerance,
 };
-use crate::scenario::{Drill, Objectives, Postgres, Rto as RtoAsked, Scope};
+use crate::scenario::{Drill, Keep, Objectives, Postgres, Rto as RtoAsked, Scope};
 use crate::source::{Durability, Location, PgDump, Pick, Restore, Source};
 use crate::target::Target;
 use crate::verdict::{About, CheckJudged, Judgement, Reason, Rto, RtoJudged, Verdict};
@@ -115,6 +115,7 @@ pub(super) fn failed_restore() -> Report {
             line: None,
             statement: Some("COPY shop.orders (id, customer, placed) FROM stdin".to_owned()),
             entry: Some("TABLE DATA orders shop_owner".to_owned()),
+            row: None,
         },
         StatementError {
             sqlstate: Some("23503".to_owned()),
@@ -123,6 +124,7 @@ pub(super) fn failed_restore() -> Report {
             line: None,
             statement: None,
             entry: Some("FK CONSTRAINT lines lines_order_fkey shop_owner".to_owned()),
+            row: None,
         },
     ];
     restore.output.errors_total = 2;
@@ -348,6 +350,7 @@ fn drill() -> Drill {
         },
         budgets: BTreeMap::new(),
         durability: Durability::Representative,
+        keep: Keep::Never,
         ready: None,
         checks: vec![
             check(

@@ -135,6 +135,12 @@ impl Complaints {
             self.within = Within::Aside;
         }
         let Some(error) = self.errors.last_mut() else { return };
+        if let Some(row) = line.strip_prefix("CONTEXT:  COPY ").and_then(copy_row)
+            && error.row.is_none()
+            && self.total <= KEPT_ERRORS as u64
+        {
+            error.row = Some(row);
+        }
         let command = line.strip_prefix("Command was: ").filter(|_| error.statement.is_none());
         if let (Program::PgRestore, Some(statement), true) = (self.program, command, self.total <= KEPT_ERRORS as u64) {
             error.statement = Some(statement.to_owned());
@@ -147,6 +153,16 @@ impl Complaints {
             Within::Aside => {}
         }
     }
+}
+
+/// `row 17 of orders, column price`, of `orders, line 17, column price: "…"`: the value is data, and stays out.
+fn copy_row(context: &str) -> Option<String> {
+    let (table, rest) = context.split_once(", line ")?;
+    let digits = rest.find(|it: char| !it.is_ascii_digit()).unwrap_or(rest.len());
+    let (number, rest) = rest.split_at(digits);
+    let column = rest.strip_prefix(", column ").map(|it| it.split(": ").next().unwrap_or(it));
+    let column = column.map(|it| format!(", column {it}")).unwrap_or_default();
+    (!number.is_empty()).then(|| cut(&format!("row {number} of {table}{column}"), STATEMENT_CHARS))
 }
 
 /// `DETAIL:  …`, `TABLE NAME:  …`, `LINE 3: …`
@@ -169,7 +185,7 @@ fn append(text: &mut String, line: &str) {
 
 fn error(sqlstate: Option<&str>, message: &str) -> StatementError {
     let sqlstate = sqlstate.map(str::to_owned);
-    StatementError { sqlstate, message: message.to_owned(), line: None, statement: None, entry: None }
+    StatementError { sqlstate, message: message.to_owned(), line: None, statement: None, entry: None, row: None }
 }
 
 /// `42P01: relation …` of psql's verbose form.

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
-use super::{Lease, Progress, Runtime, Sandbox, Watcher};
+use super::{Keep, Lease, Progress, Runtime, Sandbox, Watcher};
 use crate::check::{Answer, Probe, Table};
 use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
@@ -33,6 +34,7 @@ pub struct Fake {
     pub majors: Vec<u32>,
     pub create_takes: Duration,
     pub create_fails: Option<Blame>,
+    pub keep_fails: Option<Blame>,
     /// Every step takes this long.
     pub step_takes: Duration,
     /// By the step's `what`: what comes of it, instead of success.
@@ -56,6 +58,7 @@ impl Fake {
             majors: vec![13, 15, 17, 18],
             create_takes: Duration::from_secs(1),
             create_fails: None,
+            keep_fails: None,
             step_takes: Duration::from_secs(10),
             outputs: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -177,6 +180,14 @@ impl Runtime for Fake {
         match self.create_fails {
             Some(blame) => Err(Fault::new(blame, "start the sandbox")),
             None => Ok(Box::new(self.clone())),
+        }
+    }
+
+    async fn keep(&self, _: &Lease, keep: &Keep) -> Result<Timestamp, Fault> {
+        self.call(format!("keep {} for {} s", keep.name, keep.length.as_secs()));
+        match self.keep_fails {
+            Some(blame) => Err(Fault::new(blame, "keep the sandbox")),
+            None => Ok(Timestamp::UNIX_EPOCH),
         }
     }
 

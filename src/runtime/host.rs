@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::statvfs;
 
 use super::local::Local;
-use super::processes;
+use super::{cgroup, lease, processes};
+use crate::plan::Limits;
 use crate::recipe::HostFacts;
 
 /// Writes that the fsync figure is the median of.
@@ -16,6 +17,11 @@ const FSYNC_TRIES: usize = 5;
 /// Above this a commit waits visibly, and the restore of a real cluster with it.
 const FSYNC_SLOW_MICROS: u64 = 20_000;
 const DISK_POOR_BYTES: u64 = 10 << 30;
+/// A disk is full when less than this share of it is free, within these bounds: on a large disk a hundredth would do for
+/// many a cluster, and a WAL segment has to fit in any.
+const DISK_SHARE: u64 = 100;
+const DISK_LEAST_BYTES: u64 = 16 << 20;
+const DISK_MOST_BYTES: u64 = 256 << 20;
 const SHM_POOR_BYTES: u64 = 256 << 20;
 const MEMORY_POOR_BYTES: u64 = 2 << 30;
 
@@ -38,7 +44,12 @@ pub(crate) fn spare() -> (u32, u64) {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = meminfo.lines().find_map(|it| it.strip_prefix("MemAvailable:")).unwrap_or_default();
     let available = line.trim().trim_end_matches(" kB").parse().map_or(0, |kib: u64| kib * 1024);
-    (cpus(), cgroup_memory_limit().map_or(available, |it| it.min(available)))
+    (cpus(), own_limits().memory_bytes.map_or(available, |it| it.min(available)))
+}
+
+/// Of this process's control group and those above it.
+fn own_limits() -> cgroup::InForce {
+    cgroup::in_force(Path::new(cgroup::ROOT), "self")
 }
 
 fn os_name(release: &str) -> String {
@@ -81,7 +92,16 @@ pub(crate) struct Disk {
 pub(crate) fn disk(path: &Path) -> Option<Disk> {
     let seen = statvfs(path).ok()?;
     let unit = seen.fragment_size();
+    // A file system that does not say how large it is.
+    (seen.blocks() > 0).then_some(())?;
     Some(Disk { free: seen.blocks_available() * unit, total: seen.blocks() * unit })
+}
+
+impl Disk {
+    /// Whether so little is left that a server cannot go on, or others of the machine soon could not.
+    pub(crate) fn is_full(self) -> bool {
+        self.free < (self.total / DISK_SHARE).clamp(DISK_LEAST_BYTES, DISK_MOST_BYTES)
+    }
 }
 
 /// One row of `pgdrill doctor`.
@@ -114,7 +134,14 @@ impl Diagnosis {
 
 /// What the local runtime and the disk are good for. `base`: where scratch directories are made.
 pub(crate) async fn doctor(local: &Local, base: &Path) -> Vec<Diagnosis> {
-    let mut rows = vec![programs(local), namespaces(local, base).await];
+    // Tried in a directory with a mark, so that what a kill in mid-try leaves is found and removed.
+    let tried = lease::new(base, &uuid::Uuid::now_v7().to_string(), 0);
+    let tried = tried.and_then(|it| lease::make(&it, lease::PATIENCE).map(|()| it.scratch));
+    let place = tried.as_deref().unwrap_or(base);
+    let mut rows = vec![programs(local), namespaces(local, place).await, control_groups(place)];
+    if let Ok(scratch) = tried {
+        drop(lease::wipe(&scratch, Duration::from_secs(5)));
+    }
     rows.extend([scratch_disk(base), file_system(base), fsync(base), shared_memory()]);
     rows.extend([memory(), processors()]);
     rows
@@ -142,6 +169,20 @@ async fn namespaces(local: &Local, base: &Path) -> Diagnosis {
         }
         Err(fault) => Diagnosis::bad(name, State::Missing, fault.line(), fault.hint.unwrap_or_default()),
     }
+}
+
+fn control_groups(scratch: &Path) -> Diagnosis {
+    let name = "control groups";
+    let limits = Limits { memory_bytes: None, cpus: Some(1), shm_bytes: 0, pids: 0 };
+    let group = cgroup::Group::make(Path::new(cgroup::ROOT), scratch, &limits);
+    let left = cgroup::remove(&group.directories, Duration::from_secs(1));
+    let lacks = [group.lacks, left].concat();
+    if lacks.is_empty() {
+        return Diagnosis::good(name, "memory, processes and processors of local rooms can be limited");
+    }
+    let advice = "Local rooms work without these; the report states what was not limited. Root may make them, and so may a \
+                  user whom systemd gave a group (systemd-run --user --scope -p Delegate=yes pgdrill …).";
+    Diagnosis::bad(name, State::Poor, lacks.join("; "), advice)
 }
 
 fn scratch_disk(base: &Path) -> Diagnosis {
@@ -211,7 +252,7 @@ fn shared_memory() -> Diagnosis {
 fn memory() -> Diagnosis {
     let name = "memory";
     let machine = memory_bytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
-    let limit = cgroup_memory_limit().filter(|it| *it < machine);
+    let limit = own_limits().memory_bytes.filter(|it| *it < machine);
     let seen = match limit {
         Some(limit) => format!("{} (control group) of {}", human(limit), human(machine)),
         None => format!("{}, no limit by a control group", human(machine)),
@@ -227,50 +268,15 @@ fn memory() -> Diagnosis {
     Diagnosis::good(name, seen)
 }
 
-/// The nearest limit of this process's control group and those above it.
-fn cgroup_memory_limit() -> Option<u64> {
-    let limits = memory_groups().into_iter().filter_map(|group| {
-        let text = fs::read_to_string(group.join("memory.max"));
-        let text = text.or_else(|_| fs::read_to_string(group.join("memory.limit_in_bytes"))).ok()?;
-        text.trim().parse::<u64>().ok()
-    });
-    limits.min()
-}
-
 /// How many processes of our control group were killed for memory so far, by its own limit or the machine's.
 ///
 /// /proc/vmstat counts the kills of the whole machine, other people's containers among them: only for want of better.
 pub(crate) fn oom_kills() -> u64 {
-    let count = |text: &str| text.lines().find_map(|it| it.strip_prefix("oom_kill ")?.trim().parse().ok());
-    let ours = memory_groups().into_iter().find_map(|group| {
-        let text = fs::read_to_string(group.join("memory.events"));
-        count(&text.or_else(|_| fs::read_to_string(group.join("memory.oom_control"))).ok()?)
-    });
-    ours.or_else(|| count(&fs::read_to_string("/proc/vmstat").ok()?)).unwrap_or(0)
-}
-
-/// This process's control group for memory, version 2 or 1, and those above it.
-fn memory_groups() -> Vec<PathBuf> {
-    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    text.lines()
-        .filter_map(parse_group)
-        .flat_map(|(root, path)| {
-            // In a container the path may be the host's, of which only the root is there.
-            let groups: Vec<PathBuf> = Path::new(path).ancestors().map(|it| Path::new(root).join(it)).collect();
-            groups
-        })
-        .collect()
-}
-
-/// Mount point and path of a memory group, from a line of /proc/self/cgroup; see cgroups(7).
-fn parse_group(line: &str) -> Option<(&'static str, &str)> {
-    let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-    let root = match controllers {
-        "" => "/sys/fs/cgroup",
-        it if it.split(',').any(|it| it == "memory") => "/sys/fs/cgroup/memory",
-        _ => return None,
+    let machine = || {
+        let text = fs::read_to_string("/proc/vmstat").ok()?;
+        text.lines().find_map(|it| it.strip_prefix("oom_kill ")?.trim().parse().ok())
     };
-    Some((root, path.trim_start_matches('/')))
+    cgroup::own_oom_kills().or_else(machine).unwrap_or(0)
 }
 
 fn processors() -> Diagnosis {
@@ -288,7 +294,7 @@ fn processors() -> Diagnosis {
 }
 
 /// `1.5 GiB`; whole numbers below a mebibyte.
-fn human(bytes: u64) -> String {
+pub(super) fn human(bytes: u64) -> String {
     let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     let unit = units.into_iter().find(|(_, size)| bytes >= *size);
     unit.map_or_else(
@@ -330,16 +336,16 @@ mod tests {
     }
 
     #[test]
-    fn memory_groups_of_both_versions_are_found() {
+    fn a_disk_is_full_before_nothing_is_left() {
         let cases = [
-            ("0::/user.slice/a", Some(("/sys/fs/cgroup", "user.slice/a"))),
-            ("4:memory:/docker/x", Some(("/sys/fs/cgroup/memory", "docker/x"))),
-            ("9:cpu,memory:/", Some(("/sys/fs/cgroup/memory", ""))),
-            ("8:pids:/", None),
-            ("nonsense", None),
+            (15 << 20, 100 << 20, true),
+            (17 << 20, 100 << 20, false),
+            (255 << 20, 2 << 40, true),
+            (1 << 30, 2 << 40, false),
+            (99 << 20, 10 << 30, true),
         ];
-        for (line, expected) in cases {
-            assert_eq!(parse_group(line), expected, "{line}");
+        for (free, total, expected) in cases {
+            assert_eq!(Disk { free, total }.is_full(), expected, "{free} of {total}");
         }
     }
 

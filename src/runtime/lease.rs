@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 use super::untrusted::open_regular;
-use super::{Lease, processes};
+use super::{Lease, cgroup, processes};
 use crate::fault::{Blame, Fault};
 
 /// How long a lease is good for after its last renewal, where the owner cannot be looked at.
@@ -121,13 +121,24 @@ pub(crate) fn make(lease: &Lease, patience: Duration) -> Result<(), Fault> {
     })
 }
 
-fn make_marked(lease: &Lease, mark: &Mark) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(&lease.scratch)?;
-    // Under a name of its own first: whoever finds a mark finds a whole one.
+/// Makes this process the owner of a scratch directory that another one has made, and leaves to it.
+pub(crate) fn adopt(lease: &Lease) -> io::Result<()> {
+    let file = open_regular(&lease.scratch.join(MARK))?;
+    let mark: Mark = serde_json::from_reader(io::Read::take(file, 64 << 10))?;
+    write_mark(lease, &Mark { owner: Owner::here(), ..mark })
+}
+
+/// Under a name of its own first: whoever finds a mark finds a whole one.
+fn write_mark(lease: &Lease, mark: &Mark) -> io::Result<()> {
     let partial = lease.scratch.join("pgdrill.json.new");
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
     file.write_all(&serde_json::to_vec(mark)?)?;
-    fs::rename(partial, lease.scratch.join(MARK))?;
+    fs::rename(partial, lease.scratch.join(MARK))
+}
+
+fn make_marked(lease: &Lease, mark: &Mark) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(&lease.scratch)?;
+    write_mark(lease, mark)?;
     DirBuilder::new().mode(0o700).create(lease.scratch.join("run"))?;
     let file = LeaseFile::open(lease)?;
     fs::set_permissions(LeaseFile::path(lease), Permissions::from_mode(0o644))?;
@@ -229,6 +240,8 @@ pub(crate) fn wipe(scratch: &Path, patience: Duration) -> Vec<String> {
     let left = processes::kill_beneath(scratch, patience);
     let mut remnants: Vec<String> =
         left.iter().map(|pid| format!("process {pid} in {path}: end it with kill -9 {pid}")).collect();
+    // What ran in the room and left its directory dies with its control group.
+    remnants.extend(cgroup::remove(&cgroup::recorded(scratch), patience));
     if let Err(error) = remove(scratch) {
         remnants.push(format!("directory {path}: {error}; remove it with rm -rf {path}"));
     }
@@ -349,6 +362,16 @@ mod tests {
         let mut lapsed = lapsed(base.path());
         lapsed.sort();
         assert_eq!(lapsed, [dead.scratch, far_and_old.scratch]);
+    }
+
+    #[test]
+    fn a_directory_that_was_adopted_lives_with_its_new_owner() {
+        let base = tempfile::tempdir().unwrap();
+        let lease = made(base.path(), 1);
+        change(&lease, |it| it.owner.started += 1);
+        assert_eq!(lapsed(base.path()), [lease.scratch.as_path()]);
+        adopt(&lease).unwrap();
+        assert!(lapsed(base.path()).is_empty());
     }
 
     #[test]

@@ -4,18 +4,21 @@
 //! on the plan says it, and everything else follows the plan.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::container::Container;
+use super::disk::DiskWatch;
 use super::host::host_facts;
+use super::keeper::{self, Door, Kept};
 use super::lease::{self, Renewal};
 use super::local::Local;
 use super::room::Room;
 use super::sandbox::{LiveSandbox, Movers};
-use super::{Lease, Progress, Runtime, Sandbox, Watcher};
+use super::{Keep, Lease, Progress, Runtime, Sandbox, Watcher};
 use crate::fault::{Blame, Fault};
 use crate::plan::SandboxSpec;
 use crate::recipe::{FileSeen, Learnt, Question, RuntimeChoice, RuntimeKind, ServerFacts};
@@ -35,6 +38,16 @@ pub(crate) struct Machine {
 struct Active {
     movers: Movers,
     renewal: Option<Renewal>,
+    /// Once there is a room.
+    way_in: Option<WayIn>,
+}
+
+/// What another process must know to enter a room, and to keep it.
+struct WayIn {
+    door: Door,
+    /// As whom its server knows us, by then.
+    superuser: Arc<Mutex<String>>,
+    disk: Option<PathBuf>,
 }
 
 impl Machine {
@@ -45,7 +58,7 @@ impl Machine {
     fn movers(&self, lease: &Lease) -> Movers {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = active.entry(lease.drill.clone());
-        entry.or_insert_with(|| Active { movers: Movers::default(), renewal: None }).movers.clone()
+        entry.or_insert_with(|| Active { movers: Movers::default(), renewal: None, way_in: None }).movers.clone()
     }
 
     /// The server for a backup, by the runtime's choice: a container first, unless the scenario says otherwise.
@@ -80,7 +93,7 @@ impl Runtime for Machine {
         let movers = self.movers(lease);
         let renewal = Renewal::start(lease)
             .map_err(|error| Fault::new(Blame::Host, "renew the lease on the sandbox").cause(error.to_string()))?;
-        let active = Active { movers, renewal: Some(renewal) };
+        let active = Active { movers, renewal: Some(renewal), way_in: None };
         self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(lease.drill.clone(), active);
         Ok(())
     }
@@ -117,6 +130,11 @@ impl Runtime for Machine {
             }
             Question::Text { path } => movers.run(move |_| store::read_text(Path::new(&path))).await.map(Learnt::Text),
             Question::Server { runtime, major, image, trusted } => {
+                // A plan alone has no scratch directory yet. What is tried is tried in one with a mark, so that what a kill
+                // in mid-try leaves is found; the release at the end of every survey removes it.
+                if !lease.scratch.exists() {
+                    lease::make(lease, self.patience)?;
+                }
                 let found = self.server(lease, runtime, (major, image.as_deref(), trusted), watch).await;
                 Ok(match found {
                     Ok(server) => Learnt::Server(Box::new(server)),
@@ -141,14 +159,49 @@ impl Runtime for Machine {
             RuntimeKind::Local => Room::Local(self.local.create(lease, spec).await?),
             RuntimeKind::Fake => return Err(Fault::new(Blame::Harness, "make a scripted sandbox on a real machine")),
         };
+        let superuser = Arc::new(Mutex::new(SUPERUSER.to_owned()));
+        if let Some(active) = self.active.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&lease.drill) {
+            let disk = room.disk(&lease.scratch).map(Path::to_owned);
+            active.way_in = Some(WayIn { door: room.door(), superuser: Arc::clone(&superuser), disk });
+        }
         Ok(Box::new(LiveSandbox {
+            disk: DiskWatch::keep(room.disk(&lease.scratch), &lease.scratch),
             room,
             scratch: lease.scratch.clone(),
             movers: self.movers(lease),
             spool: Mutex::default(),
             suspects: Mutex::default(),
-            superuser: Mutex::new(SUPERUSER.to_owned()),
+            superuser,
         }))
+    }
+
+    async fn keep(&self, lease: &Lease, keep: &Keep) -> Result<Timestamp, Fault> {
+        let fault = |cause: &str| Fault::new(Blame::Harness, "keep the sandbox").cause(cause);
+        let (movers, renewal, way_in) = {
+            let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+            let active = active.get_mut(&lease.drill).ok_or_else(|| fault("there is none"))?;
+            (active.movers.clone(), active.renewal.take(), active.way_in.take())
+        };
+        let WayIn { door, superuser, disk } = way_in.ok_or_else(|| fault("it was never made"))?;
+        movers.join().await;
+        let until = Timestamp::now().checked_add(keep.length).map_err(|_| fault("it would be kept for ever"))?;
+        let kept = Kept {
+            lease: lease.clone(),
+            name: keep.name.clone(),
+            until,
+            length_seconds: keep.length.as_secs(),
+            patience_seconds: self.patience.as_secs(),
+            database: keep.database.clone(),
+            superuser: superuser.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            door,
+            disk,
+        };
+        // One holds the lease at a time.
+        drop(renewal);
+        let pipe = self.local.let_go(lease).await;
+        keeper::start(self.local.exe(), &kept, pipe).await?;
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.drill);
+        Ok(until)
     }
 
     async fn release(&self, lease: &Lease, hurry: bool) -> Vec<String> {

@@ -1,14 +1,17 @@
 //! The only effects on servers: learning, and making, driving and releasing a throwaway PostgreSQL.
 
+pub(crate) mod cgroup;
 pub(crate) mod complaints;
 pub(crate) mod container;
 pub mod fake;
 pub(crate) mod host;
+pub(crate) mod keeper;
 pub(crate) mod lease;
 pub(crate) mod local;
 pub(crate) mod machine;
 pub(crate) mod processes;
 pub(crate) mod reaper;
+mod disk;
 mod physical;
 mod room;
 mod room_init;
@@ -17,12 +20,15 @@ mod spool;
 mod sql;
 mod untrusted;
 
-pub use room_init::reexecuted;
+pub(crate) use room_init::{Afterlife, reexecuted};
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::check::{Answer, Probe};
 use crate::evidence::Guarantee;
@@ -31,7 +37,7 @@ use crate::plan::SandboxSpec;
 use crate::recipe::{FileSeen, Learnt, Output, Question, Step};
 
 /// A name for everything that one drill will make, decided before any of it exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// Shared by all drills of a run: the value of the label `pgdrill.run`.
     pub run: String,
@@ -54,6 +60,16 @@ pub enum Progress {
 /// Where progress goes. The last state said is what a time-out reports.
 pub type Watcher = Arc<dyn Fn(Progress) + Send + Sync>;
 
+/// A wish to leave a sandbox up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// The drill's name in its scenario.
+    pub name: String,
+    /// Where whoever opens it begins.
+    pub database: String,
+    pub length: Duration,
+}
+
 #[async_trait]
 pub trait Runtime: Send + Sync {
     /// Makes the scratch directory and the lease's mark in it. Touches no engine.
@@ -67,6 +83,10 @@ pub trait Runtime: Send + Sync {
     /// Creation runs in a task that the runtime owns: a caller that stops listening leaks nothing, because `release`
     /// waits for it.
     async fn create(&self, lease: &Lease, spec: &SandboxSpec, watch: &Watcher) -> Result<Box<dyn Sandbox>, Fault>;
+
+    /// Leaves the sandbox up, isolated as it is, in the care of a process that outlives this one. Returns when it goes. After
+    /// a Fault it is to be released as ever.
+    async fn keep(&self, lease: &Lease, keep: &Keep) -> Result<Timestamp, Fault>;
 
     /// Waits for creations and byte-moving threads under way, removes whatever carries this lease's name, and returns what
     /// would not go. Idempotent. Must work if `create` never ran, half ran, or was dropped in mid-await.

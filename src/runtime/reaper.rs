@@ -20,8 +20,8 @@ pub(crate) const REAPER: &str = "__reaper";
 /// How long processes that were told to die may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Removes the containers and volumes that are labelled with this run.
-pub(crate) type Sweep<'a> = &'a dyn Fn(&str);
+/// Removes the containers and volumes that are labelled with this run, but for those of these scratch directories.
+pub(crate) type Sweep<'a> = &'a dyn Fn(&str, &[PathBuf]);
 
 /// pgdrill's end of the pipe. Dropping it without [`finish`](Reaper::finish) is taken for a crash.
 #[derive(Debug)]
@@ -58,6 +58,11 @@ impl Reaper {
         self.tell(&format!("done {}", scratch.display()));
     }
 
+    /// After it was given to a keeper: neither it nor its container is the reaper's any more.
+    pub(crate) fn kept(&self, scratch: &Path) {
+        self.tell(&format!("kept {}", scratch.display()));
+    }
+
     /// Everything was released: the reaper may go without doing anything.
     pub(crate) fn finish(mut self) {
         self.tell("q");
@@ -78,6 +83,7 @@ impl Reaper {
 struct Heard {
     run: Option<String>,
     scratches: BTreeSet<PathBuf>,
+    kept: Vec<PathBuf>,
     clean: bool,
 }
 
@@ -92,6 +98,10 @@ impl Heard {
                 }
                 Some(("done", path)) => {
                     heard.scratches.remove(Path::new(path));
+                }
+                Some(("kept", path)) => {
+                    heard.scratches.remove(Path::new(path));
+                    heard.kept.push(PathBuf::from(path));
                 }
                 None if line == "q" => heard.clean = true,
                 // Half a line, from a death in mid-write.
@@ -112,7 +122,7 @@ pub(super) fn reap(sweep: Sweep<'_>) -> ExitCode {
     }
     // Containers first: they write into the directories.
     if let Some(run) = &heard.run {
-        sweep(run);
+        sweep(run, &heard.kept);
     }
     let left: usize = heard.scratches.iter().map(|it| lease::wipe(it, PATIENCE).len()).sum();
     if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -124,7 +134,9 @@ mod tests {
 
     #[test]
     fn what_was_not_said_to_be_done_is_left_to_do() {
-        let cases: [(&str, Heard); 4] = [
+        let kept = Heard { kept: vec!["/tmp/a".into()], ..heard("R", &[], false) };
+        let cases: [(&str, Heard); 5] = [
+            ("run R\nscratch /tmp/a\nkept /tmp/a\n", kept),
             ("", Heard::default()),
             ("run R\nscratch /tmp/a b\nq\n", heard("R", &["/tmp/a b"], true)),
             ("run R\nscratch /tmp/a\nscratch /tmp/b\ndone /tmp/a\n", heard("R", &["/tmp/b"], false)),
@@ -136,6 +148,11 @@ mod tests {
     }
 
     fn heard(run: &str, scratches: &[&str], clean: bool) -> Heard {
-        Heard { run: Some(run.to_owned()), scratches: scratches.iter().map(PathBuf::from).collect(), clean }
+        Heard {
+            run: Some(run.to_owned()),
+            scratches: scratches.iter().map(PathBuf::from).collect(),
+            kept: Vec::new(),
+            clean,
+        }
     }
 }

@@ -6,11 +6,13 @@
 //! what stands in for them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use tokio::sync::mpsc;
 
 use super::container::ContainerRoom;
 use super::container::remote::Helper;
+use super::keeper::Door;
 use super::local::LocalRoom;
 use crate::evidence::Guarantee;
 use crate::fault::Fault;
@@ -90,6 +92,23 @@ impl Room {
         match self {
             Room::Container(room) => room.conditions().await,
             Room::Local(room) => room.conditions().await,
+        }
+    }
+
+    /// How another process of ours enters it.
+    pub(super) fn door(&self) -> Door {
+        match self {
+            Room::Container(room) => Door::Container(room.door()),
+            Room::Local(room) => Door::Local(room.door()),
+        }
+    }
+
+    /// A path on the file system that the data fill. None: it is not this machine's.
+    pub(super) fn disk<'a>(&'a self, scratch: &'a Path) -> Option<&'a Path> {
+        match self {
+            Room::Container(room) if room.own_data() => Some(scratch),
+            Room::Container(room) => room.disk(),
+            Room::Local(_) => Some(scratch),
         }
     }
 

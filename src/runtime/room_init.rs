@@ -34,6 +34,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, chdir, getppid, pivot_root, setgid, setgroups, sethostname, setuid};
 use serde::{Deserialize, Serialize};
 
+use super::cgroup;
+use super::keeper::{self, KEEPER, Kept};
 use super::processes::{Mount, mounts};
 use super::reaper::{self, REAPER, Sweep};
 use crate::recipe::RoomUser;
@@ -59,6 +61,8 @@ pub(crate) struct RoomSpec {
     pub(crate) shm_bytes: u64,
     /// Make a user namespace: how an ordinary user gets the right to make the others.
     pub(crate) user_namespace: bool,
+    /// Control groups to be in.
+    pub(crate) groups: Vec<PathBuf>,
 }
 
 /// A file or directory that the room sees read-only.
@@ -70,7 +74,7 @@ pub(crate) struct Readable {
 }
 
 /// How to run a program in a room.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EnterSpec {
     /// Process whose namespaces to join: the `__room` process. None: a room without namespaces.
     pub(crate) anchor: Option<u32>,
@@ -78,6 +82,8 @@ pub(crate) struct EnterSpec {
     pub(crate) user: RoomUser,
     /// Working directory.
     pub(crate) directory: PathBuf,
+    /// Control groups to be in.
+    pub(crate) groups: Vec<PathBuf>,
 }
 
 /// A line on the standard output of `__room`.
@@ -92,18 +98,26 @@ pub(crate) enum Said {
     Failed(String),
 }
 
+/// What processes of ours do when the pgdrill that they belong to is gone, and that takes more than one thread.
+pub(crate) struct Afterlife<'a> {
+    /// Removes the containers and volumes of a run whose pgdrill was killed; see reaper.rs.
+    pub(crate) sweep: Sweep<'a>,
+    /// Keeps a sandbox; see keeper.rs.
+    pub(crate) keep: &'a dyn Fn(&Kept) -> ExitCode,
+}
+
 /// Does what a re-executed pgdrill was started for, where `args` (with the program's name first) say so. `main` must call
 /// it before anything else: here there must be one thread, and no runtime.
 ///
-/// `sweep` removes the containers and volumes of a run whose pgdrill was killed; see reaper.rs.
-pub fn reexecuted(args: &[OsString], sweep: Sweep<'_>) -> Option<ExitCode> {
+pub(crate) fn reexecuted(args: &[OsString], afterlife: &Afterlife<'_>) -> Option<ExitCode> {
     let (_, rest) = args.split_first()?;
     let (word, rest) = rest.split_first()?;
     match (word.to_str()?, rest) {
         (ROOM, [spec]) => Some(room(spec)),
         (INIT, [spec]) => Some(init(spec)),
         (ENTER, [spec, program @ ..]) => Some(enter(spec, program)),
-        (REAPER, []) => Some(reaper::reap(sweep)),
+        (REAPER, []) => Some(reaper::reap(afterlife.sweep)),
+        (KEEPER, [kept]) => Some(keeper::asked(kept).map_or(ExitCode::FAILURE, |it| (afterlife.keep)(&it))),
         _ => None,
     }
 }
@@ -124,6 +138,7 @@ fn room(spec: &OsString) -> ExitCode {
 fn start_room(spec: &OsString) -> Result<std::process::Child, String> {
     let text = spec.to_str().ok_or("the room's description is not UTF-8")?;
     let parsed: RoomSpec = serde_json::from_str(text).map_err(|it| it.to_string())?;
+    join_groups(&parsed.groups);
     let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWPID
@@ -407,26 +422,35 @@ fn run(spec: &OsString, argv: &[OsString]) -> Result<u8, String> {
     let text = spec.to_str().ok_or("the description is not UTF-8")?;
     let spec: EnterSpec = serde_json::from_str(text).map_err(|it| it.to_string())?;
     let (program, rest) = argv.split_first().ok_or("no program is named")?;
+    join_groups(&spec.groups);
     // Asked before joining: within the room's process table our parent has no number.
     let parent = getppid();
     if let Some(anchor) = spec.anchor {
         join(anchor, &spec)?;
     } else {
         become_user(&spec.user)?;
+    }
+    umask(Mode::from_bits_truncate(0o077));
+    prctl::set_no_new_privs().map_err(|it| format!("give up new privileges: {}", it.desc()))?;
+    let failed = |it: io::Error| format!("run {}: {it}", Path::new(program).display());
+    let child = Command::new(program).args(rest).current_dir(&spec.directory).stdin(Stdio::inherit()).spawn();
+    // From here on a terminal's Ctrl-C means the program, which ends or does not: it is waited for in any case.
+    let _ = [Signal::SIGINT, Signal::SIGQUIT].into_iter().collect::<SigSet>().thread_block();
+    if spec.anchor.is_none() {
         // Nothing else kills the program of a room without namespaces when pgdrill is killed. A thread could not be
         // started after joining a process namespace; there, process 1 sees to it.
         std::thread::spawn(move || follow(parent));
     }
-    umask(Mode::from_bits_truncate(0o077));
-    prctl::set_no_new_privs().map_err(|it| format!("give up new privileges: {}", it.desc()))?;
-    let status = Command::new(program)
-        .args(rest)
-        .current_dir(&spec.directory)
-        .stdin(Stdio::inherit())
-        .status()
-        .map_err(|it| format!("run {}: {it}", Path::new(program).display()))?;
+    let status = child.and_then(|mut it| it.wait()).map_err(failed)?;
     let code = status.code().or_else(|| status.signal().map(|it| 128 + it)).unwrap_or(1);
     Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// Best effort: what holds is looked at in the server, not remembered from here.
+fn join_groups(groups: &[PathBuf]) {
+    for group in groups {
+        let _ = cgroup::join(group);
+    }
 }
 
 /// Joins the namespaces of the room, ending as its user without any right over it.

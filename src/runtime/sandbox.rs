@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::complaints::{Complaints, join_sqlstates};
 use super::container::ContainerRoom;
+use super::disk::DiskWatch;
 use super::room::{Ended, Exec, Room};
 use super::spool::Spool;
 use super::sql::{Socket, Sql};
@@ -22,7 +23,7 @@ use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
 use crate::format::Compression;
 use crate::format::pages::Suspect;
-use crate::recipe::{Action, At, Command, Output, Step};
+use crate::recipe::{Action, At, Command, HostCondition, Output, Step};
 use crate::source::server::LOG_FILE;
 use crate::store::{self, Counting, Poured, Stop};
 
@@ -83,17 +84,63 @@ pub(crate) struct LiveSandbox {
     /// The lease's scratch directory.
     pub(crate) scratch: PathBuf,
     pub(crate) movers: Movers,
+    /// Of the file systems that the room fills.
+    pub(super) disk: DiskWatch,
     /// Once WAL is served.
     pub(crate) spool: Mutex<Option<Spool>>,
     /// Pages of a base backup that looked wrong while it was unpacked.
     pub(crate) suspects: Mutex<Vec<Suspect>>,
     /// The bootstrap superuser, where a restored cluster brings its own.
-    pub(crate) superuser: Mutex<String>,
+    pub(crate) superuser: Arc<Mutex<String>>,
+}
+
+/// The lines of an output of which the middle may be left out, without those that were cut by that.
+fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
+    let lines: Vec<&str> = text.lines().collect();
+    let gap = lines.iter().position(|it| it.starts_with('[') && it.ends_with(" bytes left out]"));
+    let cut = move |at: usize| gap.is_some_and(|gap| at + 1 >= gap && at <= gap + 1);
+    lines.into_iter().enumerate().filter(move |(at, _)| !cut(*at)).map(|(_, line)| line)
 }
 
 #[async_trait]
 impl Sandbox for LiveSandbox {
     async fn perform(&self, step: &Step, watch: &Watcher) -> Result<Output, Fault> {
+        // What goes on in the room is ended by release, which follows.
+        tokio::select! {
+            done = self.act(step, watch) => done,
+            full = self.disk.stop(&step.what) => Err(full),
+        }
+    }
+
+    async fn ask(&self, probe: &Probe) -> Answer {
+        let sql = self.sql();
+        tokio::select! {
+            answer = sql.ask(probe) => answer,
+            full = self.disk.stop("ask") => Answer::Silent { because: full.causes.join(": ") },
+        }
+    }
+
+    async fn observe(&self) -> Result<Vec<Guarantee>, Fault> {
+        let mut guarantees = self.room.observe().await?;
+        guarantees.push(self.disk.guarantee());
+        Ok(guarantees)
+    }
+
+    async fn server_log(&self) -> String {
+        if self.room.away().is_some() {
+            return self.read_in_room().await.unwrap_or_default();
+        }
+        let path = self.scratch.join("run").join(LOG_FILE);
+        match tokio::task::spawn_blocking(move || read_regular(&path)).await {
+            Ok(Ok(bytes)) => head_and_tail(&bytes),
+            // As an ordinary user: the log belongs to the container's user.
+            Ok(Err(_)) | Err(_) => self.read_in_room().await.unwrap_or_default(),
+        }
+    }
+}
+
+impl LiveSandbox {
+    async fn act(&self, step: &Step, watch: &Watcher) -> Result<Output, Fault> {
         let mut output = match &step.action {
             Action::Run(command) => self.run_program(command, watch).await?,
             Action::Stream { from, through, into } => self.stream(&step.what, from, *through, into, watch).await?,
@@ -132,32 +179,13 @@ impl Sandbox for LiveSandbox {
         };
         if output.status != 0 || !output.errors.is_empty() {
             output.conditions = self.room.conditions().await;
+            if self.disk.was_full() && !output.conditions.contains(&HostCondition::DiskFull) {
+                output.conditions.push(HostCondition::DiskFull);
+            }
         }
         Ok(output)
     }
 
-    async fn ask(&self, probe: &Probe) -> Answer {
-        self.sql().ask(probe).await
-    }
-
-    async fn observe(&self) -> Result<Vec<Guarantee>, Fault> {
-        self.room.observe().await
-    }
-
-    async fn server_log(&self) -> String {
-        if self.room.away().is_some() {
-            return self.read_in_room().await.unwrap_or_default();
-        }
-        let path = self.scratch.join("run").join(LOG_FILE);
-        match tokio::task::spawn_blocking(move || read_regular(&path)).await {
-            Ok(Ok(bytes)) => head_and_tail(&bytes),
-            // As an ordinary user: the log belongs to the container's user.
-            Ok(Err(_)) | Err(_) => self.read_in_room().await.unwrap_or_default(),
-        }
-    }
-}
-
-impl LiveSandbox {
     /// Of a server that the spool stopped, the spool's own words: the server only knows that a command failed.
     async fn run_program(&self, command: &Command, watch: &Watcher) -> Result<Output, Fault> {
         let output = self.run(command, None, watch).await?;
@@ -221,8 +249,7 @@ impl LiveSandbox {
         // What follows a complaint quotes data and statements, which may hold passwords: the parsed errors have what is needed.
         let own = format!("{}:", command.program);
         let is_own = |line: &&str| line.starts_with(&own) && !line.contains(": STATEMENT:  ");
-        let kept = output.stderr.lines().filter(is_own);
-        output.stderr = kept.collect::<Vec<_>>().join("\n");
+        output.stderr = whole_lines(&output.stderr).filter(is_own).collect::<Vec<_>>().join("\n");
         (output.errors, output.errors_total) = (errors, total);
         if !output.errors.is_empty() && command.program == "pg_restore" {
             join_sqlstates(&mut output.errors, &self.server_log().await, "pg_restore");

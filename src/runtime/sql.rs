@@ -327,6 +327,7 @@ fn statement_error(error: &tokio_postgres::Error, statement: Option<&str>) -> Op
         line: None,
         statement,
         entry: None,
+        row: None,
     })
 }
 

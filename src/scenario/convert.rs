@@ -113,6 +113,7 @@ impl Converter<'_> {
             postgres: self.postgres(&wire.postgres.unwrap_or_default(), defaults.postgres.as_ref()),
             budgets,
             durability: wire.durability.or(defaults.durability).unwrap_or_default(),
+            keep: wire.keep.or(defaults.keep).unwrap_or_default(),
             ready: wire.ready.map(|it| {
                 let WireReady { sql, database, role } = it;
                 Ready { sql: sql.0, database: database.map(|it| it.0), role: role.map(|it| it.0) }

@@ -39,6 +39,7 @@ pub use parse::{Environment, File, files_named, parse, schema};
 pub use paths::suggest_pattern;
 pub use problem::{Problem, render};
 pub use select::select;
+pub(crate) use units::length;
 
 /// One drill: a backup to restore, and what must be true of it. Cannot be invalid once parsed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,6 +62,9 @@ pub struct Drill {
     pub objectives: Objectives,
     pub budgets: BTreeMap<Phase, Duration>,
     pub durability: Durability,
+    /// Whether the sandbox stays up when the drill is over.
+    #[serde(default)]
+    pub keep: Keep,
     pub ready: Option<Ready>,
     pub checks: Vec<Check>,
     pub waivers: Vec<Waiver>,
@@ -74,6 +78,18 @@ pub enum Scope {
     Database,
     Cluster,
     Objects,
+}
+
+/// When a sandbox is left up, isolated as it was, for somebody to look into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    #[default]
+    Never,
+    /// Unless the drill passed; an interrupted drill keeps nothing.
+    OnFailure,
+    /// Also when the drill was interrupted.
+    Always,
 }
 
 /// The server to restore into.

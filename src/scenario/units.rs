@@ -97,7 +97,7 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 /// A length of time: jiff's friendly format or ISO 8601. Days have 24 hours; there are no months and years.
-pub(super) fn length(text: &str) -> Result<Duration, String> {
+pub(crate) fn length(text: &str) -> Result<Duration, String> {
     const HELP: &str = "write a number and a unit, like `90s`, `30m`, `1h 30m` or `2 days`";
     let text = text.trim();
     if !text.is_empty() && text.chars().all(|it| it.is_ascii_digit() || it == '.') {

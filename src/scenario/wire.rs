@@ -9,12 +9,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize as DeriveDeserialize;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::Scope;
 use super::collect::{At, Unsupported, VALUE};
 use super::units::{
     ColumnName, Day, Length, Name, Pattern, Phases, Positive, RelationName, SchemaName, Size, Slack, TableName, Text,
     Value, Zone, given,
 };
+use super::{Keep, Scope};
 use crate::check::Severity;
 use crate::recipe::RuntimeChoice;
 use crate::source::{Durability, Roles};
@@ -26,7 +26,6 @@ pub(super) const UNSUPPORTED: Unsupported = &[
     ("Source", "barman_cloud", "not supported by this version"),
     ("Source", "wal_g", "not supported by this version"),
     ("Source", "databasus", "not supported by this version"),
-    ("Drill", "keep", "not supported by this version"),
 ];
 
 /// A file of drills for pgdrill: which backups to restore into a throwaway PostgreSQL, and what must be true of them.
@@ -55,6 +54,8 @@ pub(super) struct WireDefaults {
     pub(super) budgets: Option<WireBudgets>,
     /// `representative`: durable as in production. `fast`: without fsync, and no proof of a recovery time.
     pub(super) durability: Option<Durability>,
+    /// Whether the sandbox stays up when a drill is over: `never` (default), `on_failure` or `always`.
+    pub(super) keep: Option<Keep>,
     /// How to restore.
     pub(super) restore: Option<WireDefaultRestore>,
 }
@@ -98,6 +99,9 @@ pub(super) struct WireDrill {
     pub(super) budgets: Option<WireBudgets>,
     /// `representative` (default): durable as in production. `fast`: without fsync, and no proof of a recovery time.
     pub(super) durability: Option<Durability>,
+    /// Whether the sandbox stays up when the drill is over, isolated as it was, for `pgdrill shell`: `never` (default),
+    /// `on_failure` (unless it passed) or `always`. Restored data are production data.
+    pub(super) keep: Option<Keep>,
     /// When service counts as being back.
     pub(super) ready: Option<WireReady>,
     /// What to ask the restored server. Each is one of `rows`, `query` and `exists`.

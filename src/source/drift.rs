@@ -205,6 +205,7 @@ mod tests {
             line: None,
             statement: Some(statement.to_owned()),
             entry: None,
+            row: None,
         }
     }
 

@@ -11,6 +11,7 @@ use super::{Durability, PgDump, Restore, Roles, Source};
 use crate::check::STAND_IN;
 use crate::check::sql_text::quote_ident;
 use crate::fault::{Blame, Fault};
+use crate::format::promised;
 use crate::format::{ArchiveVersion, Compression, Contents, DumpFacts, DumpFormat};
 use crate::phase::Phase;
 use crate::recipe::{
@@ -486,7 +487,17 @@ impl Making<'_> {
                 format!("the database's locale {windows} is one of Windows: another was used"),
             );
         }
+        // Providers of locales came with 15; a lower major has the C library's only.
+        let is_lowered = self.it.server.major < 15
+            && contents.create_database.as_ref().is_some_and(|it| it.contains(" LOCALE_PROVIDER = "));
         let statement = match contents.create_database.as_ref().filter(|_| windows.is_none()) {
+            Some(statement) if is_lowered => {
+                let of_dump = server::locales_of(statement).into_iter().next();
+                let locale = of_dump.unwrap_or_else(|| server::default_locale(it.server, contents.encoding.as_deref()));
+                let encoding = contents.encoding.as_deref().unwrap_or("UTF8");
+                self.note(NoteKind::Deviation, format!("the database was made with the C library's locale {locale}"));
+                server::create_database(&name, encoding, &locale)
+            }
             Some(statement) if own == Some(name.as_str()) => statement.clone(),
             Some(statement) => server::renamed(statement, &name),
             None => {
@@ -765,7 +776,12 @@ fn stops_on_error(it: &Ingredients<'_>) -> bool {
     let drifts = it.facts.major() != Some(it.server.major) || !it.facts.contents.locales.is_empty();
     // With --clean, the first statements drop what is not there: in a new database each of them is an error.
     let clean = it.facts.contents.drops && it.facts.server_version.is_some();
-    it.facts.format != DumpFormat::Cluster && it.restore.allow_errors.is_empty() && !clean && !drifts
+    // `pg_dump -n public` makes the schema that every database has.
+    let promised = it.facts.contents.promised.as_ref();
+    let makes_public =
+        promised.is_some_and(|it| it.objects.iter().any(|it| it.kind == promised::Kind::Schema && it.name == "public"));
+    let expects = clean || drifts || makes_public || !it.facts.contents.wrong_templates.is_empty();
+    it.facts.format != DumpFormat::Cluster && it.restore.allow_errors.is_empty() && !expects
 }
 
 /// Whether the text itself says CREATE DATABASE and \connect. Archives are restored without.

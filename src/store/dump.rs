@@ -123,6 +123,10 @@ fn text(mut input: impl Read, wrapped: Compression, selection: &Selection) -> Re
     let mut buffer = vec![0; CHUNK];
     loop {
         match input.read(&mut buffer) {
+            Ok(0) if scanner.says_nothing() => {
+                let fault = sniff::no_dump("it holds no statement, only comments");
+                return Err(fault.hint("look at the job that wrote it, and name the file that pg_dump wrote").into());
+            }
             Ok(0) => return Ok(scanner.finish(wrapped)?),
             Ok(read) => scanner.push(&buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

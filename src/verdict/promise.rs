@@ -25,9 +25,10 @@ pub(super) fn judged(evidence: &Evidence, stop: usize) -> Vec<CheckJudged> {
             objects: Vec::new(),
         }];
     }
+    let lowers = evidence.asked.as_ref().is_some_and(|it| super::lowers(evidence, it));
     let with_time = |it: Aspect| CheckJudged {
         name: it.name.to_owned(),
-        severity: it.severity,
+        severity: if lowers { Severity::Minor } else { it.severity },
         judged: it.judged,
         elapsed: asked(it.group).map_or(Duration::ZERO, |it| it.elapsed),
         waived: None,

@@ -75,8 +75,8 @@ impl Engine {
         sh(&directory.path().join("tls"), CERTIFICATES);
         let port = free_port();
         let script = format!(
-            "mount -t tmpfs tmpfs {here} && exec dockerd --data-root {data} --exec-root {exec} --pidfile {pid} \
-             -H unix://{socket} -H tcp://127.0.0.1:{port} --tlsverify --tlscacert {tls}/ca.pem --tlscert {tls}/server.pem \
+            "mount -t tmpfs tmpfs {here} && LISTEN_FDS=1 LISTEN_PID=$$ exec dockerd --data-root {data} --exec-root {exec} \
+             --pidfile {pid} -H unix://{socket} -H fd:// --tlsverify --tlscacert {tls}/ca.pem --tlscert {tls}/server.pem \
              --tlskey {tls}/server-key.pem --bridge=none --iptables=false >{log} 2>&1",
             here = at("here"),
             data = at("data"),
@@ -86,8 +86,13 @@ impl Engine {
             tls = at("tls"),
             log = at("log"),
         );
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+        // In a network of its own, with a socket that was opened in ours: an engine without a bridge removes that of another.
+        let listen = format!(
+            "import os, socket, sys\nlistener = socket.create_server(('127.0.0.1', {port}))\n\
+             os.dup2(listener.fileno(), 3)\nos.set_inheritable(3, True)\nos.execvp('unshare', ['unshare'] + sys.argv[1:])",
+        );
+        let mut unshare = Command::new("python3");
+        unshare.args(["-c", &listen, "--net", "--mount", "--propagation", "private", "sh", "-c", &script]);
         let daemon = unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut engine = Engine { directory, daemon, port };
         wait_for("the second dockerd", || {
@@ -199,8 +204,26 @@ fn an_engine_that_does_not_see_our_files_gives_the_evidence_of_one_that_does() {
             let held = seen.guarantees.iter().find(|it| it.name == promise).map(|it| it.held);
             assert_eq!(held, Some(Held::Enforced), "{promise}: {:?}", seen.guarantees);
         }
+        let disk = seen.guarantees.iter().find(|it| it.name == "disk limited").map(|it| it.held);
+        assert_eq!(disk, Some(Held::Absent), "its disk is not ours to look at: {:?}", seen.guarantees);
         assert_eq!(engine.left(&seen.start.unwrap().drill), "");
     }
+}
+
+#[test]
+fn a_sandbox_is_kept_and_entered_wherever_the_engine_is() {
+    let engine = engine();
+    // The guard there has this patience: what answers after it has been renewed by the keeper.
+    let program = engine.program().env("PGDRILL_PATIENCE_SECONDS", "4");
+    let text = scenario("pg15/shop.dump", "", "pgdrill-postgres:15").replace("equals: 120", "equals: 7");
+    program.drill(&text, &["--keep", "--keep-for", "10m"]).expect(1);
+    let drill = evidence(&program).start.unwrap().drill;
+    let begun = std::time::Instant::now();
+    wait_for("more than the guard's patience", || (begun.elapsed().as_secs() > 8).then_some(()));
+    let answer = program.run(&["shell", &drill, "--", "-Atc", "select count(*) from shop.customer"]).expect(0);
+    assert_eq!(answer.stdout.trim(), "120", "{answer:?}");
+    program.run(&["clean", "--run", &drill]).expect(0);
+    assert_eq!(engine.left(&drill), "");
 }
 
 #[test]

@@ -144,6 +144,7 @@ fn ignored_error() -> Output {
         line: None,
         statement: Some("CREATE TABLE …".to_owned()),
         entry: Some("TABLE people owner".to_owned()),
+        row: None,
     };
     let stderr = "pg_restore: warning: errors ignored on restore: 1".to_owned();
     Output { status: 1, stderr, errors: vec![error], errors_total: 1, ..Output::default() }

@@ -36,20 +36,14 @@ pub(crate) fn lab() -> &'static Lab {
 }
 
 /// Statics are not dropped, and tests are killed: a process that waits for the end of this one removes the lab.
-pub(crate) fn at_the_end(root: &Path) -> ChildStdin {
+pub(crate) fn remove_at_the_end(root: &Path) -> ChildStdin {
     let mut command = Command::new("sh");
-    command.args(["-c", r#"cat; rm -rf -- "$0""#]).arg(root).stdin(Stdio::piped()).stdout(Stdio::null());
+    // A server that still runs there is gone at once, and waited for: it would write into what is being removed.
+    let script = r#"cat; if read -r pid < "$0/data/postmaster.pid"; then kill -QUIT "$pid"
+        while kill -0 "$pid"; do sleep 0.05; done; fi 2>/dev/null; rm -rf -- "$0""#;
+    command.args(["-c", script]).arg(root).stdin(Stdio::piped()).stdout(Stdio::null());
     // Not by the terminal's ^C, which would end it before the tests.
     command.process_group(0).spawn().unwrap().stdin.take().unwrap()
-}
-
-/// Makes a directory in which the servers of a lab may write.
-pub(crate) fn owned(path: &Path) {
-    std::fs::create_dir_all(path).unwrap();
-    if nix::unistd::geteuid().is_root() {
-        let postgres = nix::unistd::User::from_name("postgres").unwrap().unwrap();
-        std::os::unix::fs::chown(path, Some(postgres.uid.as_raw()), Some(postgres.gid.as_raw())).unwrap();
-    }
 }
 
 fn bindir() -> PathBuf {
@@ -74,6 +68,58 @@ pub(crate) fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// A server of a test's own, which ends with the tests.
+pub(crate) struct Server {
+    root: PathBuf,
+    _until: ChildStdin,
+}
+
+impl Server {
+    pub(crate) fn start(name: &str) -> Server {
+        let root = tempfile::Builder::new().prefix(&format!("pgdrill-lab-{name}-")).tempdir_in("/tmp").unwrap().keep();
+        let server = Server { _until: remove_at_the_end(&root), root };
+        server.make_directory(&server.root);
+        let at = |path: &str| server.root.join(path).display().to_string();
+        run("initdb", &["-D", &at("data"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"]);
+        let settings =
+            format!("-c listen_addresses= -c unix_socket_directories={} -c fsync=off", server.root.display());
+        run("pg_ctl", &["-D", &at("data"), "-l", &at("log"), "-w", "-o", &settings, "start"]);
+        server
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.root
+    }
+
+    /// A directory that the server's user may write into.
+    pub(crate) fn make_directory(&self, path: &Path) {
+        owned_directory(path);
+    }
+
+    /// Runs a client program.
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> String {
+        let socket = self.root.display().to_string();
+        run(program, &[&["-h", &socket, "-U", "postgres"], args].concat())
+    }
+
+    pub(crate) fn sql(&self, sql: &str) -> String {
+        self.script("postgres", sql)
+    }
+
+    pub(crate) fn script(&self, database: &str, sql: &str) -> String {
+        self.run("psql", &["-XqAt", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql])
+    }
+}
+
+/// Makes a directory in which the servers of a lab may write.
+pub(crate) fn owned_directory(path: &Path) {
+    std::fs::create_dir_all(path).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        let postgres = nix::unistd::User::from_name("postgres").unwrap().unwrap();
+        std::os::unix::fs::chown(path, Some(postgres.uid.as_raw()), Some(postgres.gid.as_raw())).unwrap();
+    }
+}
+
 /// A server of ours that is being backed up.
 pub(crate) struct Source {
     pub(crate) socket: String,
@@ -91,9 +137,9 @@ impl Source {
 fn make() -> Lab {
     let directory = tempfile::Builder::new().prefix("pgdrill-lab-").tempdir_in("/tmp").unwrap();
     let root = directory.keep();
-    let until = at_the_end(&root);
+    let until = remove_at_the_end(&root);
     for name in ["", "wal", "base", "sock", "ts"] {
-        owned(&root.join(name));
+        owned_directory(&root.join(name));
     }
     let at = |path: &str| root.join(path).display().to_string();
     // A bootstrap superuser that is not called postgres, as some installations have.

@@ -107,7 +107,14 @@ pub(crate) fn row_checks(truth: &Value, database: &str, only: impl Fn(&str) -> b
     text
 }
 
-/// Containers, volumes, processes and directories of these drills that are still there.
+/// Control groups that bear the name of a drill.
+fn groups(directory: &Path, name: &std::ffi::OsStr) -> Vec<PathBuf> {
+    let below = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let below = below.filter(|it| it.file_type().is_ok_and(|it| it.is_dir())).map(|it| it.path());
+    below.flat_map(|it| if it.file_name() == Some(name) { vec![it] } else { groups(&it, name) }).collect()
+}
+
+/// Containers, volumes, processes, control groups and directories of these drills that are still there.
 pub(crate) fn leftovers(run: &str, scratches: &[&Path]) -> Vec<String> {
     let mut left = Vec::new();
     for what in ["container", "volume"] {
@@ -121,6 +128,10 @@ pub(crate) fn leftovers(run: &str, scratches: &[&Path]) -> Vec<String> {
         left.extend(String::from_utf8_lossy(&output.stdout).lines().map(|it| format!("{what} {it}")));
     }
     left.extend(scratches.iter().filter(|it| it.exists()).map(|it| format!("directory {}", it.display())));
+    for name in scratches.iter().filter_map(|it| it.file_name()) {
+        let groups = groups(Path::new("/sys/fs/cgroup"), name);
+        left.extend(groups.iter().map(|it| format!("control group {}", it.display())));
+    }
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(cmdline) = std::fs::read(entry.path().join("cmdline")) else {
             continue;

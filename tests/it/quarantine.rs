@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Source, at_the_end, owned, run};
+use crate::lab::{Source, owned_directory, remove_at_the_end, run};
 use crate::program::Program;
 
 /// A cluster that archives, replicates and subscribes, and its backups.
@@ -37,9 +37,9 @@ fn restless() -> &'static Restless {
     RESTLESS.get_or_init(|| {
         let port = listen();
         let root = tempfile::Builder::new().prefix("pgdrill-lab-").tempdir_in("/tmp").unwrap().keep();
-        let until = at_the_end(&root);
+        let until = remove_at_the_end(&root);
         for name in ["", "base", "sock", "wal", "touched"] {
-            owned(&root.join(name));
+            owned_directory(&root.join(name));
         }
         let at = |path: &str| root.join(path).display().to_string();
         run("initdb", &["-D", &at("data"), "-k", "-A", "trust", "-U", "lab_owner", "--wal-segsize=1", "--no-sync"]);
@@ -132,7 +132,7 @@ fn canary(program: &Program) -> (PathBuf, impl Fn() + use<>) {
     std::fs::create_dir_all(canary.join("PG_15_202209061/5")).unwrap();
     std::fs::write(canary.join("PG_15_202209061/5/16999"), "production").unwrap();
     std::fs::write(canary.join("000000010000000000000001"), "production").unwrap();
-    owned(&canary);
+    owned_directory(&canary);
     let list = move |canary: &Path| {
         let output =
             std::process::Command::new("find").arg(canary).args(["-printf", "%P %y %s %T@ %m\n"]).output().unwrap();

@@ -52,7 +52,15 @@ impl Running {
         Running::start_in(Program::new(), runtime, phase)
     }
 
+    pub(crate) fn start_with(runtime: &str, phase: Phase, more: &[&str]) -> Running {
+        Running::start_all(Program::new(), runtime, phase, more)
+    }
+
     pub(crate) fn start_in(program: Program, runtime: &str, phase: Phase) -> Running {
+        Running::start_all(program, runtime, phase, &[])
+    }
+
+    fn start_all(program: Program, runtime: &str, phase: Phase, extra: &[&str]) -> Running {
         program.file("sleep.sql", "select pg_sleep(600);\n");
         let dump = program.path("shop.dump");
         std::fs::copy(fixture("pg15/shop.dump"), &dump).unwrap();
@@ -61,7 +69,7 @@ impl Running {
         std::fs::set_permissions(&dump, std::fs::Permissions::from_mode(mode)).unwrap();
         let scenario = program.file("scenario.yaml", &endless(runtime, phase));
         let out = program.path("out").display().to_string();
-        let mut command = program.command(&["run", &scenario, "--out", &out]);
+        let mut command = program.command(&[&["run", &scenario, "--out", &out], extra].concat());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         Running { program, child }
     }
@@ -180,6 +188,27 @@ fn a_second_signal_hurries_and_still_leaves_nothing() {
     let Running { program: _program, child } = running;
     Ran::of(&child.wait_with_output().unwrap()).expect(130);
     assert_eq!(leftovers(&run, &[&scratch]), [""; 0]);
+}
+
+/// What a look at the machine tries out is found and removed by whoever comes next.
+#[test]
+fn a_plan_and_a_doctor_that_are_killed_in_mid_try_leave_nothing_for_good() {
+    let scenario =
+        "version: 1\ndrills:\n  - name: plan\n    runtime: local\n    source: { pg_dump: { path: shop.dump } }\n";
+    for args in [&["plan", "scenario.yaml"][..], &["doctor"]] {
+        let base = tempfile::Builder::new().prefix("t-").tempdir().unwrap();
+        let program = Program::new().env("TMPDIR", &base.path().display().to_string());
+        std::fs::copy(fixture("pg15/shop.dump"), program.path("shop.dump")).unwrap();
+        program.file("scenario.yaml", scenario);
+        let mut child = program.command(args).stdout(Stdio::null()).spawn().unwrap();
+        let entries = || std::fs::read_dir(base.path()).unwrap().map(|it| it.unwrap().path()).collect::<Vec<_>>();
+        wait_for("something to be tried", || entries().iter().any(|it| it.join("pgdrill.json").exists()).then_some(()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(entries().len(), 1, "{args:?}");
+        program.run(&["clean"]).expect(0);
+        assert_eq!(entries(), [""; 0].map(std::path::PathBuf::from), "{args:?}");
+    }
 }
 
 #[test]

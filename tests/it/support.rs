@@ -13,7 +13,7 @@ use pgdrill::phase::Phase;
 use pgdrill::recipe::{FileSeen, RuntimeChoice};
 use pgdrill::runtime::Lease;
 use pgdrill::runtime::fake::Fake;
-use pgdrill::scenario::{Drill, Objectives, Postgres, Rto, Scope};
+use pgdrill::scenario::{Drill, Keep, Objectives, Postgres, Rto, Scope};
 use pgdrill::source::{Durability, Location, PgDump, Pick, Restore, Source};
 use pgdrill::target::Target;
 use pgdrill::verdict::{self, Judgement};
@@ -104,6 +104,7 @@ pub(crate) fn drill() -> Drill {
         },
         budgets: [(Phase::Restore, Duration::from_secs(1200))].into(),
         durability: Durability::Representative,
+        keep: Keep::Never,
         ready: None,
         checks: vec![rows_check("orders", Severity::Major)],
         waivers: Vec::new(),
@@ -139,6 +140,7 @@ pub(crate) async fn run_on(fake: &Fake, drill: &Drill, cancel: &CancellationToke
         record: &|event: &Event| log.lock().unwrap().push(serde_json::to_string(event).unwrap()),
         watch: Arc::new(|_| ()),
         keep_log: &|_| None,
+        keep_for: Duration::from_secs(3600),
     };
     let evidence = drill::run(drill, start(), &world).await;
     let lines = log.into_inner().unwrap();

@@ -123,7 +123,8 @@ impl Promise<'_> {
         let (present, state, owners) = objects::judge(self, of(Group::Objects), of(Group::Grants));
         let rows = rows::judge(self, of(Group::Rows));
         let mut aspects = Vec::new();
-        let empty = self.is_dump && self.promised.objects.is_empty() && rows.compared.examined == 0;
+        let nothing = self.promised.objects.is_empty() && self.contents.tables.is_empty();
+        let empty = self.is_dump && nothing && rows.compared.examined == 0;
         if empty {
             let finding = Finding::Held { observed: "the dump holds nothing, and nothing is missing".to_owned() };
             let judged = Judged { finding, population: Population { examined: 0, of: "objects".to_owned() } };

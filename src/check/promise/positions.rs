@@ -52,7 +52,7 @@ fn promised(promise: &Promise<'_>) -> Option<(u64, Option<u64>)> {
     let listed = promise.contents.large_objects.filter(|_| promise.promised.loaded.is_none());
     match (counted, listed) {
         (Some(counted), _) if promise.promised.loaded.is_none() => Some((counted.count, Some(counted.bytes))),
-        (_, Some(listed)) => Some((listed, None)),
+        (_, Some(listed)) => Some((listed, promise.contents.large_object_bytes)),
         (_, None) => None,
     }
     .filter(|it| it.0 > 0)

@@ -189,10 +189,11 @@ impl Reader {
     /// An object that a CREATE statement makes: the heading's owner is its owner.
     fn made(&mut self, place: Place<'_>, kind: Kind, names: (&str, &str, &str), state: Option<&str>) {
         let stored = matches!(kind, Kind::Table | Kind::MaterializedView | Kind::Index);
-        if stored && sql::is_own_tablespace(place.tablespace) {
-            if let Some(object) = self.promise(place, Kind::Tablespace, (names.0, names.1, "")) {
-                object.state = Some(place.tablespace.to_owned());
-            }
+        if stored
+            && sql::is_own_tablespace(place.tablespace)
+            && let Some(object) = self.promise(place, Kind::Tablespace, (names.0, names.1, ""))
+        {
+            object.state = Some(place.tablespace.to_owned());
         }
         let owner = self.heading.as_ref().and_then(|it| named(&it.owner)).filter(|_| OWNED.contains(&kind));
         if let Some(object) = self.promise(place, kind, names) {

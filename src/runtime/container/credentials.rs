@@ -23,6 +23,11 @@ pub(super) async fn of(reference: &str) -> Result<Option<DockerCredentials>, Str
             Ok(Some(DockerCredentials { username: Some(username), password: Some(password), ..credentials }))
         }
         Err(CredentialRetrievalError::NoCredentialConfigured | CredentialRetrievalError::ConfigNotFound) => Ok(None),
+        // Most often it is not there: a registry that wants nothing needs none, another one says so itself.
+        Err(CredentialRetrievalError::ConfigReadError) => {
+            tracing::warn!(server, "docker's config.json cannot be read: pulling without credentials");
+            Ok(None)
+        }
         // What the helper wrote may be anything.
         Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
             // Helpers fail where they know nothing of a registry, which may want nothing.
@@ -33,8 +38,7 @@ pub(super) async fn of(reference: &str) -> Result<Option<DockerCredentials>, Str
             error @ (CredentialRetrievalError::HelperCommunicationError
             | CredentialRetrievalError::MalformedHelperResponse
             | CredentialRetrievalError::CredentialDecodingError
-            | CredentialRetrievalError::CredentialMismatchError
-            | CredentialRetrievalError::ConfigReadError),
+            | CredentialRetrievalError::CredentialMismatchError),
         ) => Err(format!("docker's credentials for {server} cannot be had: {error}")),
     }
 }

@@ -1,19 +1,26 @@
-//! What isolates a sandbox, read from what its own kernel view and the engine say. Pure.
+//! What isolates a sandbox, read from what its own kernel view and the engine say.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use testcontainers::bollard::models::ContainerInspectResponse;
 
 use crate::evidence::{Guarantee, Held};
 use crate::plan::Limits;
+use crate::runtime::cgroup;
 
-/// Run in the container, as the server's user. Both versions of control groups; what is absent is left out.
+/// Run in the container, as the server's user. Both versions of control groups; what is absent is left out. The status is
+/// the restored server's own, where it runs: of a program beside it more could be true.
 pub(super) const SCRIPT: &str = r#"
 section() { echo "@@ $1"; }
-section status; cat /proc/self/status
+server=self; { read -r number </pgdrill/data/postmaster.pid && [ -r "/proc/$number/status" ] && server=$number; } 2>/dev/null
+section status; cat "/proc/$server/status"
 section net; cat /proc/net/dev
 section mounts; while read -r line; do case "$line" in *" /pgdrill/input/"*) echo "$line";; esac; done </proc/self/mountinfo
 section memory; cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null
+section shm; while read -r line; do case "$line" in *" /dev/shm "*) echo "$line";; esac; done </proc/self/mountinfo
+section ipc; readlink /proc/self/ns/ipc
+section cpu; { cat /sys/fs/cgroup/cpu.max || echo "$(cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us) $(cat /sys/fs/cgroup/cpu/cpu.cfs_period_us)"; } 2>/dev/null
 section pids; cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null
 section first; tr '\000' ' ' </proc/1/cmdline; echo
 exit 0
@@ -48,7 +55,10 @@ pub(super) fn guarantees(
         user(status("Uid")),
         read_only(section("mounts"), inputs),
         limit("memory limited", section("memory"), limits.memory_bytes, "bytes"),
+        processors(section("cpu"), limits),
         limit("processes limited", section("pids"), Some(u64::from(limits.pids)), "processes"),
+        shared_memory(section("shm"), section("ipc").first().copied()),
+        system_calls(status("Seccomp").as_deref()),
         guard(section("first")),
     ]
 }
@@ -137,6 +147,34 @@ fn limit(name: &str, seen: &[&str], asked: Option<u64>, unit: &str) -> Guarantee
     }
 }
 
+fn processors(seen: &[&str], limits: &Limits) -> Guarantee {
+    let name = "processors limited";
+    match seen.first().and_then(|it| cgroup::share(it)) {
+        Some(share) => enforced(name, true, cgroup::processors_text(share)),
+        None if limits.cpus.is_none() => guarantee(name, Held::Absent, "no limit was asked for"),
+        None => guarantee(name, Held::Absent, seen.first().copied().unwrap_or("not to be seen")),
+    }
+}
+
+/// By the size that the file system itself shows; of two on the same place the last is on top. An engine that shares its
+/// kernel with us could also give the container the host's: then the namespace of shared memory is ours.
+fn shared_memory(mounts: &[&str], namespace: Option<&str>) -> Guarantee {
+    let name = "shared memory limited";
+    if namespace.is_some()
+        && namespace == std::fs::read_link("/proc/self/ns/ipc").ok().as_deref().and_then(Path::to_str)
+    {
+        return guarantee(name, Held::Absent, "/dev/shm is shared with the host");
+    }
+    let options = mounts.last().and_then(|line| line.rsplit(' ').next()).unwrap_or_default();
+    let size = options.split(',').find_map(|it| it.strip_prefix("size="));
+    enforced(name, size.is_some(), format!("/dev/shm: {}", size.unwrap_or("of no size of its own")))
+}
+
+/// `SECCOMP_MODE_FILTER` of the kernel's seccomp.h.
+fn system_calls(mode: Option<&str>) -> Guarantee {
+    simple("system calls filtered", mode == Some("2"), "Seccomp", mode.map(str::to_owned))
+}
+
 /// Nothing but the guard's own patience holds this: were it killed, the container would end.
 fn guard(first: &[&str]) -> Guarantee {
     let first = first.first().copied().unwrap_or_default().trim();
@@ -153,9 +191,10 @@ mod tests {
     use super::*;
 
     const TIGHT: &str = "@@ status\nName:\tcat\nUid:\t999\t999\t999\t999\nCapEff:\t0000000000000000\n\
-        CapBnd:\t0000000000000000\nNoNewPrivs:\t1\n@@ net\nInter-|   Receive  |  Transmit\n face |bytes\n    lo:  0 0\n\
+        CapBnd:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n@@ net\nInter-|   Receive  |  Transmit\n face |bytes\n    lo:  0 0\n\
         @@ mounts\n612 600 254:0 /b/shop.dump /pgdrill/input/0 ro,relatime - ext4 /dev/vda rw\n\
-        @@ memory\n1073741824\n@@ pids\n512\n@@ first\n/sbin/docker-init -- /pgdrill/guard /pgdrill/run/lease 600 \n";
+        @@ memory\n1073741824\n@@ shm\n85 80 0:45 / /dev/shm rw,nosuid - tmpfs shm rw,size=262144k\n\
+        @@ cpu\n200000 100000\n@@ pids\n512\n@@ first\n/sbin/docker-init -- /pgdrill/guard /pgdrill/run/lease 600 \n";
 
     fn inspected(mode: &str, port: Option<&str>) -> ContainerInspectResponse {
         let binding = PortBinding { host_ip: Some("0.0.0.0".to_owned()), host_port: Some("5432".to_owned()) };
@@ -168,7 +207,7 @@ mod tests {
     }
 
     fn limits() -> Limits {
-        Limits { memory_bytes: Some(1 << 30), pids: 512, ..Limits::default() }
+        Limits { memory_bytes: Some(1 << 30), cpus: Some(2), pids: 512, ..Limits::default() }
     }
 
     fn absent(looked: &str, inspected: &ContainerInspectResponse) -> Vec<String> {
@@ -194,6 +233,10 @@ mod tests {
             ("1073741824", "max", "memory limited"),
             ("1073741824", "9223372036854771712", "memory limited"),
             ("512", "max", "processes limited"),
+            ("200000 100000", "max 100000", "processors limited"),
+            ("200000 100000", "-1 100000", "processors limited"),
+            (",size=262144k", "", "shared memory limited"),
+            ("Seccomp:\t2", "Seccomp:\t0", "system calls filtered"),
             ("/pgdrill/guard", "/bin/sleep", "wiped when pgdrill is gone"),
         ];
         for (from, to, expected) in cases {

@@ -7,6 +7,7 @@
 
 mod credentials;
 mod discover;
+mod door;
 mod engine;
 mod image;
 mod look;
@@ -29,12 +30,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub(crate) use discover::DockerEnvironment;
+pub(crate) use door::{ContainerDoor, Conversation, RUN};
 pub(crate) use engine::EngineFacts;
 pub(crate) use image::LocalImage;
 pub(crate) use room::ContainerRoom;
 pub(crate) use sweep::{Sweep, Swept};
 
-use super::{Lease, Progress, Watcher};
+use super::{Lease, Progress, Watcher, host};
 use crate::fault::{Blame, Fault};
 use crate::plan::SandboxSpec;
 use crate::recipe::{RuntimeKind, ServerFacts};
@@ -126,7 +128,7 @@ impl Container {
         let engine = self.connect().await?.clone();
         watch(Progress::Said(format!("starting the container {}", container_name(lease))));
         let (lease_, spec, patience) = (lease.clone(), spec.clone(), self.settings.patience);
-        self.own(lease, async move { room::make(engine, &lease_, &spec, patience).await }).await
+        self.own(lease, async move { room::make(engine, &lease_, &spec, patience, |_| ()).await }).await
     }
 
     /// Waits for creations under way, removes all that carries this drill's label, and returns what would not go.
@@ -158,7 +160,10 @@ impl Container {
         let docker = &self.connect().await?.docker;
         let limit = Duration::from_secs(60);
         let swept = match which {
-            Sweep::Run(run) => sweep::purge(docker, &format!("{LABEL_RUN}={run}"), limit, |_| true).await,
+            Sweep::Run { run, except } => {
+                let others = |thing: &sweep::Labelled<'_>| !thing.is_of(&except);
+                sweep::purge(docker, &format!("{LABEL_RUN}={run}"), limit, others).await
+            }
             Sweep::Lapsed { scratches } => {
                 let now = SystemTime::now();
                 let lapsed = |thing: &sweep::Labelled<'_>| thing.is_of(&scratches) || thing.has_lapsed(now);
@@ -263,7 +268,7 @@ fn server_facts(
         );
     }
     let (disk_free, filesystem) = match &engine.facts.root_dir {
-        Some(root_dir) => (disk_free(root_dir), filesystem(root_dir)),
+        Some(root_dir) => (host::disk(root_dir).map(|it| it.free), filesystem(root_dir)),
         None => (None, None),
     };
     let mut tools: BTreeMap<String, String> = probed.tools.clone();
@@ -288,12 +293,6 @@ fn server_facts(
         because: found.because,
         passed_over: Vec::new(),
     })
-}
-
-/// Bytes that an unprivileged user may still write there.
-fn disk_free(directory: &Path) -> Option<u64> {
-    let seen = nix::sys::statvfs::statvfs(directory).ok()?;
-    Some(seen.blocks_available().saturating_mul(seen.fragment_size()))
 }
 
 /// `ext4`, `xfs` …: of the mount that the directory lies on (proc(5), mountinfo).

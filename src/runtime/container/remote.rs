@@ -37,20 +37,12 @@ pub(super) async fn sees_our_files(docker: &Docker, lease: &Lease, image: &str, 
     let name = format!("pgdrill-{}-look-{}", lease.drill, NUMBER.fetch_add(1, Ordering::Relaxed));
     let marker = lease.scratch.join("marker");
     let what = || "see whether the container engine sees the files of this machine";
-    // A plan alone has no scratch directory, and leaves none.
-    let own = !lease.scratch.exists();
-    let made = if own { std::fs::create_dir_all(&lease.scratch) } else { Ok(()) };
-    let made = made.and_then(|()| std::fs::write(&marker, &lease.drill));
-    made.map_err(|error| Fault::new(Blame::Host, what()).cause(error.to_string()))?;
+    std::fs::write(&marker, &lease.drill).map_err(|error| Fault::new(Blame::Host, what()).cause(error.to_string()))?;
     let marker = marker.display().to_string();
     let outcome = mount(docker, &name, lease, image, &marker, patience).await;
     let remove = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     // What stays is found by its label and removed with the lease.
     drop(docker.remove_container(&name, Some(remove)).await);
-    if own {
-        drop(std::fs::remove_file(&marker));
-        drop(std::fs::remove_dir(&lease.scratch));
-    }
     match outcome {
         Ok(()) => Ok(true),
         Err(error) if is_about(&error, &marker) => Ok(false),

@@ -19,13 +19,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::Lease;
 use super::super::room::{Ended, Exec};
+use super::super::{Lease, host};
+use super::door::ContainerDoor;
 use super::engine::{self, Engine};
 use super::output::{Ends, Lines};
 use super::remote::{HELPER, Helper};
 use super::vigil::{Seen, Vigil};
-use super::{Role, container_name, disk_free, image, labels, look};
+use super::{Role, container_name, image, labels, look};
 use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
 use crate::plan::{Limits, SandboxSpec};
@@ -39,11 +40,9 @@ const LAPSED: i32 = 75;
 const KILLED: i32 = 137;
 
 /// A volume of its own, gone with the container; the working directory of every program.
-const ROOT: &str = "/pgdrill";
+pub(super) const ROOT: &str = "/pgdrill";
 /// How much of an output is kept.
 const KEPT: usize = 16 * 1024;
-/// Less than this is a full disk.
-const DISK_FULL_BYTES: u64 = 1 << 20;
 
 /// A running container with a guard in it.
 pub(crate) struct ContainerRoom {
@@ -53,6 +52,7 @@ pub(crate) struct ContainerRoom {
     user: RoomUser,
     limits: Limits,
     inputs: usize,
+    own_data: bool,
     patience: Duration,
     /// Where the engine keeps volumes, if that is on this machine.
     volumes: Option<PathBuf>,
@@ -63,12 +63,16 @@ pub(crate) struct ContainerRoom {
     _renewal: Option<AbortOnDropHandle<()>>,
 }
 
+/// The last word on how a container is held: tests take a hold away, and must be told of it.
+pub(super) type Adjust = fn(&mut HostConfig);
+
 /// Makes the container. When this fails, `release` finds by its label what there is of it.
 pub(super) async fn make(
     engine: Engine,
     lease: &Lease,
     spec: &SandboxSpec,
     patience: Duration,
+    adjust: Adjust,
 ) -> Result<ContainerRoom, Fault> {
     let name = container_name(lease);
     let user = room_user(spec);
@@ -84,7 +88,8 @@ pub(super) async fn make(
     let own = image::own_volumes(&engine.docker, image, &labels).await;
     mounts.extend(own.map_err(|error| engine::fault(format!("look at the image {image}"), &error))?);
     let vigil = Vigil::keep(engine.docker.clone(), name.clone());
-    let config = host_config(&engine, &spec.limits, mounts);
+    let mut config = host_config(&engine, &spec.limits, mounts);
+    adjust(&mut config);
     // The guard is the first process, without an init before it: so nothing in the container can stop or kill it.
     let started = start(request(lease, spec, patience, &guard, labels, config)).await;
     started.map_err(|words| Fault::new(Blame::Host, format!("start the container {name}")).cause(words))?;
@@ -97,6 +102,7 @@ pub(super) async fn make(
         user,
         limits: spec.limits.clone(),
         inputs: spec.inputs.len(),
+        own_data: spec.own_data,
         patience,
         volumes: engine.facts.root_dir.filter(|_| !streams),
         vigil,
@@ -307,7 +313,7 @@ impl ContainerRoom {
             Ok(outputs) => outputs,
             Err(error) => return Err(self.broken(&program, &error).await),
         };
-        let status = match self.status(&id).await {
+        let status = match status(&self.docker, &id).await {
             Ok(status) => status,
             Err(error) => return Err(self.broken(&program, &error).await),
         };
@@ -319,23 +325,6 @@ impl ContainerRoom {
             return Err(Fault::new(Blame::Host, format!("run {program} in the container")).cause(stdout.trim()));
         }
         Ok(Ended { status, stdout, stderr })
-    }
-
-    /// Its status may come a moment after the end of its output; podman says 0 until then.
-    async fn status(&self, id: &str) -> Result<i32, Error> {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let mut pause = Duration::from_millis(2);
-        loop {
-            let seen = self.docker.inspect_exec(id).await?;
-            if let (Some(false), Some(status)) = (seen.running, seen.exit_code) {
-                return Ok(i32::try_from(status).unwrap_or(i32::MAX));
-            }
-            if Instant::now() > deadline {
-                return Err(Error::RequestTimeoutError);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(100));
-        }
     }
 
     /// What the host did to the container so far.
@@ -360,11 +349,30 @@ impl ContainerRoom {
         if out_of_memory {
             conditions.push(HostCondition::OutOfMemory);
         }
-        if self.volumes.as_deref().and_then(disk_free).is_some_and(|free| free < DISK_FULL_BYTES) {
+        if self.disk().and_then(host::disk).is_some_and(host::Disk::is_full) {
             conditions.push(HostCondition::DiskFull);
         }
         conditions.sort();
         conditions
+    }
+
+    pub(in crate::runtime) fn door(&self) -> ContainerDoor {
+        ContainerDoor {
+            name: self.name.clone(),
+            user: format!("{}:{}", self.user.uid, self.user.gid),
+            bindir: self.bindir.clone(),
+            streams: self.helper.is_some(),
+        }
+    }
+
+    /// Whether the data lie in the scratch directory, and not in a volume.
+    pub(in crate::runtime) fn own_data(&self) -> bool {
+        self.own_data
+    }
+
+    /// Where the engine keeps volumes, if that is on this machine.
+    pub(in crate::runtime) fn disk(&self) -> Option<&Path> {
+        self.volumes.as_deref()
     }
 
     /// What isolation is in force, by looking from inside and at what the engine says.
@@ -420,6 +428,23 @@ impl ContainerRoom {
     async fn death(&self, program: &str) -> Fault {
         let seen = self.vigil.ending(Duration::from_secs(2)).await;
         death(&seen, program, self.patience)
+    }
+}
+
+/// Its status may come a moment after the end of its output; podman says 0 until then.
+pub(super) async fn status(docker: &Docker, id: &str) -> Result<i32, Error> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let seen = docker.inspect_exec(id).await?;
+        if let (Some(false), Some(status)) = (seen.running, seen.exit_code) {
+            return Ok(i32::try_from(status).unwrap_or(i32::MAX));
+        }
+        if Instant::now() > deadline {
+            return Err(Error::RequestTimeoutError);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
 

@@ -20,8 +20,8 @@ use super::{LABEL_PATIENCE, LABEL_SCRATCH};
 /// What to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sweep {
-    /// Everything of one run.
-    Run(String),
+    /// Everything of one run, but for what belongs to drills with these scratch directories.
+    Run { run: String, except: Vec<PathBuf> },
     /// Everything whose pgdrill is gone: for longer than its patience, or certainly, as that of these scratch
     /// directories. Parallel runs are safe.
     Lapsed { scratches: Vec<PathBuf> },

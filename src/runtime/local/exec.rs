@@ -1,19 +1,22 @@
 //! Running a program in a room.
 
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Inside, LocalRoom};
+use super::{Inside, KILL_PATIENCE, LocalRoom};
 use crate::fault::{Blame, Fault};
+use crate::runtime::processes;
 use crate::runtime::room::{Ended, Exec};
 use crate::runtime::room_init::{self, CANNOT, CANNOT_PREFIX, EnterSpec};
 
@@ -75,29 +78,74 @@ impl LocalRoom {
     }
 }
 
-impl Inside {
-    /// `__enter` with a clean environment; the caller adds standard input.
-    fn command(&self, argv: &[String]) -> Result<Command, String> {
-        let spec = EnterSpec {
-            anchor: self.namespaces.map(|it| it.anchor),
-            user_namespace: self.namespaces.is_some_and(|it| it.user),
-            user: self.user.clone(),
-            directory: self.root.clone(),
-        };
-        let spec = serde_json::to_string(&spec).map_err(|error| error.to_string())?;
-        let mut command = Command::new(&self.exe);
+/// All that it takes to run programs in a room, for another process of ours as well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LocalDoor {
+    enter: EnterSpec,
+    pub(crate) bindir: PathBuf,
+    locale: String,
+    /// Process 1 of the room, by its number on the host, and when it started. None: no namespaces.
+    init: Option<(u32, u64)>,
+}
+
+impl LocalDoor {
+    /// `__enter` with a clean environment. `exe`: this program.
+    pub(crate) fn command(&self, exe: &Path, argv: &[String]) -> Result<std::process::Command, String> {
+        let spec = serde_json::to_string(&self.enter).map_err(|error| error.to_string())?;
+        let root = &self.enter.directory;
+        let mut command = std::process::Command::new(exe);
         command
             .arg(room_init::ENTER)
             .arg(spec)
             .args(argv)
             .env_clear()
             .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.bindir.display()))
-            .env("HOME", &self.root)
-            .env("TMPDIR", &self.root)
-            .env("USER", &self.user.name)
+            .env("HOME", root)
+            .env("TMPDIR", root)
+            .env("USER", &self.enter.user.name)
             .env("LC_ALL", &self.locale)
             .env("LANG", &self.locale)
-            .current_dir("/")
+            .current_dir("/");
+        Ok(command)
+    }
+
+    /// Whether the room is gone, with all that ran in it.
+    pub(in crate::runtime) fn is_closed(&self) -> bool {
+        let is_it = |(pid, started): (u32, u64)| {
+            processes::look(pid).is_some_and(|it| it.started == started && it.state != 'Z')
+        };
+        self.init.is_some_and(|it| !is_it(it))
+    }
+
+    /// Ends the room. Blocks until the kernel has ended all that ran in it, or for as long as that may take.
+    pub(in crate::runtime) fn end(&self) {
+        let Some((init, _)) = self.init else { return };
+        let began = Instant::now();
+        while !self.is_closed() && began.elapsed() < KILL_PATIENCE {
+            processes::signal(init, Signal::SIGKILL);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Inside {
+    pub(super) fn door(&self) -> LocalDoor {
+        let enter = EnterSpec {
+            anchor: self.namespaces.map(|it| it.anchor),
+            user_namespace: self.namespaces.is_some_and(|it| it.user),
+            user: self.user.clone(),
+            directory: self.root.clone(),
+            groups: self.group.directories.clone(),
+        };
+        let started = |pid: u32| processes::look(pid).map_or(0, |it| it.started);
+        let init = self.namespaces.map(|it| (it.init, started(it.init)));
+        LocalDoor { enter, bindir: self.bindir.clone(), locale: self.locale.clone(), init }
+    }
+
+    /// The caller adds standard input.
+    fn command(&self, argv: &[String]) -> Result<Command, String> {
+        let mut command = Command::from(self.door().command(&self.exe, argv)?);
+        command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // The terminal's Ctrl-C is for pgdrill, which decides what to end.

@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, DirBuilder, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -23,11 +24,13 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
 
+pub(crate) use self::exec::LocalDoor;
 pub(crate) use self::programs::LocalPrograms;
+use super::cgroup::{self, Group};
 use super::room_init::{self, Readable, RoomSpec, Said};
 use super::{Lease, host, lease, processes};
 use crate::fault::{Blame, Fault};
-use crate::plan::SandboxSpec;
+use crate::plan::{Limits, SandboxSpec};
 use crate::recipe::{At, RoomUser, ServerFacts};
 
 /// How long the kernel may take to end what runs in a room.
@@ -43,6 +46,8 @@ pub(crate) struct LocalSettings {
     pub(crate) bindirs: Vec<PathBuf>,
     /// This program, to be started again.
     pub(crate) exe: PathBuf,
+    /// Where control groups are mounted.
+    pub(crate) cgroups: PathBuf,
 }
 
 #[derive(Debug)]
@@ -80,6 +85,9 @@ pub(super) struct Inside {
     namespaces: Option<Namespaces>,
     /// What this kernel did not grant.
     lacks: Vec<String>,
+    /// What limits the room, and what was to limit it.
+    group: Group,
+    limits: Limits,
     /// Out-of-memory kills when the room was made.
     oom_kills: u64,
     released: AtomicBool,
@@ -124,8 +132,8 @@ impl Local {
     /// The server of this major that could run a drill. Without namespaces only a `trusted` backup gets one.
     pub(crate) async fn server(&self, lease: &Lease, major: u32, trusted: bool) -> Result<ServerFacts, Fault> {
         let base = lease.scratch.parent().unwrap_or(Path::new("/"));
-        // In the drill's own directory, if there is one yet: what a kill in mid-try leaves is then found and removed.
-        let isolation = self.isolation(if lease.scratch.is_dir() { &lease.scratch } else { base }).await;
+        // In the drill's own directory: what a kill in mid-try leaves is then found and removed.
+        let isolation = self.isolation(&lease.scratch).await;
         match &isolation {
             Err(fault) if !trusted => return Err(fault.clone()),
             Err(_) => {
@@ -149,8 +157,7 @@ impl Local {
 
     /// Makes the room of `spec` in the lease's scratch directory, which must be there.
     pub(crate) async fn create(&self, lease: &Lease, spec: &SandboxSpec) -> Result<LocalRoom, Fault> {
-        let base = lease.scratch.parent().unwrap_or(Path::new("/")).to_owned();
-        let isolation = self.isolation(&base).await;
+        let isolation = self.isolation(&lease.scratch).await;
         let trusted = self.trusted.lock().unwrap_or_else(PoisonError::into_inner).contains(&lease.drill);
         if let Err(fault) = &isolation
             && !trusted
@@ -158,11 +165,11 @@ impl Local {
             return Err(fault.clone());
         }
         let mut slot = self.slot(lease).lock_owned().await;
-        let (exe, scratch, spec) = (self.settings.exe.clone(), lease.scratch.clone(), spec.clone());
+        let (settings, scratch, spec) = (self.settings.clone(), lease.scratch.clone(), spec.clone());
         let isolated = isolation.is_ok();
         // A task of our own: a caller that stops listening leaves a room that release knows.
         let making = tokio::spawn(async move {
-            let held = make(exe, scratch, &spec, isolated).await?;
+            let held = make(settings, scratch, &spec, isolated).await?;
             let room = LocalRoom { inside: Arc::clone(&held.inside) };
             *slot = Some(held);
             Ok(room)
@@ -175,16 +182,34 @@ impl Local {
     pub(crate) async fn release(&self, lease: &Lease, _hurry: bool) -> Vec<String> {
         let slot = self.slot(lease);
         let mut remnants = Vec::new();
+        let mut groups = Vec::new();
         if let Some(held) = slot.lock().await.take() {
+            groups.clone_from(&held.inside.group.directories);
             remnants.extend(held.end().await);
         }
         let scratch = lease.scratch.clone();
-        match tokio::task::spawn_blocking(move || lease::wipe(&scratch, KILL_PATIENCE)).await {
+        // The groups once more by what is known here: the directory that names them may be gone.
+        let wipe = move || [lease::wipe(&scratch, KILL_PATIENCE), cgroup::remove(&groups, KILL_PATIENCE)].concat();
+        match tokio::task::spawn_blocking(wipe).await {
             Ok(left) => remnants.extend(left),
             Err(error) => remnants.push(format!("directory {}: {error}", lease.scratch.display())),
         }
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.drill);
         remnants
+    }
+
+    /// Gives up the room without ending it, and with it the pipe that it lives by: whoever holds that, holds the room.
+    pub(super) async fn let_go(&self, lease: &Lease) -> Option<OwnedFd> {
+        let mut held = self.slot(lease).lock().await.take()?;
+        let mut keeper = held.keeper.take()?;
+        let pipe = keeper.stdin.take().and_then(|it| it.into_owned_fd().ok());
+        // Its end would kill the room.
+        std::mem::forget(keeper);
+        pipe
+    }
+
+    pub(super) fn exe(&self) -> &Path {
+        &self.settings.exe
     }
 
     fn slot(&self, lease: &Lease) -> Slot {
@@ -210,6 +235,10 @@ impl LocalRoom {
     pub(crate) fn user(&self) -> &RoomUser {
         &self.inside.user
     }
+
+    pub(super) fn door(&self) -> LocalDoor {
+        self.inside.door()
+    }
 }
 
 impl Held {
@@ -228,11 +257,14 @@ impl Held {
     }
 }
 
-async fn make(exe: PathBuf, scratch: PathBuf, spec: &SandboxSpec, isolated: bool) -> Result<Held, Fault> {
+async fn make(settings: LocalSettings, scratch: PathBuf, spec: &SandboxSpec, isolated: bool) -> Result<Held, Fault> {
+    let LocalSettings { exe, cgroups, .. } = settings;
     let user = spec.server.user.clone();
-    let directories = scratch.clone();
-    let owner = user.clone();
-    tokio::task::spawn_blocking(move || make_directories(&directories, &owner))
+    let (directories, owner, limits) = (scratch.clone(), user.clone(), spec.limits.clone());
+    let making = tokio::task::spawn_blocking(move || {
+        make_directories(&directories, &owner).map(|()| Group::make(&cgroups, &directories, &limits))
+    });
+    let group = making
         .await
         .map_err(|error| Fault::new(Blame::Harness, "make the directories of a room").cause(error.to_string()))??;
     let inputs: Vec<PathBuf> = spec.inputs.iter().map(PathBuf::from).collect();
@@ -246,6 +278,8 @@ async fn make(exe: PathBuf, scratch: PathBuf, spec: &SandboxSpec, isolated: bool
         locale: locale.unwrap_or("C").to_owned(),
         namespaces: None,
         lacks: Vec::new(),
+        group,
+        limits: spec.limits.clone(),
         oom_kills: host::oom_kills(),
         released: AtomicBool::new(false),
     };
@@ -261,6 +295,7 @@ async fn make(exe: PathBuf, scratch: PathBuf, spec: &SandboxSpec, isolated: bool
         user: inside.user.clone(),
         shm_bytes: if spec.limits.shm_bytes == 0 { SHM_DEFAULT } else { spec.limits.shm_bytes },
         user_namespace: !nix::unistd::geteuid().is_root(),
+        groups: inside.group.directories.clone(),
     };
     let (keeper, init, lacks) = start(&inside.exe, &room).await?;
     inside.namespaces = keeper.id().map(|anchor| Namespaces { anchor, init, user: room.user_namespace });
@@ -323,6 +358,7 @@ async fn probe(exe: &Path, base: &Path) -> Result<Vec<String>, Fault> {
             user: own_user(),
             shm_bytes: 1 << 20,
             user_namespace: !nix::unistd::geteuid().is_root(),
+            groups: Vec::new(),
         };
         let spec = serde_json::to_string(&tried)?;
         let mut command = Command::new(exe);

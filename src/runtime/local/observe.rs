@@ -9,11 +9,7 @@ use super::{Inside, LocalRoom, Namespaces};
 use crate::evidence::{Guarantee, Held};
 use crate::fault::Fault;
 use crate::recipe::HostCondition;
-use crate::runtime::{host, processes};
-
-/// Below either, a server cannot go on.
-const DISK_FULL_BYTES: u64 = 16 << 20;
-const DISK_FULL_SHARE: u64 = 100;
+use crate::runtime::{cgroup, host, processes};
 
 impl LocalRoom {
     /// # Errors
@@ -30,20 +26,25 @@ impl LocalRoom {
             own_root(inside),
             read_only(inside),
             user(server),
-            privileges(server),
-            guarantee("memory, CPU and process limits", Held::Absent, "the local runtime sets none"),
-            guarantee("disk limit", Held::Absent, "the room shares the file system of its scratch directory"),
-        ])
+            capabilities(server),
+            simple("no new privileges", server, "NoNewPrivs", "1"),
+            simple("system calls filtered", server, "Seccomp", "2"),
+            shared_memory(inside),
+        ]
+        .into_iter()
+        .chain(limits(inside, server))
+        .collect())
     }
 
     #[expect(clippy::unused_async, reason = "both kinds of room share a signature")]
     pub(crate) async fn conditions(&self) -> Vec<HostCondition> {
         let inside = &*self.inside;
         let mut conditions = Vec::new();
-        if host::oom_kills() > inside.oom_kills {
+        let kills = inside.group.oom_kills().map_or_else(|| host::oom_kills() > inside.oom_kills, |it| it > 0);
+        if kills {
             conditions.push(HostCondition::OutOfMemory);
         }
-        if host::disk(&inside.root).is_some_and(|it| disk_full(it.free, it.total)) {
+        if host::disk(&inside.root).is_some_and(host::Disk::is_full) {
             conditions.push(HostCondition::DiskFull);
         }
         let dead = |it: Namespaces| !processes::runs(it.init);
@@ -52,10 +53,6 @@ impl LocalRoom {
         }
         conditions
     }
-}
-
-fn disk_full(free: u64, total: u64) -> bool {
-    free < DISK_FULL_BYTES || free < total / DISK_FULL_SHARE
 }
 
 fn guarantee(name: &str, held: Held, seen: impl Into<String>) -> Guarantee {
@@ -189,15 +186,60 @@ fn user(server: Option<u32>) -> Guarantee {
     guarantee(name, held, format!("the server (process {pid}) has uid {uid}"))
 }
 
-fn privileges(server: Option<u32>) -> Guarantee {
+fn capabilities(server: Option<u32>) -> Guarantee {
     let name = "capabilities dropped";
-    let seen = server.and_then(|pid| Some((processes::status(pid, "CapEff")?, processes::status(pid, "NoNewPrivs")?)));
-    let Some((effective, none_new)) = seen else {
+    let Some(effective) = server.and_then(|pid| processes::status(pid, "CapEff")) else {
         return guarantee(name, Held::Absent, "no server runs");
     };
-    let none = effective.chars().all(|it| it == '0') && none_new == "1";
-    let held = if none { Held::Enforced } else { Held::Absent };
-    guarantee(name, held, format!("effective {effective}, no new privileges {none_new}"))
+    let held = if effective.chars().all(|it| it == '0') { Held::Enforced } else { Held::Absent };
+    guarantee(name, held, format!("CapEff: {effective}"))
+}
+
+/// A line of the server's status that says it all.
+fn simple(name: &str, server: Option<u32>, key: &str, holds: &str) -> Guarantee {
+    let Some(value) = server.and_then(|pid| processes::status(pid, key)) else {
+        return guarantee(name, Held::Absent, "no server runs");
+    };
+    let held = if value == holds { Held::Enforced } else { Held::Absent };
+    guarantee(name, held, format!("{key}: {value}"))
+}
+
+/// Of the room's own /dev/shm: the size that its file system has.
+fn shared_memory(inside: &Inside) -> Guarantee {
+    let name = "shared memory limited";
+    let Some(Namespaces { init, .. }) = inside.namespaces else {
+        return guarantee(name, Held::Absent, "the room shares /dev/shm with the host");
+    };
+    let own = room_mounts(inside).is_some_and(|it| it.iter().any(|it| it.point == Path::new("/dev/shm")));
+    match host::disk(&PathBuf::from(format!("/proc/{init}/root/dev/shm"))).filter(|_| own) {
+        Some(disk) => guarantee(name, Held::Enforced, format!("/dev/shm: {}", host::human(disk.total))),
+        None => guarantee(name, Held::Absent, "/dev/shm of the room could not be seen"),
+    }
+}
+
+/// Of the control groups that the server is in, whoever made them.
+fn limits(inside: &Inside, server: Option<u32>) -> [Guarantee; 3] {
+    let names = ["memory limited", "processors limited", "processes limited"];
+    let Some(server) = server else { return names.map(|name| guarantee(name, Held::Absent, "no server runs")) };
+    let seen = cgroup::in_force(Path::new(cgroup::ROOT), &server.to_string());
+    let texts = [
+        seen.memory_bytes.map(|it| format!("{it} bytes")),
+        seen.processors.map(cgroup::processors_text),
+        seen.processes.map(|it| format!("{it} processes")),
+    ];
+    let lacks = inside.group.lacks.join("; ");
+    let none = |asked: bool| match () {
+        () if !asked => "no limit was asked for".to_owned(),
+        () if lacks.is_empty() => format!("no group of process {server} has a limit"),
+        () => lacks.clone(),
+    };
+    let asked = [inside.limits.memory_bytes.is_some(), inside.limits.cpus.is_some(), true];
+    let mut rest = names.into_iter().zip(texts).zip(asked);
+    names.map(|name| match rest.next() {
+        Some(((_, Some(text)), _)) => guarantee(name, Held::Enforced, text),
+        Some(((_, None), asked)) => guarantee(name, Held::Absent, none(asked)),
+        None => guarantee(name, Held::Absent, none(false)),
+    })
 }
 
 #[cfg(test)]
@@ -213,13 +255,5 @@ mod tests {
         assert_eq!(parse_listener(listening), Some((5432, 8745)));
         assert_eq!(parse_listener(connected), None);
         assert_eq!(parse_listener("nonsense"), None);
-    }
-
-    #[test]
-    fn a_disk_is_full_below_a_hundredth_or_below_16_mib() {
-        let cases = [(15 << 20, 100 << 20, true), (17 << 20, 100 << 20, false), (1 << 30, 200 << 30, true)];
-        for (free, total, expected) in cases {
-            assert_eq!(disk_full(free, total), expected, "{free} of {total}");
-        }
     }
 }

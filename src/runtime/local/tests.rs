@@ -28,6 +28,10 @@ fn built() -> PathBuf {
     exe
 }
 
+fn settings(cgroups: &str) -> LocalSettings {
+    LocalSettings { bindirs: Vec::new(), exe: built(), cgroups: cgroups.into() }
+}
+
 struct Bench {
     local: Local,
     base: tempfile::TempDir,
@@ -40,7 +44,7 @@ impl Bench {
         fs::set_permissions(base.path(), Permissions::from_mode(0o755)).unwrap();
         let lease = lease::new(base.path(), &uuid::Uuid::now_v7().to_string(), 1).unwrap();
         lease::make(&lease, lease::PATIENCE).unwrap();
-        Bench { local: Local::new(LocalSettings { bindirs: Vec::new(), exe: built() }), base, lease }
+        Bench { local: Local::new(settings(cgroup::ROOT)), base, lease }
     }
 
     /// As on a machine whose kernel forbids namespaces.
@@ -131,11 +135,12 @@ async fn a_server_lives_in_a_room_without_a_network_and_leaves_nothing() {
         "writes only in the room",
         "unprivileged user",
         "capabilities dropped",
+        "no new privileges",
+        "shared memory limited",
     ] {
         assert_eq!(held(&seen, name), How::Enforced, "{name}: {seen:#?}");
     }
     assert_eq!(held(&seen, "no TCP listener"), How::Watched, "{seen:#?}");
-    assert_eq!(held(&seen, "disk limit"), How::Absent);
     assert_eq!(room.inside.lacks, [""; 0]);
     assert_eq!(room.conditions().await, []);
     bench.release().await;
@@ -325,6 +330,128 @@ async fn servers_are_described() {
     assert_eq!(absent.blame, Blame::Host);
     assert!(absent.hint.unwrap().contains("PGDRILL_BINDIR"));
     bench.release().await;
+}
+
+/// Whether this user may make control groups here.
+fn may_limit() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn limited() -> Limits {
+    Limits { memory_bytes: Some(1 << 30), cpus: Some(1), shm_bytes: 64 << 20, pids: 200 }
+}
+
+const LIMITS: [&str; 3] = ["memory limited", "processors limited", "processes limited"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_is_limited_by_control_groups_and_without_them_that_is_seen() {
+    for (bench, bare) in [(Bench::new(), false), (Bench::bare(), true)] {
+        let spec = SandboxSpec { limits: limited(), ..bench.spec(&[]).await };
+        let room = bench.local.create(&bench.lease, &spec).await.unwrap();
+        assert!(room.observe().await.unwrap().iter().any(|it| it.name == LIMITS[0] && it.held == How::Absent));
+        start_server(&room).await;
+        let seen = room.observe().await.unwrap();
+        for name in LIMITS {
+            let expected = if may_limit() { How::Enforced } else { How::Absent };
+            assert_eq!(held(&seen, name), expected, "bare: {bare}, {name}: {seen:#?}");
+        }
+        assert_eq!(held(&seen, "shared memory limited"), if bare { How::Absent } else { How::Enforced });
+        if may_limit() {
+            let texts: Vec<&str> =
+                seen.iter().filter(|it| LIMITS.contains(&it.name.as_str())).map(|it| it.seen.as_str()).collect();
+            assert_eq!(texts, ["1073741824 bytes", "1.0 processors", "200 processes"]);
+        }
+        let groups = room.inside.group.directories.clone();
+        assert_eq!(groups.len(), if may_limit() { 3 } else { 0 }, "{:?}", room.inside.group);
+        bench.release().await;
+        assert!(groups.iter().all(|it| !it.exists()));
+    }
+    let mut without = Bench::new();
+    without.local = Local::new(settings("/nowhere"));
+    let spec = SandboxSpec { limits: limited(), ..without.spec(&[]).await };
+    let room = without.local.create(&without.lease, &spec).await.unwrap();
+    start_server(&room).await;
+    let seen = room.observe().await.unwrap();
+    for name in LIMITS {
+        let one = seen.iter().find(|it| it.name == name).unwrap();
+        assert_eq!(one.held, How::Absent, "{one:?}");
+        assert!(one.seen.contains("no control group is mounted at /nowhere"), "{one:?}");
+    }
+    without.release().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_needs_too_many_processes_or_too_much_memory_is_stopped_and_nobody_else_is() {
+    if !may_limit() {
+        return;
+    }
+    let bench = Bench::new();
+    let limits = Limits { memory_bytes: Some(64 << 20), pids: 20, ..limited() };
+    let spec = SandboxSpec { limits, ..bench.spec(&[]).await };
+    let room = bench.local.create(&bench.lease, &spec).await.unwrap();
+    let many = sh(&room, "i=0; while [ $i -lt 40 ]; do sleep 1 & i=$((i+1)); done; wait").await;
+    assert!(many.stderr.contains("fork"), "{many:?}");
+    assert_eq!(room.conditions().await, []);
+    let much = sh(&room, "head -c 400000000 /dev/zero | tail -c 300000000 | wc -c").await;
+    assert!(room.conditions().await.contains(&HostCondition::OutOfMemory), "{much:?}");
+    bench.release().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_hold_of_a_room_that_is_taken_away_is_seen_to_be_absent() {
+    let namespaces =
+        ["no network", "own process table", "own shared memory", "host files hidden", "writes only in the room"];
+    let bare = Bench::bare();
+    let room = bare.room(&[]).await;
+    start_server(&room).await;
+    let seen = room.observe().await.unwrap();
+    for name in namespaces {
+        assert_eq!(held(&seen, name), How::Absent, "{name}: {seen:#?}");
+    }
+    bare.release().await;
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    // Something that may do everything stands where the server should be.
+    let loose = Bench::bare();
+    let room = loose.room(&[]).await;
+    let data = loose.lease.scratch.join("data");
+    let mut server = std::process::Command::new("sleep").arg("600").current_dir(&data).spawn().unwrap();
+    fs::write(data.join("postmaster.pid"), format!("{}\n", server.id())).unwrap();
+    let seen = room.observe().await.unwrap();
+    for name in ["unprivileged user", "capabilities dropped", "no new privileges", "system calls filtered"] {
+        assert_eq!(held(&seen, name), How::Absent, "{name}: {seen:#?}");
+        assert!(!seen.iter().any(|it| it.name == name && it.seen == "no server runs"), "{name}: {seen:#?}");
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    loose.release().await;
+    // A place to write that the room was not given.
+    let open = Bench::new();
+    let room = open.room(&[]).await;
+    let init = room.inside.namespaces.unwrap().init.to_string();
+    let mount = ["-t", &init, "-m", "--", "mount", "-t", "tmpfs", "loose", "/usr/share"];
+    assert!(std::process::Command::new("nsenter").args(mount).status().unwrap().success());
+    let seen = room.observe().await.unwrap();
+    assert_eq!(held(&seen, "writes only in the room"), How::Absent, "{seen:#?}");
+    open.release().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_left_the_directory_of_its_room_dies_with_its_control_group() {
+    if !may_limit() {
+        return;
+    }
+    let bench = Bench::bare();
+    let room = bench.room(&[]).await;
+    sh(&room, "cd / && exec setsid sleep 987 >/dev/null 2>&1 &").await;
+    let alive = || {
+        let sleeping = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|it| it == b"sleep\x00987\x00");
+        processes::pids().filter(sleeping).count()
+    };
+    wait_for(|| alive() == 1).await;
+    bench.release().await;
+    wait_for(|| alive() == 0).await;
 }
 
 /// Not a test: what the next ones kill.
