@@ -94,7 +94,7 @@ pub fn questions(drill: &Drill, known: &Survey) -> Vec<Question> {
     if let Source::BaseBackup(source) = &drill.source {
         // Which is the newest, each says itself.
         let files = known.files(&drill.source.location().path).unwrap_or_default();
-        let unasked = known.unanswered(bases_question(source, files));
+        let unasked = known.unanswered([bases_question(source, files)]);
         if files.len() > 1 && !unasked.is_empty() {
             return unasked;
         }
@@ -262,10 +262,10 @@ fn base_questions(drill: &Drill, source: &BaseBackup, path: &str, known: &Survey
         if let Some((directory, _)) = path.trim_end_matches('/').rsplit_once('/') {
             let list = Question::List { pattern: directory.to_owned() };
             let Some(Learnt::Files(beside)) = known.answer(&list) else { return vec![list] };
-            let new: Vec<FileSeen> =
-                beside.iter().filter(|it| it.path != directory && known.base(&it.path).is_none()).cloned().collect();
-            let unasked = known.unanswered(bases_question(source, &new).filter(|_| !new.is_empty()));
-            if !unasked.is_empty() {
+            let new = beside.iter().filter(|it| it.path != directory && known.base(&it.path).is_none());
+            let new: Vec<FileSeen> = new.cloned().collect();
+            let unasked = known.unanswered([bases_question(source, &new)]);
+            if !new.is_empty() && !unasked.is_empty() {
                 return unasked;
             }
         }
@@ -274,11 +274,11 @@ fn base_questions(drill: &Drill, source: &BaseBackup, path: &str, known: &Survey
 }
 
 /// The newest of these, at most [`HEADERS`].
-fn bases_question(source: &BaseBackup, files: &[FileSeen]) -> Option<Question> {
+fn bases_question(source: &BaseBackup, files: &[FileSeen]) -> Question {
     let mut files: Vec<&FileSeen> = files.iter().collect();
     files.sort_by_cached_key(|it| (name_date(&it.path), it.modified, it.path.clone()));
     let paths = files.split_off(files.len().saturating_sub(HEADERS)).into_iter().map(|it| it.path.clone());
-    Some(Question::Bases { paths: paths.collect(), tablespaces: source.tablespaces.clone() })
+    Question::Bases { paths: paths.collect(), tablespaces: source.tablespaces.clone() }
 }
 
 fn server<'a>(drill: &Drill, majors: &[u32], survey: &'a Survey) -> Result<&'a ServerFacts, Fault> {

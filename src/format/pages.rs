@@ -340,7 +340,7 @@ impl Control {
         let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
         let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         // `floatFormat` stands before what is read here, and shows that all of it stands where it should.
-        if f64::from_bits(long(208)?) != 1_234_567.0 {
+        if long(208)? != 1_234_567.0_f64.to_bits() {
             return None;
         }
         Some(Control { checksums: word(252)? > 0, page: word(216)? as usize, redo: long(40)? })

@@ -123,7 +123,7 @@ impl Verifier {
     /// `manifest`: its bytes, where it can be read before anything else. None: it may be among the files, or there is none.
     pub fn new(manifest: Option<&[u8]>) -> Verifier {
         let mut verifier =
-            Verifier { state: State::Unreadable(String::new()), open: None, checked: Default::default() };
+            Verifier { state: State::Unreadable(String::new()), open: None, checked: ManifestChecked::default() };
         verifier.state = match manifest {
             Some(text) => verifier.known(text),
             None => State::Unknown { passed: BTreeMap::new(), manifest: None },
@@ -160,7 +160,7 @@ impl Verifier {
                     None | Some(Algorithm::Crc32c) => crc,
                     Some(algorithm) => again(&path_of(&path), algorithm)?,
                 };
-                self.compare(path, bytes, &sum);
+                self.compare(&path, bytes, &sum);
             }
         }
         match self.state {
@@ -183,18 +183,18 @@ impl Verifier {
         }
     }
 
-    fn compare(&mut self, path: Vec<u8>, bytes: u64, sum: &[u8]) {
+    fn compare(&mut self, path: &[u8], bytes: u64, sum: &[u8]) {
         let State::Known(left) = &mut self.state else { return };
         let checked = &mut self.checked;
-        let Some(entry) = left.remove(&path) else {
-            return checked.wrong(&path, Wrong::Extra);
+        let Some(entry) = left.remove(path) else {
+            return checked.wrong(path, Wrong::Extra);
         };
         if entry.size != bytes {
-            return checked.wrong(&path, Wrong::Size { expected: entry.size, found: bytes });
+            return checked.wrong(path, Wrong::Size { expected: entry.size, found: bytes });
         }
         match entry.checksum {
             Some((algorithm, expected)) if expected != sum => {
-                checked.wrong(&path, Wrong::Checksum { algorithm, expected: in_hex(&expected), found: in_hex(sum) });
+                checked.wrong(path, Wrong::Checksum { algorithm, expected: in_hex(&expected), found: in_hex(sum) });
                 return;
             }
             Some(_) => {}
@@ -243,7 +243,7 @@ impl Inspector for Verifier {
         }
         match &mut self.state {
             State::Unknown { passed, .. } => drop(passed.insert(path, (bytes, sum.finish()))),
-            State::Known(_) => self.compare(path, bytes, &sum.finish()),
+            State::Known(_) => self.compare(&path, bytes, &sum.finish()),
             State::Unreadable(_) => {}
         }
     }

@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DEFAULT_SEGMENT: u64 = 16 << 20;
 /// At a page that looks wrong.
 const LOOKS: usize = 3;
+/// Pages that are asked for in one question.
+const AT_ONCE: usize = 50;
 
 /// Files of a data directory that speak of the server that it came from, and would be believed.
 ///
@@ -88,46 +90,63 @@ impl LiveSandbox {
     /// Pages that looked wrong before replay, as they lie on the disk now: the server itself reads them, since what lies in
     /// its directory by now is its own doing.
     pub(super) async fn look_again(&self) -> Result<Output, Fault> {
-        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if suspects.is_empty() {
+        let mut open = self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if open.is_empty() {
             return Ok(Output::default());
         }
-        let database = crate::source::base_backup::DATABASE;
-        let errors = self.sql().execute(database, &["checkpoint".to_owned()]).await?;
         let mut again = Vec::new();
-        for suspect in suspects {
-            let now = match errors.first() {
-                Some(error) => Now::Unknown { because: error.to_string() },
-                None => self.page_now(&suspect).await,
-            };
-            again.push(Again { file: suspect.file, block: suspect.block, now });
+        let database = crate::source::base_backup::DATABASE;
+        if let Some(error) = self.sql().execute(database, &["checkpoint".to_owned()]).await?.first() {
+            let now = Now::Unknown { because: error.to_string() };
+            again = open.into_iter().map(|it| Again { file: it.file, block: it.block, now: now.clone() }).collect();
+            return Ok(Output { again, ..Output::default() });
+        }
+        // The server may be writing a page just now: what looks wrong is looked at more than once.
+        for look in 1..=LOOKS {
+            let mut wrong = Vec::new();
+            for suspects in open.chunks(AT_ONCE) {
+                for (suspect, now) in suspects.iter().zip(self.pages_now(suspects).await) {
+                    if look < LOOKS && matches!(now, Now::Wrong(_)) {
+                        wrong.push(suspect.clone());
+                    } else {
+                        again.push(Again { file: suspect.file.clone(), block: suspect.block, now });
+                    }
+                }
+            }
+            if wrong.is_empty() {
+                break;
+            }
+            open = wrong;
+            tokio::time::sleep(PAUSE).await;
         }
         Ok(Output { again, ..Output::default() })
     }
 
-    async fn page_now(&self, suspect: &Suspect) -> Now {
-        let (file, offset) = (suspect.file.replace('\'', "''"), suspect.offset());
+    /// In the order of the suspects.
+    async fn pages_now(&self, suspects: &[Suspect]) -> Vec<Now> {
+        let place = |(at, it): (usize, &Suspect)| format!("({at}, '{}', {})", it.file.replace('\'', "''"), it.offset());
+        let places: Vec<String> = suspects.iter().enumerate().map(place).collect();
         // Null where there is no such file.
-        let sql = format!("select encode(pg_read_binary_file('{file}', {offset}, {PAGE}, true), 'hex')");
+        let sql = format!(
+            "select encode(pg_read_binary_file(file, \"offset\", {PAGE}, true), 'hex') \
+             from (values {}) suspect (at, file, \"offset\") order by at",
+            places.join(", ")
+        );
         let database = crate::source::base_backup::DATABASE.to_owned();
-        let probe = Probe { database, role: None, sql, timeout: PATIENCE, keep_rows: 1 };
-        let mut now = Now::Mended;
-        // The server may be writing it just now.
-        for _ in 0..LOOKS {
-            now = match self.question(&probe).await {
-                Answer::Rows(Table { rows, .. }) => {
-                    let digits = rows.into_iter().next().and_then(|it| it.into_iter().next().flatten());
-                    suspect.again(digits.as_deref().and_then(from_hex).as_deref())
-                }
-                Answer::Refused { sqlstate, message, .. } => Now::Unknown { because: format!("{sqlstate}: {message}") },
-                Answer::Silent { because } => Now::Unknown { because },
-            };
-            if !matches!(now, Now::Wrong(_)) {
-                break;
+        let because = match self
+            .question(&Probe { database, role: None, sql, timeout: PATIENCE, keep_rows: AT_ONCE })
+            .await
+        {
+            Answer::Rows(Table { rows, .. }) if rows.len() == suspects.len() => {
+                let digits = rows.into_iter().map(|it| it.into_iter().next().flatten());
+                let bytes = digits.map(|it| it.as_deref().and_then(from_hex));
+                return suspects.iter().zip(bytes).map(|(suspect, bytes)| suspect.again(bytes.as_deref())).collect();
             }
-            tokio::time::sleep(PAUSE).await;
-        }
-        now
+            Answer::Rows(_) => "the server gave fewer pages than it was asked for".to_owned(),
+            Answer::Refused { sqlstate, message, .. } => format!("{sqlstate}: {message}"),
+            Answer::Silent { because } => because,
+        };
+        vec![Now::Unknown { because }; suspects.len()]
     }
 
     /// See [`SET_ASIDE`]; then our configuration, with what the backup's `pg_control` demands.

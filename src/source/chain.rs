@@ -22,7 +22,7 @@ pub fn before<'a>(last: Link<'a>, known: &[&'a BaseSeen]) -> Result<Vec<Link<'a>
         let before = predecessor(at, after, known)?;
         // Each begins before the next, so that this ends.
         if start(before.facts) >= start(at.facts) {
-            return Err(missing(at, after, "what is there instead begins after it".to_owned()));
+            return Err(missing(at, after, "what is there instead begins after it"));
         }
         links.insert(0, before);
         at = before;
@@ -55,13 +55,13 @@ fn predecessor<'a>(of: Link<'_>, after: &After, known: &[&'a BaseSeen]) -> Resul
             of_cluster(foreign.facts),
             of_cluster(of.facts)
         );
-        return Err(missing(of, after, why));
+        return Err(missing(of, after, &why));
     }
-    let unreadable = known.iter().filter_map(|it| it.unreadable.as_ref()).map(Fault::line).next();
+    let complaint = known.iter().filter_map(|it| it.unreadable.as_ref()).map(Fault::line).next();
     let looked = format!("{} base backups were looked at, and none begins there", known.len());
-    let fault = missing(of, after, looked);
-    Err(match unreadable {
-        Some(line) => fault.cause(format!("one of them cannot be read: {line}")),
+    let fault = missing(of, after, &looked);
+    Err(match complaint {
+        Some(complaint) => fault.cause(format!("one of them cannot be read: {complaint}")),
         None => fault,
     })
 }
@@ -79,7 +79,7 @@ fn is_of_one_cluster(one: &BaseFacts, other: &BaseFacts) -> bool {
     same && one.major == other.major
 }
 
-fn missing(of: Link<'_>, after: &After, why: String) -> Fault {
+fn missing(of: Link<'_>, after: &After, why: &str) -> Fault {
     Fault::new(Blame::Backup, format!("find what the incremental backup {} builds upon", of.path))
         .cause(format!("it needs the backup that begins at {} on timeline {}: {why}", after.start, after.timeline))
         .hint(

@@ -193,7 +193,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn say(&self, message: Message) -> Result<(), Ended> {
+    fn say(&self, message: &Message) -> Result<(), Ended> {
         self.receivers.iter().try_for_each(|it| it.send(message.clone())).map_err(|_| Ended::Unheard)
     }
 
@@ -222,13 +222,13 @@ impl Reader<'_> {
             chunk.truncate(filled);
             passed += filled as u64;
             if filled == 0 {
-                self.say(Message::End)?;
+                self.say(&Message::End)?;
                 return Ok(passed);
             }
             let last = filled < length;
-            self.say(Message::Bytes(Arc::new(chunk)))?;
+            self.say(&Message::Bytes(Arc::new(chunk)))?;
             if last {
-                self.say(Message::End)?;
+                self.say(&Message::End)?;
                 return Ok(passed);
             }
         }
@@ -258,12 +258,12 @@ impl Reader<'_> {
             if kind.is_symlink() {
                 self.link(&path, &at, facts)?;
             } else if kind.is_dir() {
-                self.say(Message::Directory(Arc::from(&*at)))?;
+                self.say(&Message::Directory(Arc::from(&*at)))?;
                 self.directory(&path, &at, facts)?;
             } else if kind.is_file() {
                 let bytes = metadata(&path)?.len();
                 let file = File::open(&path).map_err(|it| medium(&path, "open", &it))?;
-                self.say(Message::File(at.into()))?;
+                self.say(&Message::File(at.into()))?;
                 self.stored += self.contents(file, bytes, |it| medium(&path, "read", it))?;
                 (self.on_bytes)(self.stored);
             }
@@ -279,7 +279,7 @@ impl Reader<'_> {
         }
         if at == Path::new("pg_wal") {
             // WAL that lies elsewhere is not part of this backup: the archive has it, or nobody.
-            return self.say(Message::Directory(at.into()));
+            return self.say(&Message::Directory(at.into()));
         }
         Err(Fault::new(Blame::Backup, format!("read the base backup: {} is a symbolic link", path.display()))
             .cause("it leads out of the backup, and is not followed")
@@ -305,10 +305,10 @@ impl Reader<'_> {
             last = name.display().to_string();
             let kind = entry.header().entry_type();
             if kind.is_dir() {
-                self.say(Message::Directory(at.into()))?;
+                self.say(&Message::Directory(at.into()))?;
             } else if kind.is_file() {
                 let bytes = entry.header().size().map_err(|it| bad(&it))?;
-                self.say(Message::File(at.into()))?;
+                self.say(&Message::File(at.into()))?;
                 let passed = self.contents(entry, bytes, |it| bad(it).cause(format!("within {last}")))?;
                 if passed != bytes {
                     let cause = format!("it ends within {last}, after {passed} of {bytes} bytes");

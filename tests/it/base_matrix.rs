@@ -105,6 +105,7 @@ cells! {
 /// Everything in a container, and 15 on the local runtime as well.
 #[test]
 #[ignore = "minutes: ci/full"]
+#[expect(clippy::print_stdout, reason = "the table is for the person who runs it")]
 fn whole_base_matrix() {
     let mut drilled = 0;
     for (number, runtime) in [(13, "container"), (15, "container"), (17, "container"), (18, "container"), (15, "local")]
