@@ -42,6 +42,12 @@ pub fn blame(step: &Step, output: &Output) -> Option<Fault> {
     if let Some(whose) = recovery::by_log(&output.stderr).filter(|_| recovers(step)) {
         return Some(fault(whose, first_complaint(&output.stderr)));
     }
+    if program == "pg_combinebackup" {
+        let hint =
+            "the parts of the backup do not belong together, or one is damaged: see the findings on their manifests";
+        let whose = by_server_text(&output.stderr).unwrap_or(Whose::backup(hint));
+        return Some(fault(whose, first_complaint(&output.stderr)));
+    }
     if matches!(program, "initdb" | "pg_ctl" | "postgres") {
         let setting =
             ["unrecognized configuration parameter", "invalid value for parameter", "outside the valid range"];
@@ -325,7 +331,8 @@ fn program(action: &Action) -> Option<&Command> {
         | Action::Arm { .. }
         | Action::ServeWal { .. }
         | Action::Recover { .. }
-        | Action::Promote => None,
+        | Action::Promote
+        | Action::LookAgain => None,
     }
 }
 
@@ -388,7 +395,7 @@ fn error_in_words(error: &StatementError) -> String {
 
 /// The line that a person should read first.
 fn first_complaint(stderr: &str) -> String {
-    let complains = |it: &&str| it.contains("FATAL:  ") || it.contains("error: ");
+    let complains = |it: &&str| ["FATAL:  ", "PANIC:  ", "error: "].iter().any(|part| it.contains(part));
     let line = stderr.lines().find(complains).or_else(|| stderr.lines().rfind(|it| !it.trim().is_empty()));
     line.unwrap_or("it said nothing").trim().to_owned()
 }

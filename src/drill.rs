@@ -144,6 +144,7 @@ async fn ask_once(tape: &mut Tape<'_>, question: Question) -> Result<(), Fault> 
             let path = match &question {
                 Question::Dump { path, .. } | Question::Base { path, .. } => Some(path.as_str()),
                 Question::List { .. }
+                | Question::Bases { .. }
                 | Question::Headers { .. }
                 | Question::Text { .. }
                 | Question::Server { .. }
@@ -212,6 +213,7 @@ fn read_by<'a>(step: &'a Step, plan: &'a Plan) -> &'a str {
         | Action::ServeWal { .. }
         | Action::Recover { .. }
         | Action::Promote
+        | Action::LookAgain
         | Action::Sql { .. } => &plan.backup.file.path,
     }
 }

@@ -7,11 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Blame, Fault};
+use crate::format::base::lsn_value;
 use crate::format::{DumpFacts, Selection};
-use crate::recipe::{FileSeen, Learnt, Question, Recipe, ServerFacts, Survey};
+use crate::recipe::{BaseSeen, FileSeen, Learnt, Question, Recipe, ServerFacts, Survey};
 pub use crate::recipe::{Note, NoteKind};
 use crate::scenario::Drill;
 use crate::source::base_backup;
+use crate::source::chain::{self, Link};
 use crate::source::dump::{self, Ingredients, Made};
 use crate::source::{BaseBackup, Pick, Roles, Source};
 
@@ -88,6 +90,14 @@ pub fn questions(drill: &Drill, known: &Survey) -> Vec<Question> {
     let first = known.unanswered(first);
     if !first.is_empty() {
         return first;
+    }
+    if let Source::BaseBackup(source) = &drill.source {
+        // Which is the newest, each says itself.
+        let files = known.files(&drill.source.location().path).unwrap_or_default();
+        let unasked = known.unanswered([bases_question(source, files)]);
+        if files.len() > 1 && !unasked.is_empty() {
+            return unasked;
+        }
     }
     let Ok((backup, _)) = pick(drill, known) else {
         return Vec::new();
@@ -176,6 +186,8 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
     let missing = || Fault::new(Blame::Harness, "plan before the survey is complete");
     if let Source::BaseBackup(source) = &drill.source {
         let facts = survey.base(&backup.file.path).ok_or_else(missing)?;
+        let last = Link { path: &backup.file.path, facts };
+        let before = chain::before(last, &survey.bases().collect::<Vec<_>>())?;
         let server = server(drill, &[drill.postgres.major.unwrap_or(facts.major)], survey)?;
         let made = base_backup::recipe(&base_backup::Ingredients {
             source,
@@ -184,6 +196,7 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
             target: &drill.target,
             file: &backup.file,
             facts,
+            before: &before,
             server,
         })?;
         return Ok(assemble(drill, backup, picked, server, made, true));
@@ -238,14 +251,34 @@ fn assemble(
     }
 }
 
-/// What a base backup is, then a server of its own major: no other can read it.
+/// What a base backup is and builds upon, then a server of its own major: no other can read it.
 fn base_questions(drill: &Drill, source: &BaseBackup, path: &str, known: &Survey) -> Vec<Question> {
-    let question = Question::Base { path: path.to_owned(), tablespaces: source.tablespaces.clone() };
-    if known.answer(&question).is_none() {
-        return vec![question];
+    let Some(facts) = known.base(path) else {
+        return vec![Question::Base { path: path.to_owned(), tablespaces: source.tablespaces.clone() }];
+    };
+    let bases: Vec<&BaseSeen> = known.bases().collect();
+    if chain::before(Link { path, facts }, &bases).is_err() {
+        // What it builds upon may lie beside it, whatever the scenario's pattern matches.
+        if let Some((directory, _)) = path.trim_end_matches('/').rsplit_once('/') {
+            let list = Question::List { pattern: directory.to_owned() };
+            let Some(Learnt::Files(beside)) = known.answer(&list) else { return vec![list] };
+            let new = beside.iter().filter(|it| it.path != directory && known.base(&it.path).is_none());
+            let new: Vec<FileSeen> = new.cloned().collect();
+            let unasked = known.unanswered([bases_question(source, &new)]);
+            if !new.is_empty() && !unasked.is_empty() {
+                return unasked;
+            }
+        }
     }
-    let Some(facts) = known.base(path) else { return Vec::new() };
     known.unanswered([server_question(drill, drill.postgres.major.unwrap_or(facts.major))])
+}
+
+/// The newest of these, at most [`HEADERS`].
+fn bases_question(source: &BaseBackup, files: &[FileSeen]) -> Question {
+    let mut files: Vec<&FileSeen> = files.iter().collect();
+    files.sort_by_cached_key(|it| (name_date(&it.path), it.modified, it.path.clone()));
+    let paths = files.split_off(files.len().saturating_sub(HEADERS)).into_iter().map(|it| it.path.clone());
+    Question::Bases { paths: paths.collect(), tablespaces: source.tablespaces.clone() }
 }
 
 fn server<'a>(drill: &Drill, majors: &[u32], survey: &'a Survey) -> Result<&'a ServerFacts, Fault> {
@@ -275,9 +308,13 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
     let mut files = files.to_vec();
     // By the date in the name where every name has one: a copy changes the modification time, not the name.
     let dated: Option<Vec<String>> = files.iter().map(|it| name_date(&it.path)).collect();
-    match &dated {
-        Some(_) => files.sort_by_cached_key(|it| (name_date(&it.path), it.path.clone())),
-        None => files.sort_by_key(|it| (it.modified, it.path.clone())),
+    let labelled: Option<Vec<(String, u64)>> = files.iter().map(|it| label_date(survey, &it.path)).collect();
+    let labelled = labelled.filter(|it| !it.is_empty());
+    match (&dated, &labelled) {
+        (Some(_), None) => files.sort_by_cached_key(|it| (name_date(&it.path), it.path.clone())),
+        (Some(_), Some(_)) => files.sort_by_cached_key(|it| (name_date(&it.path), label_date(survey, &it.path))),
+        (None, Some(_)) => files.sort_by_cached_key(|it| label_date(survey, &it.path)),
+        (None, None) => files.sort_by_key(|it| (it.modified, it.path.clone())),
     }
     let count = files.len();
     let index = match location.pick {
@@ -291,7 +328,11 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
             .hint("Look at the job that should have written it, or at the pattern in the scenario."));
     };
     let file = files.remove(index);
-    let by = if dated.is_some() { "the date in its name" } else { "its modification time" };
+    let by = match (&dated, &labelled) {
+        (Some(_), _) => "the date in its name",
+        (None, Some(_)) => "the time in its backup_label",
+        (None, None) => "its modification time",
+    };
     let why = match location.pick {
         Pick::Newest | Pick::All => format!("older, by {by}"),
         Pick::Oldest => format!("newer, by {by}"),
@@ -299,11 +340,19 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
     };
     let passed_over = files.into_iter().map(|it| PassedOver { path: it.path, why: why.clone() }).collect();
     let mut notes = Vec::new();
-    if count > 1 && dated.is_none() && !matches!(location.pick, Pick::Random { .. }) {
+    if count > 1 && dated.is_none() && labelled.is_none() && !matches!(location.pick, Pick::Random { .. }) {
         let text = "the backup was chosen by modification time: the names carry no dates";
         notes.push(Note { kind: NoteKind::Deviation, text: text.to_owned() });
     }
     Ok((Backup { file, passed_over }, notes))
+}
+
+/// When a base backup began, by its own label, and where in the WAL. None where it does not say.
+fn label_date(survey: &Survey, path: &str) -> Option<(String, u64)> {
+    let label = survey.base(path)?.label.as_ref()?;
+    // Servers write it in their own zone, and with its abbreviation: two zones cannot be compared.
+    let started = label.started.as_ref().filter(|it| it.ends_with(" UTC") || it.ends_with(" GMT"))?;
+    Some((started.clone(), lsn_value(&label.start)?))
 }
 
 /// The date and time that a file's name carries, as digits that sort. None where there is none, or one that can be read in

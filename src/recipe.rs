@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::format::base::BaseFacts;
 use crate::format::counted::Counted;
+use crate::format::pages::{Again, PagesChecked};
+use crate::format::verify::ManifestSeen;
 use crate::format::{Compression, DumpFacts, Selection};
 use crate::phase::Phase;
 use crate::target::Target;
@@ -28,6 +30,8 @@ pub enum Question {
     Headers { paths: Vec<String> },
     /// What a base backup is: its kind, major, tablespaces, and from when on it can be recovered.
     Base { path: String, tablespaces: BTreeMap<String, String> },
+    /// What each of several base backups is: which is the newest, and which builds upon which.
+    Bases { paths: Vec<String>, tablespaces: BTreeMap<String, String> },
     /// The text of a small file that the scenario names (SQL to run, a table to compare with).
     Text { path: String },
     /// A server of this major version that could run the backup.
@@ -43,6 +47,7 @@ pub enum Learnt {
     Files(Vec<FileSeen>),
     Dump(Box<DumpFacts>),
     Base(Box<BaseFacts>),
+    Bases(Vec<BaseSeen>),
     Headers(Vec<HeaderSeen>),
     Text(String),
     Server(Box<ServerFacts>),
@@ -77,6 +82,15 @@ pub struct HeaderSeen {
     /// The database that was dumped, where the header says so.
     pub database: Option<String>,
     /// Why it could not be read: such a dump is no backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<Fault>,
+}
+
+/// What a base backup is, or why that cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BaseSeen {
+    pub path: String,
+    pub facts: Option<Box<BaseFacts>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<Fault>,
 }
@@ -185,6 +199,7 @@ impl Survey {
             Learnt::Files(files) => Some(files),
             Learnt::Dump(_)
             | Learnt::Base(_)
+            | Learnt::Bases(_)
             | Learnt::Headers(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
@@ -199,6 +214,7 @@ impl Survey {
             Learnt::Files(files) => files.iter().find(|it| it.path == path),
             Learnt::Dump(_)
             | Learnt::Base(_)
+            | Learnt::Bases(_)
             | Learnt::Headers(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
@@ -221,6 +237,7 @@ impl Survey {
             Learnt::Files(_)
             | Learnt::Dump(_)
             | Learnt::Base(_)
+            | Learnt::Bases(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -230,9 +247,25 @@ impl Survey {
     }
 
     pub fn base(&self, path: &str) -> Option<&BaseFacts> {
-        self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
+        let alone = self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
             (Question::Base { path: asked, .. }, Learnt::Base(facts)) if asked == path => Some(&**facts),
             _ => None,
+        });
+        alone.or_else(|| self.bases().find(|it| it.path == path)?.facts.as_deref())
+    }
+
+    /// Base backups that were looked at beside each other.
+    pub fn bases(&self) -> impl Iterator<Item = &BaseSeen> {
+        self.0.iter().flat_map(|(_, learnt)| match learnt {
+            Learnt::Bases(bases) => bases.as_slice(),
+            Learnt::Files(_)
+            | Learnt::Dump(_)
+            | Learnt::Base(_)
+            | Learnt::Headers(_)
+            | Learnt::Text(_)
+            | Learnt::Server(_)
+            | Learnt::NoServer { .. }
+            | Learnt::Host(_) => &[],
         })
     }
 
@@ -242,6 +275,7 @@ impl Survey {
             Learnt::Files(_)
             | Learnt::Dump(_)
             | Learnt::Base(_)
+            | Learnt::Bases(_)
             | Learnt::Headers(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -383,8 +417,14 @@ pub enum Action {
     Copy { from: String, name: String },
     /// Writes a small file of ours, mode 0600, owned by the server's user.
     Write { at: At, path: String, text: String },
-    /// Turns a base backup into the room's data directory, checked on the way.
-    Unpack { from: String, facts: Box<BaseFacts> },
+    /// Turns a base backup into the room's data directory, checked on the way. `part`: into a directory of the spool instead,
+    /// under this number, for pg_combinebackup.
+    Unpack {
+        from: String,
+        facts: Box<BaseFacts>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part: Option<usize>,
+    },
     /// Makes a restored data directory safe to start: sets aside what the backup says of its own server, and writes this
     /// configuration, with what `pg_control` insists on. `recover`: replay WAL (`recovery.signal`).
     Arm { configuration: String, recover: bool },
@@ -394,6 +434,8 @@ pub enum Action {
     Recover { target: Target },
     /// Ends recovery: from here on the server writes.
     Promote,
+    /// Looks again at pages that looked wrong before replay.
+    LookAgain,
     /// Statements over a connection of the bootstrap superuser, one by one, each in a transaction of its own.
     Sql { database: String, statements: Vec<String> },
 }
@@ -412,7 +454,8 @@ impl Action {
             | Action::Arm { .. }
             | Action::ServeWal { .. }
             | Action::Recover { .. }
-            | Action::Promote => None,
+            | Action::Promote
+            | Action::LookAgain => None,
         }
     }
 }
@@ -465,6 +508,9 @@ pub struct Output {
     /// Where recovery stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovered: Option<Recovered>,
+    /// Pages that looked wrong before replay, as they are now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<Again>,
     /// What the host did meanwhile that decides the blame.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<HostCondition>,
@@ -476,6 +522,11 @@ pub struct Unpacked {
     pub files: u64,
     /// Of the files, as written.
     pub bytes: u64,
+    /// None in evidence of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<ManifestSeen>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages: Option<PagesChecked>,
 }
 
 /// Where recovery stopped, as the server itself tells: its log, its SQL and the WAL that it was given.

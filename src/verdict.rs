@@ -1,5 +1,6 @@
 //! Judges evidence against objectives and checks. Pure, total, and re-runnable on stored evidence.
 
+mod intact;
 mod rpo;
 pub mod scope;
 pub mod target;
@@ -612,18 +613,23 @@ impl Judging<'_> {
             Severity::Minor => self.findings.push(format!("check “{}”: {text}", check.name)),
             Severity::Major | Severity::Critical => {
                 let reason = Reason::new(verdict, About::Check(check.name.clone()), text);
-                let blame = (by_the_host && verdict == Verdict::Inconclusive).then_some(Blame::Host);
+                let blame = match verdict {
+                    Verdict::Inconclusive if by_the_host => Some(Blame::Host),
+                    Verdict::Failed if intact::NAMES.contains(&check.name.as_str()) => Some(Blame::Backup),
+                    Verdict::Passed | Verdict::Inconclusive | Verdict::Failed => None,
+                };
                 self.reasons.push(Reason { blame, ..reason });
             }
         }
     }
 
-    /// What the backup claims to bring back, and holds or not.
+    /// What the backup claims to bring back, and holds or not; and whether its bytes are as they were written.
     fn scope(&mut self, checks: &mut Vec<Vec<CheckJudged>>) {
         let today = self.today();
         let scope::Scoped { checks: judged, findings } = scope::judged(self.evidence, self.drill);
-        self.findings.extend(findings);
-        for mut check in judged {
+        let intact = intact::judged(self.evidence);
+        self.findings.extend(findings.into_iter().chain(intact.findings));
+        for mut check in judged.into_iter().chain(intact.checks) {
             check.waived = waived(self.drill, &check, today);
             self.weigh(&check, false);
             // The dump is one, whatever the stops.
@@ -757,6 +763,7 @@ pub fn host(evidence: &Evidence) -> Option<&crate::recipe::HostFacts> {
         Learnt::Files(_)
         | Learnt::Dump(_)
         | Learnt::Base(_)
+        | Learnt::Bases(_)
         | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Server(_)

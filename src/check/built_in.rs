@@ -4,9 +4,15 @@ pub const SCOPE_CLUSTER: &str = "scope: cluster";
 pub const SCOPE_DATA: &str = "scope: data";
 pub const SCOPE_DEFINITIONS: &str = "scope: definitions";
 pub const SCOPE_ROW_SECURITY: &str = "scope: row security";
+/// Whether the files of a base backup are those that its manifest names.
+pub const BACKUP_MANIFEST: &str = "backup manifest";
+/// Whether the pages of a base backup have the checksums that their cluster gave them.
+pub const PAGE_CHECKSUMS: &str = "page checksums";
 
 /// All of them.
-pub const BUILT_IN: [&str; 13] = [
+pub const BUILT_IN: [&str; 15] = [
+    BACKUP_MANIFEST,
+    PAGE_CHECKSUMS,
     SCOPE_CLUSTER,
     SCOPE_DATA,
     SCOPE_DEFINITIONS,

@@ -13,7 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-pub use built_in::{BUILT_IN, SCOPE_CLUSTER, SCOPE_DATA, SCOPE_DEFINITIONS, SCOPE_ROW_SECURITY};
+pub use built_in::{
+    BACKUP_MANIFEST, BUILT_IN, PAGE_CHECKSUMS, SCOPE_CLUSTER, SCOPE_DATA, SCOPE_DEFINITIONS, SCOPE_ROW_SECURITY,
+};
 pub use exists::Exists;
 pub use expected::{Expected, STAND_IN, Setting};
 pub use query::{Expect, Query, Scalar};

@@ -166,7 +166,8 @@ fn step_words(step: &Step) -> String {
         | Action::Arm { .. }
         | Action::ServeWal { .. }
         | Action::Recover { .. }
-        | Action::Promote => String::new(),
+        | Action::Promote
+        | Action::LookAgain => String::new(),
     };
     format!("{}{with}", step.what)
 }

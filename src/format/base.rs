@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Compression;
+use super::manifest::ManifestFacts;
 
 /// A base backup, as the survey saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,9 +17,51 @@ pub struct BaseFacts {
     pub tablespaces: Vec<Tablespace>,
     /// Of all its files, as stored.
     pub bytes: u64,
+    /// None: it has no backup_label, as a copy of a stopped server or a snapshot has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Label>,
+    #[serde(default)]
+    pub manifest: ManifestFound,
     /// What the backup's own configuration sets, of the settings that matter for a recovery. Read, never used.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
+}
+
+/// Whether a manifest lies beside or in the backup, as far as can be told without reading the backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ManifestFound {
+    /// None; at the end of an archive there may yet be one.
+    #[default]
+    Absent,
+    Unreadable {
+        why: String,
+    },
+    Whole(ManifestFacts),
+}
+
+/// What `backup_label` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Label {
+    /// Where the WAL begins that the backup needs: `0/D000D8`.
+    pub start: String,
+    /// None before PostgreSQL 11.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<u32>,
+    /// As the server wrote it, in its own zone: `2026-11-27 02:46:50 UTC`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<String>,
+    /// Of an incremental backup: where the one before it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<After>,
+}
+
+/// The backup that an incremental one was made after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct After {
+    /// Its `START WAL LOCATION`.
+    pub start: String,
+    pub timeline: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -110,12 +153,117 @@ fn unquoted(text: &str) -> String {
     value
 }
 
-/// `tablespace_map`: where each tablespace lay, by OID. A backslash stands before a line end within a path.
-pub fn tablespace_map(text: &str) -> BTreeMap<u32, String> {
-    let text = text.replace("\\\n", "\u{0}");
-    let line = |line: &str| {
-        let (oid, location) = line.split_once(' ')?;
-        Some((oid.parse().ok()?, location.replace('\u{0}', "\n").replace("\\\\", "\\")))
-    };
-    text.lines().filter_map(line).collect()
+/// `16/B374D848` as a number.
+pub fn lsn_value(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    Some((u64::from(u32::from_str_radix(high, 16).ok()?) << 32) + u64::from(u32::from_str_radix(low, 16).ok()?))
+}
+
+/// `backup_label` (`build_backup_content` in xlogbackup.c). None where it lacks what recovery needs of it.
+pub fn label(text: &str) -> Option<Label> {
+    let value = |name: &str| text.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(": ")).map(str::trim);
+    let start = value("START WAL LOCATION")?.split(' ').next()?;
+    lsn_value(start)?;
+    let after = value("INCREMENTAL FROM LSN").zip(value("INCREMENTAL FROM TLI"));
+    let after =
+        after.map(|(start, timeline)| Some(After { start: start.to_owned(), timeline: timeline.parse().ok()? }));
+    Some(Label {
+        start: start.to_owned(),
+        timeline: value("START TIMELINE").and_then(|it| it.parse().ok()),
+        started: value("START TIME").map(str::to_owned),
+        after: match after {
+            Some(after) => Some(after?),
+            None => None,
+        },
+    })
+}
+
+/// `tablespace_map`: where each tablespace lay, by OID. A backslash takes the meaning from the character after it, a line's end
+/// among them (`read_tablespace_map` in xlogrecovery.c). An error names the line that a server would refuse.
+pub fn tablespace_map(text: &str) -> Result<BTreeMap<u32, String>, String> {
+    let mut map = BTreeMap::new();
+    let mut line = String::new();
+    let mut escaped = false;
+    for next in text.chars() {
+        match next {
+            '\n' | '\r' if !escaped && line.is_empty() => {}
+            '\n' | '\r' if !escaped => {
+                let (oid, location) =
+                    tablespace(&line).ok_or_else(|| format!("its line {line:?} is no OID and path"))?;
+                if map.insert(oid, location).is_some() {
+                    return Err(format!("tablespace {oid} is in it twice"));
+                }
+                line.clear();
+            }
+            '\\' if !escaped => escaped = true,
+            other => {
+                escaped = false;
+                line.push(other);
+            }
+        }
+    }
+    if line.is_empty() && !escaped { Ok(map) } else { Err(format!("its last line {line:?} has no end")) }
+}
+
+fn tablespace(line: &str) -> Option<(u32, String)> {
+    let (oid, location) = line.split_once(' ')?;
+    let digits = !oid.is_empty() && oid.bytes().all(|it| it.is_ascii_digit());
+    (digits && !location.is_empty()).then_some(())?;
+    Some((oid.parse().ok()?, location.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_is_read_with_what_it_is_based_on() {
+        let text = "START WAL LOCATION: 0/4000028 (file 000000010000000000000004)\nCHECKPOINT LOCATION: 0/4000080\n\
+                    BACKUP METHOD: streamed\nBACKUP FROM: primary\nSTART TIME: 2026-11-27 02:46:50 UTC\n\
+                    LABEL: pg_basebackup base backup\nSTART TIMELINE: 1\n";
+        let full = Label {
+            start: "0/4000028".to_owned(),
+            timeline: Some(1),
+            started: Some("2026-11-27 02:46:50 UTC".to_owned()),
+            after: None,
+        };
+        assert_eq!(label(text), Some(full.clone()));
+        let after = After { start: "0/2000028".to_owned(), timeline: 1 };
+        let more = format!("{text}INCREMENTAL FROM LSN: 0/2000028\nINCREMENTAL FROM TLI: 1\n");
+        assert_eq!(label(&more), Some(Label { after: Some(after), ..full }));
+        for cut in ["", "START WAL LOCATION: x", "INCREMENTAL FROM LSN: 0/2000028\n"] {
+            assert_eq!(label(cut), None, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_tablespace_map_is_read_as_a_server_reads_it() {
+        let map = |text: &str| tablespace_map(text);
+        let of = |oid: u32, path: &str| Ok([(oid, path.to_owned())].into());
+        assert_eq!(map(""), Ok(BTreeMap::new()));
+        assert_eq!(map("16385 /srv/ts\n"), of(16385, "/srv/ts"));
+        assert_eq!(map("16385 /srv/with space\r\n"), of(16385, "/srv/with space"));
+        assert_eq!(map("16385 /srv/a\\\nb\\\\c\n"), of(16385, "/srv/a\nb\\c"));
+        for bad in [
+            "16385 /srv/ts",
+            "16385\n",
+            "x /srv/ts\n",
+            "+1 /srv\n",
+            "16385 \n",
+            "1 /a\n1 /b\n",
+            "1 /a\\",
+            "99999999999 /a\n",
+        ] {
+            assert!(map(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn settings_that_tell_are_kept_without_passwords() {
+        let text = "archive_command = 'cp ''%p'' /a' # why\nport = 5432\nprimary_conninfo = 'password=x'\n#wal_level=minimal\n";
+        let kept = settings(text);
+        assert_eq!(kept.get("archive_command").map(String::as_str), Some("cp '%p' /a"));
+        assert_eq!(kept.get("primary_conninfo").map(String::as_str), Some("(set)"));
+        assert_eq!(kept.len(), 2);
+    }
 }

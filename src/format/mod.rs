@@ -9,12 +9,17 @@ pub mod base;
 pub mod counted;
 pub mod data;
 pub mod decode;
+pub mod inspect;
 pub mod lsn;
+pub mod manifest;
+pub mod page;
+pub mod pages;
 pub mod plain;
 pub mod promised;
 pub mod select;
 pub mod sniff;
 mod sql;
+pub mod verify;
 pub mod wal;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -12,6 +12,7 @@ use super::{Drilled, SCHEMA};
 use crate::check::{Check, Finding};
 use crate::evidence::{Done, Evidence, Kept, PhaseOutcome, PhaseRecord};
 use crate::fault::Fault;
+use crate::format::base::{BaseFacts, BaseLayout};
 use crate::format::{Compression, DumpFacts};
 use crate::phase::Phase;
 use crate::plan::NoteKind;
@@ -100,16 +101,16 @@ fn backup(evidence: &Evidence) -> Option<BackupReport> {
         None => surveyed_file(evidence)?,
     };
     let sha256 = evidence.done.iter().filter(|it| reads(it, &file.path)).find_map(|it| it.output.sha256.clone());
-    let facts = evidence.survey.dump(&file.path);
+    let (facts, base) = (evidence.survey.dump(&file.path), evidence.survey.base(&file.path));
     Some(BackupReport {
         path: file.path.clone(),
         bytes: file.bytes,
         modified: instant(file.modified).map(|it| it.to_string()),
         sha256,
-        format: facts.map(|it| it.format.name().to_owned()),
-        compression: facts.and_then(compression),
+        format: facts.map(|it| it.format.name().to_owned()).or(base.map(base_format)),
+        compression: facts.and_then(compression).or(base.and_then(base_compression)),
         archive_version: facts.and_then(|it| it.archive_version).map(|it| format!("{}.{}", it.major, it.minor)),
-        server_version: facts.and_then(|it| it.server_version.clone()),
+        server_version: facts.and_then(|it| it.server_version.clone()).or(base.map(|it| it.major.to_string())),
         dump_version: facts.and_then(|it| it.dump_version.clone()),
         database: facts.and_then(|it| it.database.clone()),
         created: facts.and_then(|it| it.created.clone()),
@@ -119,6 +120,23 @@ fn backup(evidence: &Evidence) -> Option<BackupReport> {
             .map(|it| it.contents.extensions.iter().map(|it| it.name.clone()).collect())
             .unwrap_or_default(),
     })
+}
+
+/// `base backup in tar format, incremental`
+fn base_format(facts: &BaseFacts) -> String {
+    let layout = match facts.layout {
+        BaseLayout::Plain => "base backup, a data directory",
+        BaseLayout::Tar { .. } => "base backup in tar format",
+    };
+    let incremental = facts.label.as_ref().is_some_and(|it| it.after.is_some());
+    if incremental { format!("{layout}, incremental") } else { layout.to_owned() }
+}
+
+fn base_compression(facts: &BaseFacts) -> Option<String> {
+    match &facts.layout {
+        BaseLayout::Plain => None,
+        BaseLayout::Tar { members } => members.first().map(|it| it.compression.name().to_owned()),
+    }
 }
 
 fn surveyed_file(evidence: &Evidence) -> Option<&FileSeen> {
@@ -159,6 +177,7 @@ fn runtime(evidence: &Evidence) -> Option<RuntimeReport> {
         Learnt::Files(_)
         | Learnt::Dump(_)
         | Learnt::Base(_)
+        | Learnt::Bases(_)
         | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Host(_) => None,

@@ -141,7 +141,8 @@ impl Script<'_> {
             | Action::Arm { .. }
             | Action::ServeWal { .. }
             | Action::Recover { .. }
-            | Action::Promote => {}
+            | Action::Promote
+            | Action::LookAgain => {}
         }
     }
 

@@ -139,6 +139,9 @@ impl Runtime for Fake {
             Question::Base { path, .. } => {
                 Err(Fault::new(Blame::Harness, format!("survey {path}")).cause("the fake has dumps only"))
             }
+            Question::Bases { .. } => {
+                Err(Fault::new(Blame::Harness, "survey base backups").cause("the fake has dumps only"))
+            }
             Question::Headers { paths } => Ok(Learnt::Headers(paths.iter().map(|it| self.header(it)).collect())),
             Question::Text { path } => Ok(Learnt::Text(format!("-- {path}"))),
             Question::Server { major, .. } => {

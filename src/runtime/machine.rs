@@ -121,6 +121,10 @@ impl Runtime for Machine {
                 let reading = move |stop: &store::Stop| store::base_facts(Path::new(&path), &tablespaces, stop);
                 movers.run(reading).await.map(|facts| Learnt::Base(Box::new(facts)))
             }
+            Question::Bases { paths, tablespaces } => {
+                let reading = move |stop: &store::Stop| Ok(store::bases(&paths, &tablespaces, stop));
+                movers.run(reading).await.map(Learnt::Bases)
+            }
             Question::Headers { paths } => {
                 movers.run(move |stop| Ok(store::headers(&paths, stop))).await.map(Learnt::Headers)
             }
@@ -166,6 +170,7 @@ impl Runtime for Machine {
             scratch: lease.scratch.clone(),
             movers: self.movers(lease),
             spool: Mutex::default(),
+            suspects: Mutex::default(),
             superuser,
         }))
     }

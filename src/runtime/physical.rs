@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -16,9 +17,11 @@ use crate::check::{Answer, Probe, Table};
 use crate::fault::{Blame, Fault};
 use crate::format::authid;
 use crate::format::base::BaseFacts;
+use crate::format::page::PAGE;
+use crate::format::pages::{Again, Now, Suspect};
 use crate::recipe::{At, Command, Output, Recovered, Unpacked};
-use crate::source::base_backup::{required_settings, segment_bytes};
-use crate::store::{self, Destination, Inspector};
+use crate::source::base_backup::{part_directory, required_settings, segment_bytes};
+use crate::store::{self, Destination};
 use crate::target::{Point, Target};
 
 /// Beside the data directory, for the tablespaces.
@@ -30,6 +33,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Of a question about recovery.
 const PATIENCE: Duration = Duration::from_secs(60);
 const DEFAULT_SEGMENT: u64 = 16 << 20;
+/// At a page that looks wrong.
+const LOOKS: usize = 3;
+/// Pages that are asked for in one question.
+const AT_ONCE: usize = 50;
 
 /// Files of a data directory that speak of the server that it came from, and would be believed.
 ///
@@ -49,24 +56,97 @@ impl LiveSandbox {
     pub(super) async fn unpack(
         &self,
         what: &str,
-        from: &str,
-        facts: &BaseFacts,
+        (from, facts, part): (&str, &BaseFacts, Option<usize>),
         watch: &Watcher,
     ) -> Result<Output, Fault> {
         let user = self.room.user();
         let foreign = nix::unistd::geteuid().as_raw() != user.uid;
-        let to = Destination {
-            data: self.scratch.join("data"),
-            tablespaces: self.scratch.join(TABLESPACES),
-            owner: foreign.then_some((user.uid, user.gid)),
+        let owner = foreign.then_some((user.uid, user.gid));
+        let to = match part {
+            None => {
+                let tablespaces = Some(self.scratch.join(TABLESPACES));
+                Destination { data: self.scratch.join("data"), tablespaces, owner }
+            }
+            Some(part) => {
+                let data = self.scratch.join("spool").join(part_directory(part));
+                let made = data.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| make(&data, owner));
+                made.map_err(|error| {
+                    Fault::new(Blame::Host, format!("make {}", data.display())).cause(error.to_string())
+                })?;
+                Destination { data, tablespaces: None, owner }
+            }
         };
         let (from, facts) = (PathBuf::from(from), facts.clone());
         let mut progress = poured_progress(what, Some(facts.bytes), watch);
-        let written =
-            self.movers.run(move |stop| store::unpack(&from, &facts, &to, &mut Uninspected, stop, &mut progress));
-        let written = written.await?;
-        let unpacked = Unpacked { files: written.files, bytes: written.bytes };
+        let unpacked =
+            self.movers.run(move |stop| store::unpack_checked(&from, &facts, &to, stop, &mut progress)).await?;
+        let (written, manifest, pages) = unpacked;
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).extend(pages.suspects.iter().cloned());
+        let (manifest, pages) = (Some(manifest), Some(pages));
+        let unpacked = Unpacked { files: written.files, bytes: written.bytes, manifest, pages };
         Ok(Output { bytes: Some(written.stored), unpacked: Some(unpacked), ..Output::default() })
+    }
+
+    /// Pages that looked wrong before replay, as they lie on the disk now: the server itself reads them, since what lies in
+    /// its directory by now is its own doing.
+    pub(super) async fn look_again(&self) -> Result<Output, Fault> {
+        let mut open = self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if open.is_empty() {
+            return Ok(Output::default());
+        }
+        let mut again = Vec::new();
+        let database = crate::source::base_backup::DATABASE;
+        if let Some(error) = self.sql().execute(database, &["checkpoint".to_owned()]).await?.first() {
+            let now = Now::Unknown { because: error.to_string() };
+            again = open.into_iter().map(|it| Again { file: it.file, block: it.block, now: now.clone() }).collect();
+            return Ok(Output { again, ..Output::default() });
+        }
+        // The server may be writing a page just now: what looks wrong is looked at more than once.
+        for look in 1..=LOOKS {
+            let mut wrong = Vec::new();
+            for suspects in open.chunks(AT_ONCE) {
+                for (suspect, now) in suspects.iter().zip(self.pages_now(suspects).await) {
+                    if look < LOOKS && matches!(now, Now::Wrong(_)) {
+                        wrong.push(suspect.clone());
+                    } else {
+                        again.push(Again { file: suspect.file.clone(), block: suspect.block, now });
+                    }
+                }
+            }
+            if wrong.is_empty() {
+                break;
+            }
+            open = wrong;
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(Output { again, ..Output::default() })
+    }
+
+    /// In the order of the suspects.
+    async fn pages_now(&self, suspects: &[Suspect]) -> Vec<Now> {
+        let place = |(at, it): (usize, &Suspect)| format!("({at}, '{}', {})", it.file.replace('\'', "''"), it.offset());
+        let places: Vec<String> = suspects.iter().enumerate().map(place).collect();
+        // Null where there is no such file.
+        let sql = format!(
+            "select encode(pg_read_binary_file(file, \"offset\", {PAGE}, true), 'hex') \
+             from (values {}) suspect (at, file, \"offset\") order by at",
+            places.join(", ")
+        );
+        let database = crate::source::base_backup::DATABASE.to_owned();
+        let because = match self
+            .question(&Probe { database, role: None, sql, timeout: PATIENCE, keep_rows: AT_ONCE })
+            .await
+        {
+            Answer::Rows(Table { rows, .. }) if rows.len() == suspects.len() => {
+                let digits = rows.into_iter().map(|it| it.into_iter().next().flatten());
+                let bytes = digits.map(|it| it.as_deref().and_then(from_hex));
+                return suspects.iter().zip(bytes).map(|(suspect, bytes)| suspect.again(bytes.as_deref())).collect();
+            }
+            Answer::Rows(_) => "the server gave fewer pages than it was asked for".to_owned(),
+            Answer::Refused { sqlstate, message, .. } => format!("{sqlstate}: {message}"),
+            Answer::Silent { because } => because,
+        };
+        vec![Now::Unknown { because }; suspects.len()]
     }
 
     /// See [`SET_ASIDE`]; then our configuration, with what the backup's `pg_control` demands.
@@ -228,13 +308,8 @@ impl LiveSandbox {
     }
 }
 
-/// Written without a look into it.
-struct Uninspected;
-
-impl Inspector for Uninspected {
-    fn begin(&mut self, _: &str, _: u64) {}
-    fn bytes(&mut self, _: &[u8]) {}
-    fn end(&mut self) {}
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    digits.as_bytes().chunks(2).map(|it| u8::from_str_radix(std::str::from_utf8(it).ok()?, 16).ok()).collect()
 }
 
 /// What the server's log says of recovery, without its prefix: never statements, which could be data.
@@ -278,6 +353,14 @@ fn disarm(data: &Path, aside: &Path, recover: bool, owner: Option<(u32, u32)>) -
         match fs::rename(data.join(name), aside.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
+        }
+    }
+    // pg_combinebackup leaves tablespaces within the data, where a server refuses them.
+    for entry in fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten() {
+        if entry.file_type()?.is_dir() {
+            let beside = data.with_file_name(TABLESPACES).join(entry.file_name());
+            fs::rename(entry.path(), beside)?;
+            symlink(Path::new("../..").join(TABLESPACES).join(entry.file_name()), entry.path())?;
         }
     }
     // Slots would keep WAL for subscribers that are not here.

@@ -22,6 +22,7 @@ use crate::check::{Answer, Probe};
 use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
 use crate::format::Compression;
+use crate::format::pages::Suspect;
 use crate::recipe::{Action, At, Command, HostCondition, Output, Step};
 use crate::source::server::LOG_FILE;
 use crate::store::{self, Counting, Poured, Stop};
@@ -87,6 +88,8 @@ pub(crate) struct LiveSandbox {
     pub(super) disk: DiskWatch,
     /// Once WAL is served.
     pub(crate) spool: Mutex<Option<Spool>>,
+    /// Pages of a base backup that looked wrong while it was unpacked.
+    pub(crate) suspects: Mutex<Vec<Suspect>>,
     /// The bootstrap superuser, where a restored cluster brings its own.
     pub(crate) superuser: Arc<Mutex<String>>,
 }
@@ -162,11 +165,12 @@ impl LiveSandbox {
                 }
                 Output::default()
             }
-            Action::Unpack { from, facts } => self.unpack(&step.what, from, facts, watch).await?,
+            Action::Unpack { from, facts, part } => self.unpack(&step.what, (from, facts, *part), watch).await?,
             Action::Arm { configuration, recover } => self.arm(configuration, *recover).await?,
             Action::ServeWal { from } => self.serve_wal(from).await?,
             Action::Recover { target } => self.recover(target, watch).await?,
             Action::Promote => self.promote().await?,
+            Action::LookAgain => self.look_again().await?,
             Action::Sql { database, statements } => {
                 let errors = self.sql().execute(database, statements).await?;
                 let errors_total = errors.len() as u64;
@@ -199,7 +203,7 @@ impl LiveSandbox {
         self.server_log().await
     }
 
-    fn sql(&self) -> Sql {
+    pub(super) fn sql(&self) -> Sql {
         Sql {
             socket: match self.room.away() {
                 Some((room, helper)) => Socket::Away(helper.clone(), format!("{}/{SOCKET}", room.path(At::Run))),
@@ -369,11 +373,15 @@ fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Why a server did not start, from its log: what it said of its configuration, and its last words.
+/// Why a server did not start, from its log: what it said of its configuration, and its last words with their severity.
 pub(super) fn refusals(log: &str) -> String {
-    let telling = |line: &&str| line.contains("FATAL: ") || line.contains("PANIC: ") || line.contains("parameter \"");
-    let words = |line: &str| line.split_once("  ").map_or(line, |(_, words)| words).trim().to_owned();
-    log.lines().filter(telling).map(words).take(4).collect::<Vec<_>>().join("; ")
+    let words = |line: &str| {
+        let severe = ["FATAL:  ", "PANIC:  "].iter().find_map(|it| line.find(it));
+        let of_settings =
+            || line.contains("parameter \"").then(|| line.split_once("  ").map_or(0, |(head, _)| head.len()));
+        severe.or_else(of_settings).map(|at| line[at..].trim().to_owned())
+    };
+    log.lines().filter_map(words).take(4).collect::<Vec<_>>().join("; ")
 }
 
 /// What to count in what is streamed into this program.

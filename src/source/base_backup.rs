@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::chain::Link;
 use super::dump::Made;
 use super::server::{LOG_FILE, client_env};
 use super::{BaseBackup, Durability, Restore};
@@ -24,6 +25,8 @@ pub struct Ingredients<'a> {
     pub target: &'a Target,
     pub file: &'a FileSeen,
     pub facts: &'a BaseFacts,
+    /// What it builds upon, the full backup first; empty unless it is incremental.
+    pub before: &'a [Link<'a>],
     pub server: &'a ServerFacts,
 }
 
@@ -40,20 +43,14 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
         action,
         tolerance,
     };
-    let mut steps = vec![
-        step(
-            Phase::Restore,
-            "unpack the base backup",
-            Action::Unpack { from: it.file.path.clone(), facts: Box::new(it.facts.clone()) },
-            Tolerance::Strict,
-        ),
-        step(
-            Phase::Restore,
-            "write the server's configuration",
-            Action::Arm { configuration: configuration(it), recover: true },
-            Tolerance::Strict,
-        ),
-    ];
+    let mut steps: Vec<Step> =
+        data(it).into_iter().map(|(what, action)| step(Phase::Restore, &what, action, Tolerance::Strict)).collect();
+    steps.push(step(
+        Phase::Restore,
+        "write the server's configuration",
+        Action::Arm { configuration: configuration(it), recover: true },
+        Tolerance::Strict,
+    ));
     if let Some(archive) = &it.source.wal {
         let action = Action::ServeWal { from: archive.clone() };
         steps.push(step(Phase::Recover, "serve WAL from the archive", action, Tolerance::Strict));
@@ -63,8 +60,44 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
     steps.push(step(Phase::Recover, "recover to the target", action, Tolerance::Strict));
     let action = Action::Promote;
     steps.push(step(Phase::Ready, "promote the server", action, Tolerance::Strict));
+    // Not in the time to recover: a real recovery would not wait for it.
+    let action = Action::LookAgain;
+    steps.push(step(Phase::Validate, "look again at pages that looked wrong before replay", action, Tolerance::Strict));
     let database = it.restore.database.clone().unwrap_or_else(|| DATABASE.to_owned());
     Ok(Made { recipe: Recipe { steps }, database, inputs: Vec::new(), notes: notes(it) })
+}
+
+/// What fills the data directory: the backup itself, or what it and those before it make together.
+fn data(it: &Ingredients<'_>) -> Vec<(String, Action)> {
+    let unpack = |path: &str, facts: &BaseFacts, part| Action::Unpack {
+        from: path.to_owned(),
+        facts: Box::new(facts.clone()),
+        part,
+    };
+    if it.before.is_empty() {
+        return vec![("unpack the base backup".to_owned(), unpack(&it.file.path, it.facts, None))];
+    }
+    let parts = it.before.iter().map(|it| (it.path, it.facts)).chain([(it.file.path.as_str(), it.facts)]);
+    let mut steps = Vec::new();
+    let mut combine = Command::new("pg_combinebackup");
+    for (part, (path, facts)) in parts.enumerate() {
+        let kind = if part == 0 { "full" } else { "incremental" };
+        let name = path.rsplit('/').find(|it| !it.is_empty()).unwrap_or(path);
+        steps.push((format!("unpack the {kind} backup {name}"), unpack(path, facts, Some(part))));
+        combine = combine.arg(Arg::path(At::Spool, &part_directory(part)));
+    }
+    combine = combine.arg("--output").arg(Arg::path(At::Data, ""));
+    if it.durability == Durability::Fast {
+        combine = combine.arg("--no-sync");
+    }
+    combine.env = client_env();
+    steps.push((format!("combine {} backups", steps.len()), Action::Run(combine)));
+    steps
+}
+
+/// Where a part of a chain is unpacked, in the spool.
+pub fn part_directory(part: usize) -> String {
+    format!("parts/{part}")
 }
 
 /// Says what cannot work, before anything is made.
@@ -94,7 +127,9 @@ fn refuse(it: &Ingredients<'_>) -> Result<(), Fault> {
             .cause("a physical backup is restored whole or not at all")
             .hint("Restore it whole, and dump the table from there; or drill a pg_dump."));
     }
-    let needed = it.facts.bytes + (256 << 20);
+    // Parts lie beside what they make together, which is about as large.
+    let parts: u64 = it.before.iter().map(|it| it.facts.bytes).sum();
+    let needed = it.facts.bytes + 2 * parts + (256 << 20);
     if let Some(free) = it.server.disk_free.filter(|free| needed > *free) {
         return Err(Fault::new(Blame::Host, "find disk space for the restore")
             .cause(format!("at least {} MiB are needed, {} MiB are free", needed >> 20, free >> 20))

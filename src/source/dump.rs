@@ -828,7 +828,8 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
         | Action::Arm { .. }
         | Action::ServeWal { .. }
         | Action::Recover { .. }
-        | Action::Promote => false,
+        | Action::Promote
+        | Action::LookAgain => false,
     };
     let statement = error.statement.as_deref().unwrap_or_default().to_lowercase();
     let statement = statement.trim_end_matches(';');

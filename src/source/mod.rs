@@ -1,6 +1,7 @@
 //! Backup formats and tools: what to learn, and the recipe that restores it. One file each.
 
 pub mod base_backup;
+pub mod chain;
 pub mod drift;
 pub mod dump;
 pub mod server;

@@ -9,8 +9,12 @@ use super::Stop;
 use super::find::look;
 use super::tap::medium;
 use crate::fault::{Blame, Fault};
-use crate::format::base::{BaseFacts, BaseLayout, BaseMember, MemberKind, Tablespace, tablespace_map};
+use crate::format::base::{
+    BaseFacts, BaseLayout, BaseMember, Label, ManifestFound, MemberKind, Tablespace, label, tablespace_map,
+};
+use crate::format::manifest::{self, Manifest};
 use crate::format::{Compression, decode, sniff};
+use crate::recipe::BaseSeen;
 
 /// Small files of a base backup that are kept in memory.
 const SMALL: u64 = 1 << 20;
@@ -35,6 +39,18 @@ pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, stop: &Stop) -
     archives(path, members, stop)
 }
 
+/// The same of several, where one that cannot be read is an answer.
+pub fn bases(paths: &[String], mapped: &BTreeMap<String, String>, stop: &Stop) -> Vec<BaseSeen> {
+    let seen = |path: &String| {
+        let (facts, unreadable) = match base_facts(Path::new(path), mapped, stop) {
+            Ok(facts) => (Some(Box::new(facts)), None),
+            Err(fault) => (None, Some(fault)),
+        };
+        BaseSeen { path: path.clone(), facts, unreadable }
+    };
+    paths.iter().map(seen).collect()
+}
+
 fn no_base_backup(path: &Path) -> Fault {
     Fault::new(Blame::Backup, format!("recognise {} as a base backup", path.display()))
         .cause("it has neither PG_VERSION, as a data directory has, nor base.tar, as pg_basebackup -Ft writes")
@@ -43,9 +59,13 @@ fn no_base_backup(path: &Path) -> Fault {
 
 fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>) -> Result<BaseFacts, Fault> {
     let version = small(&path.join("PG_VERSION"))?;
-    let map = match small(&path.join("tablespace_map")) {
-        Ok(text) => tablespace_map(&text),
-        Err(_) => BTreeMap::new(),
+    let map = match optional(&path.join("tablespace_map"))? {
+        Some(text) => tablespace_map(&text).map_err(|it| unmapped(path, it))?,
+        None => BTreeMap::new(),
+    };
+    let label = match optional(&path.join("backup_label"))? {
+        Some(text) => Some(label(&text).ok_or_else(|| unlabelled(path))?),
+        None => None,
     };
     let mut tablespaces = Vec::new();
     let links = path.join("pg_tblspc");
@@ -64,8 +84,41 @@ fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>) -> Result<B
         major: major(path, &version)?,
         tablespaces,
         bytes,
+        label,
+        manifest: manifest_found(path)?,
         settings: settings(path),
     })
+}
+
+/// What the manifest says, if it can be believed. Its files are looked at when they are unpacked.
+fn manifest_found(backup: &Path) -> Result<ManifestFound, Fault> {
+    let Some(text) = manifest_text(backup)? else { return Ok(ManifestFound::Absent) };
+    Ok(match Manifest::parse(&text) {
+        Ok(manifest) => ManifestFound::Whole(manifest.facts()),
+        Err(error) => ManifestFound::Unreadable { why: error.to_string() },
+    })
+}
+
+/// The manifest in a backup's directory, plain or beside its archives.
+pub(super) fn manifest_text(backup: &Path) -> Result<Option<Vec<u8>>, Fault> {
+    let path = backup.join(manifest::FILE);
+    match fs::read(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(medium(&path, "read", &error)),
+    }
+}
+
+fn unmapped(path: &Path, why: String) -> Fault {
+    Fault::new(Blame::Backup, format!("read the tablespace_map of {}", path.display()))
+        .cause(why)
+        .hint("a server would refuse it: make the backup again, or copy the file whole from where it was made")
+}
+
+fn unlabelled(path: &Path) -> Fault {
+    Fault::new(Blame::Backup, format!("read the backup_label of {}", path.display()))
+        .cause("it does not say where the backup's WAL begins")
+        .hint("a server would refuse it: make the backup again, or copy the file whole from where it was made")
 }
 
 /// Where a tablespace's data are, when that is sure: in the backup, or where the scenario says.
@@ -116,6 +169,14 @@ fn settings(path: &Path) -> BTreeMap<String, String> {
     settings
 }
 
+/// None where there is no such file.
+fn optional(path: &Path) -> Result<Option<String>, Fault> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Ok(_) | Err(_) => small(path).map(Some),
+    }
+}
+
 fn small(path: &Path) -> Result<String, Fault> {
     let file = File::open(path).map_err(|it| medium(path, "open", &it))?;
     let mut bytes = Vec::new();
@@ -163,6 +224,53 @@ fn member(path: &Path, file: &str, kind: MemberKind) -> Result<BaseMember, Fault
     Ok(BaseMember { file: file.to_owned(), kind, compression: sniff::compression(&head), bytes })
 }
 
+/// Small members of an archive.
+#[derive(Default)]
+struct Seen {
+    version: Option<u32>,
+    map: BTreeMap<u32, String>,
+    label: Option<Label>,
+    settings: BTreeMap<String, String>,
+}
+
+impl Seen {
+    /// `early`: no more than is needed.
+    fn members<'a, R: Read + 'a>(
+        &mut self,
+        file: &Path,
+        entries: tar::Entries<'a, R>,
+        early: bool,
+        stop: &Stop,
+        bad: impl Fn(&io::Error) -> Fault,
+    ) -> Result<(), Fault> {
+        for entry in entries {
+            if stop.is_stopped() {
+                break;
+            }
+            let mut entry = entry.map_err(|it| bad(&it))?;
+            let name = entry.path().map_err(|it| bad(&it))?.to_string_lossy().trim_start_matches("./").to_owned();
+            let mut text = || -> Result<String, Fault> {
+                let mut bytes = Vec::new();
+                (&mut entry).take(SMALL).read_to_end(&mut bytes).map_err(|it| bad(&it))?;
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            };
+            if name == "tablespace_map" {
+                self.map = tablespace_map(&text()?).map_err(|it| unmapped(file, it))?;
+            } else if name == "backup_label" {
+                self.label = Some(label(&text()?).ok_or_else(|| unlabelled(file))?);
+            } else if name == "postgresql.conf" || name == "postgresql.auto.conf" {
+                self.settings.extend(crate::format::base::settings(&text()?));
+            } else if name == "PG_VERSION" || (self.version.is_none() && name.ends_with("/PG_VERSION")) {
+                self.version = Some(major(file, &text()?)?);
+            }
+            if early && self.version.is_some() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The first archive's first members: its label and its version come early, whatever follows them.
 fn archives(path: &Path, members: Vec<BaseMember>, stop: &Stop) -> Result<BaseFacts, Fault> {
     let base = &members[0];
@@ -173,31 +281,16 @@ fn archives(path: &Path, members: Vec<BaseMember>, stop: &Stop) -> Result<BaseFa
             .cause(it.to_string())
             .hint("the file was cut or damaged: compare its size and checksum with those on the machine that made it")
     };
-    let mut archive = tar::Archive::new(decode::decoder(base.compression, input).map_err(|it| bad(&it))?);
-    let (mut version, mut map, mut conf) = (None, BTreeMap::new(), BTreeMap::new());
-    for entry in archive.entries().map_err(|it| bad(&it))? {
-        if stop.is_stopped() {
-            break;
-        }
-        let mut entry = entry.map_err(|it| bad(&it))?;
-        let name = entry.path().map_err(|it| bad(&it))?.to_string_lossy().trim_start_matches("./").to_owned();
-        let mut text = || -> Result<String, Fault> {
-            let mut bytes = Vec::new();
-            (&mut entry).take(SMALL).read_to_end(&mut bytes).map_err(|it| bad(&it))?;
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        if name == "tablespace_map" {
-            map = tablespace_map(&text()?);
-        } else if name == "postgresql.conf" || name == "postgresql.auto.conf" {
-            conf.extend(crate::format::base::settings(&text()?));
-        } else if name == "PG_VERSION" || (version.is_none() && name.ends_with("/PG_VERSION")) {
-            version = Some(major(&file, &text()?)?);
-        }
-        // Of a compressed archive no more is read than is needed.
-        if version.is_some() && base.compression != Compression::None {
-            break;
-        }
+    let mut seen = Seen::default();
+    if base.compression == Compression::None {
+        // From header to header: what lies between is not read.
+        let mut archive = tar::Archive::new(input);
+        seen.members(&file, archive.entries_with_seek().map_err(|it| bad(&it))?, false, stop, bad)?;
+    } else {
+        let mut archive = tar::Archive::new(decode::decoder(base.compression, input).map_err(|it| bad(&it))?);
+        seen.members(&file, archive.entries().map_err(|it| bad(&it))?, true, stop, bad)?;
     }
+    let Seen { version, map, label, settings } = seen;
     let Some(major) = version else {
         return Err(Fault::new(Blame::Backup, format!("recognise {} as a base backup", file.display()))
             .cause("it is a tar archive without PG_VERSION")
@@ -216,5 +309,6 @@ fn archives(path: &Path, members: Vec<BaseMember>, stop: &Stop) -> Result<BaseFa
     let location = |oid: u32| map.get(&oid).cloned().unwrap_or_else(|| "?".to_owned());
     let tablespaces = oids.map(|oid| Tablespace { oid, location: location(oid), from: None }).collect();
     let bytes = members.iter().map(|it| it.bytes).sum();
-    Ok(BaseFacts { layout: BaseLayout::Tar { members }, major, tablespaces, bytes, settings: conf })
+    let manifest = manifest_found(path)?;
+    Ok(BaseFacts { layout: BaseLayout::Tar { members }, major, tablespaces, bytes, label, manifest, settings })
 }

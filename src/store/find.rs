@@ -18,7 +18,8 @@ const UNFINISHED: [&str; 6] = [".tmp", ".part", ".partial", ".temp", ".crdownloa
 
 /// Files that match a path or a pattern (`*`, `?`, `[…]`, `{…}`, `**`), sorted by path.
 ///
-/// Of directories only those of `pg_dump` match a pattern; a path may name any. Hidden and unfinished files match only a
+/// Of directories only those that are backups match a pattern; a path may name any, and one that holds several base backups
+/// stands for those. Hidden and unfinished files match only a
 /// pattern that spells their mark out. Nothing found in a directory that can be read is an empty list; a directory that
 /// is not there or cannot be read is a fault of the host.
 pub fn list(pattern: &str) -> Result<Vec<FileSeen>, Fault> {
@@ -49,6 +50,10 @@ pub fn list(pattern: &str) -> Result<Vec<FileSeen>, Fault> {
 }
 
 fn exact(path: &Path) -> Result<Vec<FileSeen>, Fault> {
+    let within = base_backups(path);
+    if !within.is_empty() {
+        return within.iter().map(|it| look(it)).collect();
+    }
     match look(path) {
         Ok(seen) => Ok(vec![seen]),
         // The directory was there and readable.
@@ -142,6 +147,20 @@ fn unlistable(directory: &Path, error: &io::Error) -> Fault {
 /// Names of the table of contents in a directory dump, packed by hand or not.
 pub(super) fn toc_of(directory: &Path) -> Option<PathBuf> {
     crate::format::archive::SUFFIXES.iter().map(|it| directory.join(format!("toc.dat{it}"))).find(|it| it.is_file())
+}
+
+/// The base backups of a directory that holds several: full ones and incremental ones, as pg_basebackup wrote them.
+fn base_backups(path: &Path) -> Vec<PathBuf> {
+    if is_backup_directory(path) {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let is_base = |it: &PathBuf| !is_dump_directory(it) && is_backup_directory(it) && !it.is_symlink();
+    // Directories of databases have a PG_VERSION, too.
+    let whole = |it: &PathBuf| !it.join("PG_VERSION").exists() || it.join("global").is_dir();
+    let mut found: Vec<PathBuf> = entries.map(|it| it.path()).filter(is_base).filter(whole).collect();
+    found.sort();
+    found
 }
 
 /// A directory that is one backup: of pg_dump, or of pg_basebackup in either format.

@@ -2,12 +2,13 @@
 //!
 //! Functions in here block; callers run them on blocking threads and stop them by a [`Stop`].
 
+mod base;
+mod checked;
 mod dump;
 mod find;
 mod header;
 mod parcel;
 mod pour;
-mod base;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod counting_tests;
@@ -25,13 +26,14 @@ use crate::fault::Fault;
 use crate::format::counted::Counted;
 use crate::recipe::FileSeen;
 
-pub use base::base_facts;
+pub use base::{base_facts, bases};
+pub use checked::unpack_checked;
 pub use dump::dump_facts;
 pub use find::{list, look, read_text};
 pub use header::headers;
 pub(crate) use parcel::{parcel, parcel_of};
 pub use pour::{Counting, copy, pour, scan};
-pub use unpack::{Destination, Inspector, Written, unpack};
+pub use unpack::{Destination, Written, unpack};
 pub use wal::{WalFile, fetch_wal, find_wal};
 
 /// Told to stop from another thread; looked at every 64 KiB.

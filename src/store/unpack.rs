@@ -8,6 +8,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +17,7 @@ use super::{OnBytes, Stop};
 use crate::fault::{Blame, Fault};
 use crate::format::base::{BaseFacts, BaseLayout, BaseMember, MemberKind};
 use crate::format::decode;
+use crate::format::inspect::Inspector;
 
 /// What a file is cut into on its way from the reader to the writer.
 const CHUNK: usize = 256 << 10;
@@ -29,18 +31,10 @@ const TABLESPACES: &str = "pg_tblspc";
 pub struct Destination {
     /// The data directory: there, and empty.
     pub data: PathBuf,
-    /// Directory beside it that gets one directory for each tablespace.
-    pub tablespaces: PathBuf,
+    /// Directory beside it that gets one directory for each tablespace. None: they lie within the data, without links.
+    pub tablespaces: Option<PathBuf>,
     /// Who the files are to belong to: user and group. None: to us.
     pub owner: Option<(u32, u32)>,
-}
-
-/// Told of every file while it is written.
-pub trait Inspector: Send {
-    /// A file begins; its path within the data directory, tablespaces as `pg_tblspc/OID/…`.
-    fn begin(&mut self, path: &str, bytes: u64);
-    fn bytes(&mut self, bytes: &[u8]);
-    fn end(&mut self);
 }
 
 /// What was written.
@@ -52,39 +46,63 @@ pub struct Written {
     pub stored: u64,
 }
 
-/// Writes the data directory. Reading and decompressing is one thread, checking and writing another.
+/// Writes the data directory. Reading and decompressing is one thread, writing another, and each inspector one more; what
+/// they work on is shared, and bounded.
 pub fn unpack(
     backup: &Path,
     facts: &BaseFacts,
     to: &Destination,
-    inspector: &mut dyn Inspector,
+    inspectors: Vec<&mut dyn Inspector>,
     stop: &Stop,
     on_bytes: OnBytes,
 ) -> Result<Written, Fault> {
     let links = make_tablespaces(facts, to)?;
-    let (send, receive) = sync_channel(IN_FLIGHT);
+    let lost = || Fault::new(Blame::Harness, "write the data directory: a thread is gone");
     std::thread::scope(|scope| {
+        let (send, receive) = sync_channel(IN_FLIGHT);
+        let mut receivers = vec![send];
         let writer = scope.spawn({
             let links = &links;
-            move || Writer { to, links, inspector, written: Written::default() }.run(&receive)
+            move || Writer { to, links, written: Written::default() }.run(&receive)
         });
-        let mut reader = Reader { send, stop, on_bytes, stored: 0 };
+        let mut inspections = Vec::new();
+        for inspector in inspectors {
+            let (send, receive) = sync_channel(IN_FLIGHT);
+            receivers.push(send);
+            inspections.push(scope.spawn(move || inspect(inspector, &receive)));
+        }
+        let mut reader = Reader { receivers, stop, on_bytes, stored: 0 };
         let read = match &facts.layout {
             BaseLayout::Plain => reader.tree(backup, facts),
             BaseLayout::Tar { members } => members.iter().try_for_each(|it| reader.member(backup, it)),
         };
         let stored = reader.stored;
         drop(reader);
-        let wrote = writer.join().unwrap_or_else(|_| Err(Fault::new(Blame::Harness, "write the data directory")));
+        let wrote = writer.join().unwrap_or_else(|_| Err(lost()));
+        let inspected = inspections.into_iter().all(|it| it.join().is_ok());
         // A writer that gave up is why the reader found nobody to read for.
         let mut written = match (wrote, read) {
             (Err(fault), _) | (Ok(_), Err(Ended::Fault(fault))) => return Err(fault),
-            (Ok(_), Err(Ended::Unheard)) => return Err(Fault::new(Blame::Harness, "write the data directory")),
+            (Ok(_), Err(Ended::Unheard)) => return Err(lost()),
             (Ok(written), Ok(())) => written,
         };
+        if !inspected {
+            return Err(lost());
+        }
         written.stored = stored;
         Ok(written)
     })
+}
+
+fn inspect(inspector: &mut dyn Inspector, receive: &Receiver<Message>) {
+    while let Ok(message) = receive.recv() {
+        match message {
+            Message::Directory(_) => {}
+            Message::File(at) => inspector.begin(&at),
+            Message::Bytes(bytes) => inspector.bytes(&bytes),
+            Message::End => inspector.end(),
+        }
+    }
 }
 
 /// Real directories beside the data, and links to them that hold wherever both lie together.
@@ -96,12 +114,16 @@ fn make_tablespaces(facts: &BaseFacts, to: &Destination) -> Result<Vec<u32>, Fau
         }
         for tablespace in &facts.tablespaces {
             let oid = tablespace.oid.to_string();
-            directory(&to.tablespaces.join(&oid), to)?;
-            symlink(format!("../../{}/{oid}", name_of(&to.tablespaces)), links.join(&oid))?;
+            let Some(beside) = &to.tablespaces else {
+                directory(&links.join(&oid), to)?;
+                continue;
+            };
+            directory(&beside.join(&oid), to)?;
+            symlink(format!("../../{}/{oid}", name_of(beside)), links.join(&oid))?;
         }
         Ok(())
     };
-    made().map_err(|it| unwritable(&to.tablespaces, &it))?;
+    made().map_err(|it| unwritable(to.tablespaces.as_deref().unwrap_or(&to.data), &it))?;
     Ok(facts.tablespaces.iter().map(|it| it.oid).collect())
 }
 
@@ -122,17 +144,32 @@ fn give(path: &Path, to: &Destination) -> io::Result<()> {
     to.owner.map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
 }
 
+fn create(path: &Path, to: &Destination) -> io::Result<File> {
+    let file = File::create_new(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    if let Some((uid, gid)) = to.owner {
+        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
+    }
+    Ok(file)
+}
+
+/// A file of the backup that lies beside what was unpacked.
+pub(super) fn put(name: &str, bytes: &[u8], to: &Destination) -> Result<(), Fault> {
+    let path = to.data.join(name);
+    create(&path, to).and_then(|mut it| it.write_all(bytes)).map_err(|it| unwritable(&path, &it))
+}
+
 fn unwritable(path: &Path, error: &io::Error) -> Fault {
     Fault::new(Blame::Host, format!("write {}", path.display()))
         .cause(error.to_string())
         .hint("free some space, or point TMPDIR at a larger disk")
 }
 
+#[derive(Clone)]
 enum Message {
-    Directory(PathBuf),
-    /// The file's size as its header says.
-    File(PathBuf, u64),
-    Bytes(Vec<u8>),
+    Directory(Arc<Path>),
+    File(Arc<Path>),
+    Bytes(Arc<Vec<u8>>),
     End,
 }
 
@@ -149,27 +186,32 @@ impl From<Fault> for Ended {
 }
 
 struct Reader<'a> {
-    send: SyncSender<Message>,
+    receivers: Vec<SyncSender<Message>>,
     stop: &'a Stop,
     on_bytes: OnBytes<'a>,
     stored: u64,
 }
 
 impl Reader<'_> {
-    fn say(&self, message: Message) -> Result<(), Ended> {
-        self.send.send(message).map_err(|_| Ended::Unheard)
+    fn say(&self, message: &Message) -> Result<(), Ended> {
+        self.receivers.iter().try_for_each(|it| it.send(message.clone())).map_err(|_| Ended::Unheard)
     }
 
     /// Passes one file on, to its end. Bytes passed.
-    fn contents(&mut self, mut input: impl Read, bad: impl Fn(&io::Error) -> Fault) -> Result<u64, Ended> {
+    ///
+    /// `size`: how large it will be, as its directory says. Most files are small, and a chunk need not be larger.
+    fn contents(&mut self, mut input: impl Read, size: u64, bad: impl Fn(&io::Error) -> Fault) -> Result<u64, Ended> {
         let mut passed = 0;
         loop {
             if self.stop.is_stopped() {
                 return Err(Fault::new(Blame::Host, "read the base backup").cause("the drill was stopped").into());
             }
-            let mut chunk = vec![0; CHUNK];
+            // One byte more shows the end.
+            let left = usize::try_from(size.saturating_sub(passed)).unwrap_or(CHUNK).saturating_add(1);
+            let length = left.min(CHUNK);
+            let mut chunk = vec![0; length];
             let mut filled = 0;
-            while filled < CHUNK {
+            while filled < length {
                 match input.read(&mut chunk[filled..]) {
                     Ok(0) => break,
                     Ok(read) => filled += read,
@@ -180,13 +222,13 @@ impl Reader<'_> {
             chunk.truncate(filled);
             passed += filled as u64;
             if filled == 0 {
-                self.say(Message::End)?;
+                self.say(&Message::End)?;
                 return Ok(passed);
             }
-            let last = filled < CHUNK;
-            self.say(Message::Bytes(chunk))?;
+            let last = filled < length;
+            self.say(&Message::Bytes(Arc::new(chunk)))?;
             if last {
-                self.say(Message::End)?;
+                self.say(&Message::End)?;
                 return Ok(passed);
             }
         }
@@ -216,13 +258,13 @@ impl Reader<'_> {
             if kind.is_symlink() {
                 self.link(&path, &at, facts)?;
             } else if kind.is_dir() {
-                self.say(Message::Directory(at.clone()))?;
+                self.say(&Message::Directory(Arc::from(&*at)))?;
                 self.directory(&path, &at, facts)?;
             } else if kind.is_file() {
                 let bytes = metadata(&path)?.len();
                 let file = File::open(&path).map_err(|it| medium(&path, "open", &it))?;
-                self.say(Message::File(at, bytes))?;
-                self.stored += self.contents(file, |it| medium(&path, "read", it))?;
+                self.say(&Message::File(at.into()))?;
+                self.stored += self.contents(file, bytes, |it| medium(&path, "read", it))?;
                 (self.on_bytes)(self.stored);
             }
         }
@@ -237,7 +279,7 @@ impl Reader<'_> {
         }
         if at == Path::new("pg_wal") {
             // WAL that lies elsewhere is not part of this backup: the archive has it, or nobody.
-            return self.say(Message::Directory(at.to_owned()));
+            return self.say(&Message::Directory(at.into()));
         }
         Err(Fault::new(Blame::Backup, format!("read the base backup: {} is a symbolic link", path.display()))
             .cause("it leads out of the backup, and is not followed")
@@ -249,7 +291,9 @@ impl Reader<'_> {
         let path = if member.file.is_empty() { backup.to_owned() } else { backup.join(&member.file) };
         let file = File::open(&path).map_err(|it| medium(&path, "open", &it))?;
         let failed = Arc::new(Mutex::new(None));
-        let medium = Medium { input: file, failed: Arc::clone(&failed) };
+        let read = Arc::new(AtomicU64::new(0));
+        let before = self.stored;
+        let medium = Medium { input: file, failed: Arc::clone(&failed), read: Arc::clone(&read) };
         let bad = |it: &io::Error| damaged(&path, &failed, it);
         let decoder = decode::decoder(member.compression, medium).map_err(|it| bad(&it))?;
         let mut archive = tar::Archive::new(Tail { input: decoder, zeros: 0 });
@@ -261,16 +305,16 @@ impl Reader<'_> {
             last = name.display().to_string();
             let kind = entry.header().entry_type();
             if kind.is_dir() {
-                self.say(Message::Directory(at))?;
+                self.say(&Message::Directory(at.into()))?;
             } else if kind.is_file() {
                 let bytes = entry.header().size().map_err(|it| bad(&it))?;
-                self.say(Message::File(at, bytes))?;
-                let passed = self.contents(entry, |it| bad(it).cause(format!("within {last}")))?;
+                self.say(&Message::File(at.into()))?;
+                let passed = self.contents(entry, bytes, |it| bad(it).cause(format!("within {last}")))?;
                 if passed != bytes {
                     let cause = format!("it ends within {last}, after {passed} of {bytes} bytes");
                     return Err(cut(&path, cause).into());
                 }
-                self.stored += passed;
+                self.stored = before + read.load(Ordering::Relaxed);
                 (self.on_bytes)(self.stored);
             }
             // Links are made anew, by what the sandbox has room for; anything else has no place in a data directory.
@@ -278,6 +322,8 @@ impl Reader<'_> {
         // The reader of tar takes an end between two members for the end: an archive has two blocks of zeros there.
         let mut rest = archive.into_inner();
         io::copy(&mut rest, &mut io::sink()).map_err(|it| bad(&it))?;
+        self.stored = before + read.load(Ordering::Relaxed);
+        (self.on_bytes)(self.stored);
         if rest.zeros < END_BYTES {
             return Err(cut(&path, format!("it ends after {last}, without the mark of an archive's end")).into());
         }
@@ -288,20 +334,24 @@ impl Reader<'_> {
 /// Two blocks of zeros.
 const END_BYTES: u64 = 1024;
 
-/// Remembers how the file system failed: what a decoder or tar then says of the bytes is not the backup's fault.
+/// Counts what is read, as stored, and remembers how the file system failed: what a decoder or tar then says of the bytes is
+/// not the backup's fault.
 struct Medium<R> {
     input: R,
+    read: Arc<AtomicU64>,
     failed: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl<R: Read> Read for Medium<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.input.read(buffer).inspect_err(|error| {
+        let read = self.input.read(buffer).inspect_err(|error| {
             if let Some(errno) = error.raw_os_error().filter(|_| error.kind() != io::ErrorKind::Interrupted) {
                 let first = io::Error::from_raw_os_error(errno);
                 self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(first);
             }
-        })
+        })?;
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
     }
 }
 
@@ -355,7 +405,6 @@ fn cut(path: &Path, cause: String) -> Fault {
 struct Writer<'a> {
     to: &'a Destination,
     links: &'a [u32],
-    inspector: &'a mut dyn Inspector,
     written: Written,
 }
 
@@ -369,22 +418,19 @@ impl Writer<'_> {
                     self.parents(&path)?;
                     directory(&path, self.to).map_err(|it| unwritable(&path, &it))?;
                 }
-                Message::File(at, bytes) => {
+                Message::File(at) => {
                     let path = self.path(&at);
                     self.parents(&path)?;
                     let file = self.create(&path).map_err(|it| unwritable(&path, &it))?;
-                    self.inspector.begin(&at.to_string_lossy(), bytes);
                     open = Some((file, path));
                 }
                 Message::Bytes(bytes) => {
                     if let Some((file, path)) = &mut open {
-                        self.inspector.bytes(&bytes);
                         file.write_all(&bytes).map_err(|it| unwritable(path, &it))?;
                         self.written.bytes += bytes.len() as u64;
                     }
                 }
                 Message::End => {
-                    self.inspector.end();
                     self.written.files += 1;
                     open = None;
                 }
@@ -396,11 +442,12 @@ impl Writer<'_> {
     /// `pg_tblspc/OID/…` lies beside the data directory: the link is there for the server, not for us.
     fn path(&self, at: &Path) -> PathBuf {
         let mut parts = at.components();
-        if parts.next().is_some_and(|it| it.as_os_str() == TABLESPACES)
+        if let Some(beside) = &self.to.tablespaces
+            && parts.next().is_some_and(|it| it.as_os_str() == TABLESPACES)
             && let Some(oid) = parts.next()
             && self.links.iter().any(|it| it.to_string().as_str() == oid.as_os_str())
         {
-            return self.to.tablespaces.join(oid).join(parts.as_path());
+            return beside.join(oid).join(parts.as_path());
         }
         self.to.data.join(at)
     }
@@ -415,12 +462,7 @@ impl Writer<'_> {
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {
-        let file = File::create_new(path)?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        if let Some((uid, gid)) = self.to.owner {
-            std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
-        }
-        Ok(file)
+        create(path, self.to)
     }
 }
 

@@ -143,3 +143,81 @@ fn a_tablespace_archive_that_is_cut_between_two_files_fails_and_blames_the_backu
     let ran = program.drill(&text, &[]).expect(1);
     assert!(ran.stdout.contains("without the mark of an archive's end"), "{}", ran.stdout);
 }
+
+/// A copy of the lab's plain backup, whose largest table has a damaged page.
+fn damaged(program: &Program, manifest: bool) -> String {
+    let directory = program.path("damaged").display().to_string();
+    let copied = std::process::Command::new("cp").args(["-a", &lab().path("base/plain"), &directory]).status().unwrap();
+    assert!(copied.success());
+    if !manifest {
+        std::fs::remove_file(format!("{directory}/backup_manifest")).unwrap();
+    }
+    let files = std::fs::read_dir(format!("{directory}/base/5")).unwrap().map(|it| it.unwrap());
+    let largest = files.max_by_key(|it| it.metadata().unwrap().len()).unwrap().path();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    bytes[8192 + 5000] ^= 1;
+    std::fs::write(&largest, bytes).unwrap();
+    largest.strip_prefix(&directory).unwrap().display().to_string()
+}
+
+fn of_damaged(program: &Program, more: &str) -> String {
+    let text = scenario("plain", "local", more, &[("u", 1000)]);
+    text.replace(
+        &format!("path: {}", lab().path("base/plain")),
+        &format!("path: {}", program.path("damaged").display()),
+    )
+}
+
+#[test]
+fn a_flipped_byte_fails_the_manifest_and_the_page_and_blames_the_backup() {
+    let program = Program::new();
+    let file = damaged(&program, true);
+    program.drill(&of_damaged(&program, "    target: immediate\n"), &[]).expect(1);
+    let drill = program.report().drills.remove(0);
+    for check in ["backup manifest", "page checksums"] {
+        let about = pgdrill::verdict::About::Check(check.to_owned());
+        let reason = drill.reasons.iter().find(|it| it.about == about).unwrap_or_else(|| panic!("{:?}", drill.reasons));
+        assert_eq!(reason.blame, Some(pgdrill::fault::Blame::Backup));
+        assert!(reason.text.contains(&file), "{}", reason.text);
+    }
+}
+
+#[test]
+fn a_flipped_byte_is_noticed_without_a_manifest() {
+    let program = Program::new();
+    let file = damaged(&program, false);
+    program.drill(&of_damaged(&program, "    target: immediate\n"), &[]).expect(1);
+    let drill = program.report().drills.remove(0);
+    let [reason] = drill.reasons.as_slice() else { panic!("{:?}", drill.reasons) };
+    assert!(reason.text.contains(&format!("{file}, block 1: the page has the checksum")), "{}", reason.text);
+    assert!(reason.text.contains("after replay, too"), "{}", reason.text);
+}
+
+/// Every row of the table was deleted after the backup: replay writes the page anew.
+#[test]
+fn a_page_that_replay_writes_anew_is_a_finding() {
+    let program = Program::new();
+    damaged(&program, false);
+    program.drill(&of_damaged(&program, ""), &[]).expect(0);
+    let findings = program.report().drills.remove(0).notes.findings;
+    assert!(findings.iter().any(|it| it.contains("right after replay")), "{findings:?}");
+}
+
+#[test]
+fn a_manifest_that_was_changed_fails_and_blames_the_backup() {
+    let program = Program::new();
+    let directory = program.path("changed");
+    std::fs::create_dir(&directory).unwrap();
+    for entry in std::fs::read_dir(lab().path("base/tar")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+    }
+    let manifest = directory.join("backup_manifest");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replacen("\"Size\": 8192", "\"Size\": 8193", 1)).unwrap();
+    let text =
+        scenario("tar", "local", "", &[("u", 1000)]).replace(&lab().path("base/tar"), &directory.display().to_string());
+    program.drill(&text, &[]).expect(1);
+    let drill = program.report().drills.remove(0);
+    assert!(drill.reasons[0].text.contains("it was changed after it was written"), "{:?}", drill.reasons);
+}

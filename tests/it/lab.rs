@@ -36,7 +36,7 @@ pub(crate) fn lab() -> &'static Lab {
 }
 
 /// Statics are not dropped, and tests are killed: a process that waits for the end of this one removes the lab.
-fn remove_at_the_end(root: &Path) -> ChildStdin {
+pub(crate) fn remove_at_the_end(root: &Path) -> ChildStdin {
     let mut command = Command::new("sh");
     // A server that still runs there is gone at once, and waited for: it would write into what is being removed.
     let script = r#"cat; if read -r pid < "$0/data/postmaster.pid"; then kill -QUIT "$pid"
@@ -61,7 +61,7 @@ fn command(program: &Path) -> Command {
     Command::new(program)
 }
 
-fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let mut command = command(&bindir().join(program));
     let output = command.args(args).env("LC_ALL", "C.UTF-8").current_dir("/").output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -111,7 +111,8 @@ impl Server {
     }
 }
 
-fn owned_directory(path: &Path) {
+/// Makes a directory in which the servers of a lab may write.
+pub(crate) fn owned_directory(path: &Path) {
     std::fs::create_dir_all(path).unwrap();
     if nix::unistd::geteuid().is_root() {
         let postgres = nix::unistd::User::from_name("postgres").unwrap().unwrap();
@@ -119,12 +120,13 @@ fn owned_directory(path: &Path) {
     }
 }
 
-struct Source {
-    socket: String,
+/// A server of ours that is being backed up.
+pub(crate) struct Source {
+    pub(crate) socket: String,
 }
 
 impl Source {
-    fn sql(&self, sql: &str) -> String {
+    pub(crate) fn sql(&self, sql: &str) -> String {
         run(
             "psql",
             &["-XqAt", "-v", "ON_ERROR_STOP=1", "-h", &self.socket, "-d", "postgres", "-U", "lab_owner", "-c", sql],

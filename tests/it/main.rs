@@ -4,7 +4,9 @@
 
 mod architecture;
 mod base_backup;
+mod base_matrix;
 mod cells;
+mod chains;
 mod commands;
 mod conformance;
 mod engines;
@@ -14,12 +16,14 @@ mod judging;
 mod keep;
 mod lab;
 mod limits;
+mod majors;
 mod matrix;
 mod options;
 mod moves;
 mod parallel;
 mod podman;
 mod program;
+mod quarantine;
 mod registry;
 mod release;
 mod rules;
