@@ -9,11 +9,13 @@ pub mod base;
 pub mod counted;
 pub mod data;
 pub mod decode;
+pub mod lsn;
 pub mod plain;
 pub mod promised;
 pub mod select;
 pub mod sniff;
 mod sql;
+pub mod wal;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -22,6 +22,7 @@ mod podman;
 mod program;
 mod registry;
 mod release;
+mod rules;
 mod scenarios;
 mod scope;
 mod signals;

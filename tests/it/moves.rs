@@ -83,3 +83,113 @@ fn a_tablespace_has_the_owner_and_the_options_of_the_dump() {
     );
     Program::new().drill(&format!("{text}{more}"), &[]).expect(0);
 }
+
+/// What a database of this major holds, dumped by its own programs in every format.
+const MAKE: &str = r#"
+initdb -D /tmp/data -A trust -U postgres -E UTF8 --locale=C --no-sync >/dev/null
+pg_ctl -D /tmp/data -w -o "-c listen_addresses= -c unix_socket_directories=/tmp -c fsync=off" -l /tmp/log start >/dev/null
+export PGHOST=/tmp PGUSER=postgres
+createdb shop
+psql -qX -v ON_ERROR_STOP=1 shop <<'SQL'
+create role app;
+create role clerk;
+grant app to clerk with admin option, inherit false, set true;
+create schema s authorization app;
+create type s.state as enum ('new', 'done');
+create table s.item (id int generated always as identity primary key, state s.state, price numeric(10, 2), j jsonb);
+insert into s.item (state, price, j) select 'new', g / 3.0, jsonb_build_object('n', g) from generate_series(1, 300) g;
+create table s.part (k int, v text) partition by range (k);
+create table s.part_1 partition of s.part for values from (0) to (50);
+create table s.part_2 partition of s.part default;
+insert into s.part select g, repeat('v', g) from generate_series(1, 100) g;
+create view s.dear as select * from s.item where price > 50;
+create index item_price on s.item (price) where state = 'new';
+alter table s.item owner to app;
+select lo_from_bytea(1001, '\x00ff');
+SQL
+pg_dump -Fc -f /out/shop.dump shop
+pg_dump -Ft -f /out/shop.tar shop
+pg_dump -Fd -j2 -f /out/shop.dir shop
+pg_dump -Fp -f /out/shop.sql shop
+pg_dumpall -f /out/cluster.sql
+chmod -R a+rX /out/*
+"#;
+
+/// No suite of Debian has 16: an embedded distribution carries its programs.
+#[test]
+fn sixteen_restores_into_itself_and_into_newer_majors() {
+    let out = tempfile::tempdir().unwrap();
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(out.path(), all).unwrap();
+    let mut docker = std::process::Command::new("docker");
+    docker.args(["run", "--rm", "--network=none", "--user=postgres", "--entrypoint=sh", "--volume"]);
+    docker.arg(format!("{}:/out", out.path().display())).args(["pgdrill-postgres:16", "-ec", MAKE]);
+    let made = docker.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    for (major, file, kind) in [
+        (16, "shop.dump", "pg_dump"),
+        (16, "shop.dir", "pg_dump"),
+        (16, "shop.sql", "pg_dump"),
+        (16, "shop.tar", "pg_dump"),
+        (16, "cluster.sql", "pg_dumpall"),
+        (17, "shop.dump", "pg_dump"),
+        (17, "cluster.sql", "pg_dumpall"),
+        (18, "shop.sql", "pg_dump"),
+        (18, "shop.dir", "pg_dump"),
+    ] {
+        let path = out.path().join(file).display().to_string();
+        let text = scenario(kind, "", major, "").replace(&fixture("").display().to_string(), &path);
+        let ran = Program::new().drill(&text, &[]).expect(0);
+        let text = folded(&ran.stdout);
+        assert!(text.contains("400 rows as dumped"), "{major} {file}: {text}");
+        assert!(text.contains(&format!("PostgreSQL {major}.")), "{major} {file}: {text}");
+    }
+}
+
+const MAKE_POSTGIS: &str = r#"
+initdb -D /tmp/data -A trust -U postgres -E UTF8 --locale=C --no-sync >/dev/null
+pg_ctl -D /tmp/data -w -o "-c listen_addresses= -c unix_socket_directories=/tmp -c fsync=off" -l /tmp/log start >/dev/null
+export PGHOST=/tmp PGUSER=postgres
+createdb places
+psql -qX -v ON_ERROR_STOP=1 places <<'SQL'
+create extension postgis;
+create extension postgis_topology;
+create extension postgis_tiger_geocoder cascade;
+create table public.place (id int primary key, at geometry(Point, 4326), around geography);
+insert into public.place
+  select g, st_setsrid(st_point(g, g / 2.0), 4326), st_buffer(st_point(g, g / 2.0)::geography, 10)
+  from generate_series(1, 50) g;
+create index place_at on public.place using gist (at);
+insert into public.spatial_ref_sys (srid, auth_name, auth_srid, srtext, proj4text)
+  values (990001, 'ours', 1, 'LOCAL_CS["ours"]', '+proj=longlat');
+select topology.createtopology('town', 4326);
+SQL
+pg_dump -Fc -f /out/places.dump places
+pg_dump -Fp -f /out/places.sql places
+chmod -R a+rX /out/*
+"#;
+
+/// PostGIS brings rows of its own, and takes more from the dump: nothing of that is a difference.
+#[test]
+fn a_postgis_database_comes_back_where_the_server_has_it() {
+    let out = tempfile::tempdir().unwrap();
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(out.path(), all).unwrap();
+    let mut docker = std::process::Command::new("docker");
+    docker.args(["run", "--rm", "--network=none", "--user=postgres", "--entrypoint=sh", "--volume"]);
+    docker.arg(format!("{}:/out", out.path().display())).args(["pgdrill-postgis:15", "-ec", MAKE_POSTGIS]);
+    let made = docker.output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    for file in ["places.dump", "places.sql"] {
+        let path = out.path().join(file).display().to_string();
+        let text = scenario("pg_dump", "", 15, "").replace(&fixture("").display().to_string(), &path);
+        let with = text.replace("pgdrill-postgres:", "pgdrill-postgis:");
+        let more = "      - query: { name: places are where they were, sql: \"select count(*) from place where \
+             st_x(at) = id\", expect: 50 }\n";
+        let ran = Program::new().drill(&format!("{with}{more}"), &[]).expect(0);
+        assert!(folded(&ran.stdout).contains("rows as dumped"), "{}", ran.stdout);
+        let ran = Program::new().drill(&text, &[]).expect(3);
+        let told = folded(&ran.stdout);
+        assert!(told.contains("it lacks") && told.contains("postgis"), "{told}");
+    }
+}
