@@ -332,7 +332,8 @@ fn program(action: &Action) -> Option<&Command> {
         | Action::ServeWal { .. }
         | Action::Recover { .. }
         | Action::Promote
-        | Action::LookAgain => None,
+        | Action::LookAgain
+        | Action::ReadWal { .. } => None,
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::format::base::BaseFacts;
 use crate::format::counted::Counted;
+use crate::format::lsn::Lsn;
 use crate::format::pages::{Again, PagesChecked};
 use crate::format::verify::ManifestSeen;
 use crate::format::{Compression, DumpFacts, Selection};
@@ -436,6 +437,8 @@ pub enum Action {
     Promote,
     /// Looks again at pages that looked wrong before replay.
     LookAgain,
+    /// Reads the WAL that the server replayed out of the archive, and says what it holds around the place where replay stopped.
+    ReadWal { from: String, target: Target },
     /// Statements over a connection of the bootstrap superuser, one by one, each in a transaction of its own.
     Sql { database: String, statements: Vec<String> },
 }
@@ -455,7 +458,8 @@ impl Action {
             | Action::ServeWal { .. }
             | Action::Recover { .. }
             | Action::Promote
-            | Action::LookAgain => None,
+            | Action::LookAgain
+            | Action::ReadWal { .. } => None,
         }
     }
 }
@@ -508,12 +512,53 @@ pub struct Output {
     /// Where recovery stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovered: Option<Recovered>,
+    /// What the WAL that was replayed says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal: Option<WalSeen>,
     /// Pages that looked wrong before replay, as they are now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<Again>,
     /// What the host did meanwhile that decides the blame.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<HostCondition>,
+}
+
+/// What the WAL itself says of a recovery, read independently of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WalSeen {
+    /// Segments that were read, the first and the last; None where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<(String, String)>,
+    pub records: u64,
+    /// Transactions that committed up to where replay stopped.
+    pub commits: u64,
+    /// The last commit or abort up to where replay stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Transaction>,
+    /// The first one behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Transaction>,
+    /// Of a target in time: the first one that is too late for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<Transaction>,
+    /// Of a target that names a transaction or a restore point: where its record begins and ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<(Lsn, Lsn)>,
+    /// Why reading ended before it saw what lies behind the stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+}
+
+/// A transaction's end, as its record in WAL says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Transaction {
+    pub xid: u32,
+    pub at: Lsn,
+    pub end: Lsn,
+    #[schemars(with = "String")]
+    pub time: jiff::Timestamp,
+    /// False: it was rolled back.
+    pub committed: bool,
 }
 
 /// What came of unpacking a base backup.

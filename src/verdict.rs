@@ -476,7 +476,8 @@ impl Judging<'_> {
     fn target(&mut self) -> Option<Reach> {
         let recovered = self.evidence.done.iter().find_map(|it| it.output.recovered.as_ref())?;
         let target = &self.drill.target;
-        let reach = target::reached(target, recovered);
+        let wal = self.evidence.done.iter().find_map(|it| it.output.wal.as_ref());
+        let reach = target::reached(target, recovered, wal);
         let (verdict, blame, text, causes) = match &reach {
             // A server that ended before it made the phase fail, which says whose fault that is.
             Reach::Reached { .. } | Reach::EndedBefore { .. } => return Some(reach),

@@ -167,7 +167,8 @@ fn step_words(step: &Step) -> String {
         | Action::ServeWal { .. }
         | Action::Recover { .. }
         | Action::Promote
-        | Action::LookAgain => String::new(),
+        | Action::LookAgain
+        | Action::ReadWal { .. } => String::new(),
     };
     format!("{}{with}", step.what)
 }

@@ -142,7 +142,8 @@ impl Script<'_> {
             | Action::ServeWal { .. }
             | Action::Recover { .. }
             | Action::Promote
-            | Action::LookAgain => {}
+            | Action::LookAgain
+            | Action::ReadWal { .. } => {}
         }
     }
 

@@ -19,6 +19,7 @@ mod sandbox;
 mod spool;
 mod sql;
 mod untrusted;
+mod witness;
 
 pub(crate) use room_init::{Afterlife, reexecuted};
 

@@ -6,13 +6,13 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::room::Exec;
 use super::sandbox::{LiveSandbox, poured_progress};
 use super::spool::Spool;
-use super::{Progress, Watcher};
+use super::{Progress, Watcher, witness};
 use crate::check::{Answer, Probe, Table};
 use crate::fault::{Blame, Fault};
 use crate::format::authid;
@@ -230,6 +230,8 @@ impl LiveSandbox {
                     recovered.1.replayed = None;
                 }
                 let recovered = self.proof(recovered.1, &log);
+                let replayed = recovered.replayed.as_ref().and_then(|it| it.parse().ok());
+                *self.replayed.lock().unwrap_or_else(PoisonError::into_inner) = replayed;
                 return Ok(Output { recovered: Some(recovered), ..Output::default() });
             }
             tokio::time::sleep(PAUSE).await;
@@ -274,6 +276,26 @@ impl LiveSandbox {
             absent: served.absent.into_iter().collect(),
             ..recovered
         }
+    }
+
+    /// Reads what the spool gave to the server, and on until a transaction that was not replayed.
+    pub(super) async fn read_wal(
+        &self,
+        what: &str,
+        from: &str,
+        target: &Target,
+        watch: &Watcher,
+    ) -> Result<Output, Fault> {
+        let Some(spool) = self.spool() else { return Ok(Output::default()) };
+        let replayed = *self.replayed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (archive, target, segments) = (PathBuf::from(from), target.clone(), spool.used());
+        let segment_bytes = spool.segment_bytes();
+        let (what, watch) = (what.to_owned(), Arc::clone(watch));
+        let seen = self.movers.run(move |stop| {
+            let mut said = |name: &str| watch(Progress::Said(format!("{what}: {name}")));
+            witness::read(&archive, &segments, segment_bytes, &target, replayed, stop, &mut said)
+        });
+        Ok(Output { wal: Some(seen.await?), ..Output::default() })
     }
 
     pub(super) async fn promote(&self) -> Result<Output, Fault> {

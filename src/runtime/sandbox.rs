@@ -22,6 +22,7 @@ use crate::check::{Answer, Probe};
 use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
 use crate::format::Compression;
+use crate::format::lsn::Lsn;
 use crate::format::pages::Suspect;
 use crate::recipe::{Action, At, Command, HostCondition, Output, Step};
 use crate::source::server::LOG_FILE;
@@ -88,6 +89,8 @@ pub(crate) struct LiveSandbox {
     pub(super) disk: DiskWatch,
     /// Once WAL is served.
     pub(crate) spool: Mutex<Option<Spool>>,
+    /// Where replay stopped, once it did; None at the end of WAL.
+    pub(crate) replayed: Mutex<Option<Lsn>>,
     /// Pages of a base backup that looked wrong while it was unpacked.
     pub(crate) suspects: Mutex<Vec<Suspect>>,
     /// The bootstrap superuser, where a restored cluster brings its own.
@@ -171,6 +174,7 @@ impl LiveSandbox {
             Action::Recover { target } => self.recover(target, watch).await?,
             Action::Promote => self.promote().await?,
             Action::LookAgain => self.look_again().await?,
+            Action::ReadWal { from, target } => self.read_wal(&step.what, from, target, watch).await?,
             Action::Sql { database, statements } => {
                 let errors = self.sql().execute(database, statements).await?;
                 let errors_total = errors.len() as u64;

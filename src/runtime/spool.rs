@@ -52,6 +52,8 @@ struct State {
     /// By name, whatever was asked for or is being fetched ahead.
     known: BTreeMap<String, Progress>,
     queue: Vec<String>,
+    /// By the server, whatever came of it.
+    asked: BTreeSet<String>,
     served: Served,
 }
 
@@ -84,6 +86,21 @@ impl Spool {
             movers.spawn(move |stop| fetcher.fetch(stop));
         }
         Ok(Spool { shared })
+    }
+
+    /// Segments that the server asked for and got, in the order of WAL; of two with one number that of the higher timeline.
+    pub(crate) fn used(&self) -> Vec<String> {
+        let state = self.shared.lock();
+        let mut by_number = BTreeMap::new();
+        for name in state.asked.iter().filter(|it| is_segment(it) && !state.served.absent.contains(*it)) {
+            // In the order of names: a later timeline comes later.
+            by_number.insert(name[8..].to_owned(), name.clone());
+        }
+        by_number.into_values().collect()
+    }
+
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.shared.segment_bytes
     }
 
     pub(crate) fn served(&self) -> Served {
@@ -123,6 +140,7 @@ impl Shared {
 
     fn ask(&self, name: &str) {
         let mut state = self.lock();
+        state.asked.insert(name.to_owned());
         match state.known.get(name) {
             Some(Progress::Queued | Progress::Answered) => {}
             Some(Progress::Gone) | None => {
@@ -242,7 +260,7 @@ fn place(name: &str, segment_bytes: u64) -> Option<u64> {
 }
 
 /// The name of the segment after this one, on the same timeline.
-fn following(name: &str, segment_bytes: u64) -> Option<String> {
+pub(super) fn following(name: &str, segment_bytes: u64) -> Option<String> {
     let at = place(name, segment_bytes)?.checked_add(segment_bytes)?;
     let timeline = name.get(..8)?;
     Some(format!("{timeline}{:08X}{:08X}", at >> 32, (at & 0xffff_ffff) / segment_bytes))

@@ -60,7 +60,11 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
     steps.push(step(Phase::Recover, "recover to the target", action, Tolerance::Strict));
     let action = Action::Promote;
     steps.push(step(Phase::Ready, "promote the server", action, Tolerance::Strict));
-    // Not in the time to recover: a real recovery would not wait for it.
+    // Not in the time to recover: a real recovery would not wait for these.
+    if let Some(archive) = &it.source.wal {
+        let action = Action::ReadWal { from: archive.clone(), target: it.target.clone() };
+        steps.push(step(Phase::Validate, "read the replayed WAL independently", action, Tolerance::Strict));
+    }
     let action = Action::LookAgain;
     steps.push(step(Phase::Validate, "look again at pages that looked wrong before replay", action, Tolerance::Strict));
     let database = it.restore.database.clone().unwrap_or_else(|| DATABASE.to_owned());

@@ -829,7 +829,8 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
         | Action::ServeWal { .. }
         | Action::Recover { .. }
         | Action::Promote
-        | Action::LookAgain => false,
+        | Action::LookAgain
+        | Action::ReadWal { .. } => false,
     };
     let statement = error.statement.as_deref().unwrap_or_default().to_lowercase();
     let statement = statement.trim_end_matches(';');

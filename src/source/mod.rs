@@ -5,6 +5,7 @@ pub mod chain;
 pub mod drift;
 pub mod dump;
 pub mod server;
+pub mod witness;
 
 use std::collections::BTreeMap;
 

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::Stop;
 use super::tap::{CHUNK, medium};
 use crate::fault::{Blame, Fault};
-use crate::format::{Compression, decode};
+use crate::format::{Compression, decode, wal};
 
 /// What archiving commands append to names, by the programs that people pipe through.
 const ENDINGS: [(&str, Compression); 6] = [
@@ -87,6 +88,40 @@ pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, stop: &Stop) 
     drop(output);
     fs::rename(&partial, to).map_err(|it| full(&it))?;
     Ok(bytes)
+}
+
+/// Gives the pages of a segment, decompressed, until it ends or they are not wanted any more.
+pub fn read_wal(
+    file: &WalFile,
+    stop: &Stop,
+    on_page: &mut dyn FnMut(&[u8; wal::PAGE]) -> ControlFlow<()>,
+) -> Result<(), Fault> {
+    let from = &file.path;
+    let input = File::open(from).map_err(|it| medium(from, "open", &it))?;
+    let mut input = decode::decoder(file.compression, input).map_err(|it| undecodable(from, &it))?;
+    let mut page = [0; wal::PAGE];
+    loop {
+        if stop.is_stopped() {
+            return Err(Fault::new(Blame::Host, format!("read {}", from.display())).cause("the drill was stopped"));
+        }
+        let mut filled = 0;
+        while filled < page.len() {
+            match input.read(&mut page[filled..]) {
+                Ok(0) if filled == 0 => return Ok(()),
+                Ok(0) => {
+                    let error = io::Error::new(io::ErrorKind::UnexpectedEof, "it ends within a page");
+                    return Err(undecodable(from, &error));
+                }
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error().is_some() => return Err(medium(from, "read", &error)),
+                Err(error) => return Err(undecodable(from, &error)),
+            }
+        }
+        if on_page(&page).is_break() {
+            return Ok(());
+        }
+    }
 }
 
 fn undecodable(path: &Path, error: &io::Error) -> Fault {

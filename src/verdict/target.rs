@@ -6,7 +6,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::recipe::Recovered;
+use crate::format::lsn::Lsn;
+use crate::recipe::{Recovered, Transaction, WalSeen};
 use crate::target::{Point, Target, postgres_time};
 
 /// Where recovery stopped, with the evidence for it.
@@ -28,8 +29,88 @@ pub enum Reach {
     },
 }
 
-/// Compares what recovery did with what it was to do.
-pub fn reached(target: &Target, recovered: &Recovered) -> Reach {
+/// Compares what recovery did with what it was to do, and both with what the WAL says itself, where it was read.
+pub fn reached(target: &Target, recovered: &Recovered, wal: Option<&WalSeen>) -> Reach {
+    let reach = by_server(target, recovered);
+    let Some(wal) = wal.filter(|it| it.segments.is_some()) else { return reach };
+    match reach {
+        Reach::Reached { evidence } => by_wal(target, recovered, wal, evidence),
+        Reach::EndedBefore { mut evidence } => {
+            evidence.extend(wal.last.as_ref().map(|it| format!("the last in the WAL: {}", words(it))));
+            Reach::EndedBefore { evidence }
+        }
+        Reach::WentBeyond { .. } | Reach::Unproved { .. } => reach,
+    }
+}
+
+/// `transaction 750 committed at 2026-11-22 10:00:00.5+00, 0/C3A9B8`
+fn words(it: &Transaction) -> String {
+    let did = if it.committed { "committed" } else { "rolled back" };
+    format!("transaction {} {did} at {}, {}", it.xid, postgres_time(it.time), it.at)
+}
+
+/// What the server says it did, against the WAL.
+fn by_wal(target: &Target, recovered: &Recovered, wal: &WalSeen, mut evidence: Vec<String>) -> Reach {
+    let last = wal.last.as_ref().map(|it| format!("the last in the WAL up to there: {}", words(it)));
+    let next = wal.next.as_ref().map(|it| format!("the first in the WAL behind it: {}", words(it)));
+    let whole: Vec<String> = last.into_iter().chain(next).collect();
+    let contradicts = |mut evidence: Vec<String>, why: String, beyond: bool| {
+        evidence.push(why);
+        evidence.extend(whole.clone());
+        if beyond { Reach::WentBeyond { evidence } } else { Reach::EndedBefore { evidence } }
+    };
+    // What the server calls the last one that it replayed must be the last one of the WAL.
+    if let (Some(said), Some(last)) = (recovered.last_commit.as_deref().and_then(instant), &wal.last)
+        && said != last.time
+    {
+        let why = format!("the server replayed a last transaction of {}, the WAL's is another", postgres_time(said));
+        return contradicts(evidence, why, said > last.time);
+    }
+    let replayed = recovered.replayed.as_ref().and_then(|it| it.parse::<Lsn>().ok());
+    match (&target.point, replayed) {
+        (Point::Time(_), _) => {
+            // Replay ends before the first that is too late, and not before any other.
+            let early = wal.next.as_ref().filter(|it| wal.late.as_ref() != Some(it));
+            if let Some(early) = early {
+                let why = format!("it stopped before {}, which is in time", words(early));
+                return contradicts(evidence, why, wal.late.is_some());
+            }
+            if wal.late.is_none() && wal.ended.is_some() {
+                evidence.push("the WAL holds no transaction that is too late for the target".to_owned());
+            }
+        }
+        (Point::Xid(_) | Point::Name(_), Some(replayed)) => match wal.target {
+            Some((at, end)) => {
+                let is_beyond = wal.last.as_ref().is_some_and(|it| it.end > end);
+                if is_beyond {
+                    return contradicts(evidence, format!("the target's record ends at {end}"), true);
+                }
+                let after = target.inclusive || matches!(target.point, Point::Name(_));
+                if after && replayed < end {
+                    return contradicts(evidence, format!("the target's record ends at {end}"), false);
+                }
+                if !after && replayed > at {
+                    return contradicts(evidence, format!("the target's record begins at {at}"), true);
+                }
+                evidence.push(format!("the target's record in the WAL: {at} to {end}"));
+            }
+            None => return unproved("the WAL that was read holds no record of the target"),
+        },
+        (Point::Lsn(lsn), Some(_)) => {
+            if let (Ok(wanted), Some(last)) = (lsn.parse::<Lsn>(), &wal.last)
+                && if target.inclusive { last.at > wanted } else { last.at >= wanted }
+            {
+                return contradicts(evidence, format!("it was to stop at {wanted}"), true);
+            }
+        }
+        (Point::Latest | Point::Immediate | Point::Xid(_) | Point::Name(_) | Point::Lsn(_), _) => {}
+    }
+    evidence.extend(whole);
+    Reach::Reached { evidence }
+}
+
+/// What the server did, by its own words.
+fn by_server(target: &Target, recovered: &Recovered) -> Reach {
     let said = |start: &str| recovered.log.iter().find(|it| it.starts_with(start)).cloned();
     if let Some(line) = said("recovery ended before") {
         let last = said("last completed transaction was");
@@ -151,7 +232,7 @@ mod tests {
     #[test]
     fn a_stop_before_the_first_late_commit_is_at_the_time() {
         let stop = "recovery stopping before commit of transaction 731, time 2026-11-22 10:00:03.1+00";
-        let reach = reached(&target(Point::Time(TIME.parse().expect("a time"))), &paused(&[stop], EARLIER));
+        let reach = by_server(&target(Point::Time(TIME.parse().expect("a time"))), &paused(&[stop], EARLIER));
         assert!(matches!(reach, Reach::Reached { .. }), "{reach:?}");
     }
 
@@ -159,7 +240,7 @@ mod tests {
     fn a_late_commit_that_was_replayed_is_beyond_whatever_the_server_says() {
         let stop = "recovery stopping before commit of transaction 731, time 2026-11-22 10:00:03.1+00";
         let reach =
-            reached(&target(Point::Time(TIME.parse().expect("a time"))), &paused(&[stop], "2026-11-22 10:00:01+00"));
+            by_server(&target(Point::Time(TIME.parse().expect("a time"))), &paused(&[stop], "2026-11-22 10:00:01+00"));
         assert!(matches!(reach, Reach::WentBeyond { .. }), "{reach:?}");
     }
 
@@ -177,7 +258,7 @@ mod tests {
             (Point::Lsn("0/6000".to_owned()), "recovery stopping after WAL location (LSN) \"0/6000\"", true),
             (Point::Lsn("0/6001".to_owned()), "recovery stopping after WAL location (LSN) \"0/6000\"", false),
         ] {
-            let reach = reached(&target(point), &paused(&[line], EARLIER));
+            let reach = by_server(&target(point), &paused(&[line], EARLIER));
             assert_eq!(matches!(reach, Reach::Reached { .. }), proved, "{line}: {reach:?}");
         }
     }
@@ -186,9 +267,9 @@ mod tests {
     fn a_server_that_did_not_wait_or_ended_early_is_not_at_its_target() {
         let stop = "recovery stopping at restore point \"a\", time 2026-11-22 10:00:03.1+00";
         let running = Recovered { paused: false, ..paused(&[stop], EARLIER) };
-        assert!(matches!(reached(&target(Point::Name("a".to_owned())), &running), Reach::Unproved { .. }));
+        assert!(matches!(by_server(&target(Point::Name("a".to_owned())), &running), Reach::Unproved { .. }));
         let ended = paused(&["recovery ended before configured recovery target was reached"], EARLIER);
-        assert!(matches!(reached(&target(Point::Name("a".to_owned())), &ended), Reach::EndedBefore { .. }));
-        assert!(matches!(reached(&Target::default(), &Recovered::default()), Reach::Unproved { .. }));
+        assert!(matches!(by_server(&target(Point::Name("a".to_owned())), &ended), Reach::EndedBefore { .. }));
+        assert!(matches!(by_server(&Target::default(), &Recovered::default()), Reach::Unproved { .. }));
     }
 }

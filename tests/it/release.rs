@@ -72,7 +72,7 @@ fn the_static_binary_needs_nothing_of_the_image_it_runs_in() {
     for (args, status, says) in [
         (&["--version"][..], 0, env!("CARGO_PKG_VERSION")),
         (&["check", "/scenarios/quickstart.yaml"], 0, ""),
-        (&["inspect", "/backups/shop.dump"], 0, "database shop"),
+        (&["inspect", "/backups/shop.dump"], 0, "custom dump of shop"),
         // Without programs and without an engine nothing can be restored, and it says so.
         (&["doctor"], 3, "PostgreSQL programs"),
         (&["run", "/backups/shop.dump", "--out", "/tmp/out"], 3, "container engine"),
