@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::model::{
     BackupReport, CheckReport, CheckStatus, Counts, DrillReport, HostReport, KeptReport, LogReport, MaxAgeReport,
     NotesReport, PhaseReport, PhaseStatus, Report, RestoreError, RestoreErrors, RpoReport, RtoOutcome, RtoReport,
-    RunInfo, RuntimeReport, StepReport,
+    RunInfo, RuntimeReport, StepReport, TargetOutcome, TargetReport,
 };
 use super::words::{duration, instant, one_line, seconds};
 use super::{Drilled, SCHEMA};
@@ -17,8 +17,9 @@ use crate::format::{Compression, DumpFacts};
 use crate::phase::Phase;
 use crate::plan::NoteKind;
 use crate::recipe::{FileSeen, HostFacts, Learnt, Question, ServerFacts};
+use crate::target::Target;
 use crate::verdict::scope::claimed;
-use crate::verdict::{CheckJudged, Judgement, Rpo, RpoJudged, Rto, RtoJudged, Verdict};
+use crate::verdict::{CheckJudged, Judgement, Reach, Rpo, RpoJudged, Rto, RtoJudged, Verdict};
 
 /// Standard error of a failed step is kept in the report up to this many bytes; the evidence has more.
 const STDERR_LIMIT: usize = 4096;
@@ -68,6 +69,7 @@ impl DrillReport {
             not_reached: not_reached(&evidence),
             rto: judgement.rto.as_ref().map(rto),
             rpo: judgement.rpo.as_ref().map(rpo),
+            target: asked.zip(judgement.target.as_ref()).map(|(drill, reach)| target(&drill.target, reach)),
             max_age: asked
                 .and_then(|it| it.objectives.max_age)
                 .map(|limit| MaxAgeReport { limit_seconds: seconds(limit) }),
@@ -319,6 +321,16 @@ fn rto_words(judged: &RtoJudged) -> String {
             duration(elapsed)
         ),
     }
+}
+
+fn target(target: &Target, reach: &Reach) -> TargetReport {
+    let (outcome, evidence) = match reach {
+        Reach::Reached { evidence } => (TargetOutcome::Reached, evidence.clone()),
+        Reach::EndedBefore { evidence } => (TargetOutcome::EndedBefore, evidence.clone()),
+        Reach::WentBeyond { evidence } => (TargetOutcome::WentBeyond, evidence.clone()),
+        Reach::Unproved { because } => (TargetOutcome::Unproved, vec![because.clone()]),
+    };
+    TargetReport { words: target.words(), outcome, evidence }
 }
 
 fn rpo(judged: &RpoJudged) -> RpoReport {

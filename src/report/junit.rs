@@ -8,7 +8,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::model::{CheckReport, CheckStatus, DrillReport, PhaseReport, PhaseStatus, Report, RestoreError, RtoOutcome};
+use super::model::{
+    CheckReport, CheckStatus, DrillReport, PhaseReport, PhaseStatus, Report, RestoreError, RtoOutcome, TargetOutcome,
+};
 use super::words::{bytes, duration, from_seconds, head_and_tail, one_line};
 use super::xml::{RootExtras, SuiteExtras, decorate, time, xml_clean};
 use crate::check::Severity;
@@ -226,6 +228,19 @@ impl Cases<'_> {
         };
         let out = drill.rpo.as_ref().map(|it| format!("{}\n{}\n", it.words, it.formula)).unwrap_or_default();
         self.add("objective", "rpo", 0.0, outcome, out);
+
+        if let Some(target) = &drill.target {
+            let words = format!("{}: {}", target.outcome.words(), target.words);
+            let outcome = match target.outcome {
+                TargetOutcome::Reached => Outcome::Passed,
+                TargetOutcome::WentBeyond => plain_problem(Verdict::Failed, "target", &words),
+                TargetOutcome::Unproved => plain_problem(Verdict::Inconclusive, "target", &words),
+                // The phase says why, and whose fault it is.
+                TargetOutcome::EndedBefore => Outcome::Skipped(words.clone()),
+            };
+            let out = target.evidence.iter().fold(format!("{words}\n"), |out, it| out + it + "\n");
+            self.add("objective", "target", 0.0, outcome, out);
+        }
 
         let reasons = self.reasons(&About::MaxAge);
         let outcome = match (&drill.max_age, &drill.backup) {

@@ -85,6 +85,9 @@ pub struct DrillReport {
     pub not_reached: Vec<Phase>,
     pub rto: Option<RtoReport>,
     pub rpo: Option<RpoReport>,
+    /// Where recovery was to stop, and where it did. None for backups that know no targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetReport>,
     pub max_age: Option<MaxAgeReport>,
     pub checks: Vec<CheckReport>,
     pub restore_errors: RestoreErrors,
@@ -304,6 +307,36 @@ pub enum CheckStatus {
     Unknown,
     /// Broken, and accepted for a while.
     Waived,
+}
+
+/// A recovery target, and the proof that recovery stopped there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TargetReport {
+    /// `time 2026-11-22 10:00:00+00`, `the end of the archive`
+    pub words: String,
+    pub outcome: TargetOutcome,
+    /// What shows it: the server's own words, and what the WAL itself says.
+    pub evidence: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetOutcome {
+    Reached,
+    EndedBefore,
+    WentBeyond,
+    Unproved,
+}
+
+impl TargetOutcome {
+    pub const fn words(self) -> &'static str {
+        match self {
+            TargetOutcome::Reached => "reached",
+            TargetOutcome::EndedBefore => "NOT REACHED, recovery ended before it",
+            TargetOutcome::WentBeyond => "MISSED, recovery went beyond it",
+            TargetOutcome::Unproved => "not proved",
+        }
+    }
 }
 
 /// Errors that the server gave to statements of the restore, and that the restoring program went on after.

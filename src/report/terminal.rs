@@ -6,7 +6,7 @@
 use super::junit::{error_line, severity};
 use super::model::{
     BackupReport, CheckReport, CheckStatus, DrillReport, PhaseReport, PhaseStatus, Report, RtoOutcome, RtoReport,
-    RuntimeReport,
+    RuntimeReport, TargetOutcome,
 };
 use super::words::{bytes, count, duration, from_seconds, harmless};
 use crate::evidence::Held;
@@ -240,6 +240,17 @@ fn times(page: &mut Page, drill: &DrillReport) {
         page.field("", &rpo.formula);
     } else {
         page.field("RPO", "no objective set");
+    }
+    if let Some(target) = &drill.target {
+        let color = match target.outcome {
+            TargetOutcome::Reached => Color::Green,
+            TargetOutcome::WentBeyond => Color::Red,
+            TargetOutcome::EndedBefore | TargetOutcome::Unproved => Color::Yellow,
+        };
+        page.painted_field("target", color, &format!("{}: {}", target.outcome.words(), target.words));
+        for line in &target.evidence {
+            page.field("", line);
+        }
     }
 }
 

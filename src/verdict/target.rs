@@ -272,4 +272,58 @@ mod tests {
         assert!(matches!(by_server(&target(Point::Name("a".to_owned())), &ended), Reach::EndedBefore { .. }));
         assert!(matches!(by_server(&Target::default(), &Recovered::default()), Reach::Unproved { .. }));
     }
+
+    fn transaction(xid: u32, at: u64, time: &str) -> Transaction {
+        let time = format!("{}Z", time.trim_end_matches("+00").replacen(' ', "T", 1)).parse().expect("a time");
+        Transaction { xid, at: Lsn(at), end: Lsn(at + 40), time, committed: true }
+    }
+
+    const LATER: &str = "2026-11-22 10:00:01+00";
+
+    fn seen() -> WalSeen {
+        WalSeen {
+            segments: Some(("000000010000000000000001".to_owned(), "000000010000000000000002".to_owned())),
+            last: Some(transaction(7, 100, EARLIER)),
+            next: Some(transaction(8, 300, LATER)),
+            late: Some(transaction(8, 300, LATER)),
+            ..WalSeen::default()
+        }
+    }
+
+    const STOP: &str = "recovery stopping before commit of transaction 8, time 2026-11-22 10:00:01+00";
+
+    #[test]
+    fn the_wal_confirms_a_time_and_names_the_transactions_around_it() {
+        let time = target(Point::Time(TIME.parse().expect("a time")));
+        let Reach::Reached { evidence } = reached(&time, &paused(&[STOP], EARLIER), Some(&seen())) else {
+            panic!("it was reached")
+        };
+        let all = evidence.join("\n");
+        assert!(all.contains("the last in the WAL up to there: transaction 7 committed at"), "{all}");
+        assert!(all.contains("the first in the WAL behind it: transaction 8 committed at"), "{all}");
+    }
+
+    #[test]
+    fn what_the_wal_contradicts_is_not_reached_whatever_the_server_says() {
+        let time = target(Point::Time(TIME.parse().expect("a time")));
+        let server = paused(&[STOP], EARLIER);
+        // It stopped before a transaction that is in time.
+        let early = WalSeen { next: Some(transaction(6, 200, EARLIER)), late: None, ..seen() };
+        assert!(matches!(reached(&time, &server, Some(&early)), Reach::EndedBefore { .. }));
+        // It says that its last transaction was another than the WAL's.
+        let other = WalSeen { last: Some(transaction(5, 90, "2026-11-22 09:00:00+00")), ..seen() };
+        assert!(matches!(reached(&time, &server, Some(&other)), Reach::WentBeyond { .. }));
+        // The WAL has no such restore point.
+        let name = target(Point::Name("a".to_owned()));
+        let line = "recovery stopping at restore point \"a\", time 2026-11-22 10:00:00+00";
+        let stopped = Recovered { replayed: Some("0/C8".to_owned()), ..paused(&[line], EARLIER) };
+        assert!(matches!(reached(&name, &stopped, Some(&seen())), Reach::Unproved { .. }));
+        let there = WalSeen { target: Some((Lsn(160), Lsn(200))), ..seen() };
+        assert!(matches!(reached(&name, &stopped, Some(&there)), Reach::Reached { .. }));
+        // A transaction behind its record was replayed.
+        let behind = WalSeen { target: Some((Lsn(20), Lsn(60))), ..seen() };
+        assert!(matches!(reached(&name, &stopped, Some(&behind)), Reach::WentBeyond { .. }));
+        // Nobody read the WAL: the server's own evidence stands.
+        assert!(matches!(reached(&name, &stopped, None), Reach::Reached { .. }));
+    }
 }
