@@ -78,7 +78,7 @@ impl Server {
     pub(crate) fn start(name: &str) -> Server {
         let root = tempfile::Builder::new().prefix(&format!("pgdrill-lab-{name}-")).tempdir_in("/tmp").unwrap().keep();
         let server = Server { _until: remove_at_the_end(&root), root };
-        server.make_directory(&server.root);
+        owned_directory(&server.root);
         let at = |path: &str| server.root.join(path).display().to_string();
         run("initdb", &["-D", &at("data"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"]);
         let settings =
@@ -89,11 +89,6 @@ impl Server {
 
     pub(crate) fn directory(&self) -> &Path {
         &self.root
-    }
-
-    /// A directory that the server's user may write into.
-    pub(crate) fn make_directory(&self, path: &Path) {
-        owned_directory(path);
     }
 
     /// Runs a client program.
@@ -112,6 +107,7 @@ impl Server {
 }
 
 /// Makes a directory in which the servers of a lab may write.
+pub(crate) /// A directory that a server's user may write into.
 pub(crate) fn owned_directory(path: &Path) {
     std::fs::create_dir_all(path).unwrap();
     if nix::unistd::geteuid().is_root() {

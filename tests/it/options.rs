@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::lab::Server;
+use crate::lab::{Server, owned_directory};
 use crate::program::{Program, Ran};
 
 /// Names, values and rows that a reader of dumps can stumble over.
@@ -59,7 +59,7 @@ fn source() -> &'static Source {
         server.sql("create database awkward");
         server.script("awkward", AWKWARD);
         let directory = server.directory().join("dumps");
-        server.make_directory(&directory);
+        owned_directory(&directory);
         Source { server, directory }
     })
 }

@@ -55,9 +55,9 @@ impl Podman {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let argv = self.argv(args);
-        let mut command = Command::new(&argv[0]);
-        command.args(&argv[1..]).env("CONTAINERS_CONF", self.configuration());
+        let whole = self.argv(args);
+        let mut command = Command::new(&whole[0]);
+        command.args(&whole[1..]).env("CONTAINERS_CONF", self.configuration());
         command
     }
 
