@@ -49,7 +49,7 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    /// From the first [`LONG`] bytes of a segment. Err: what is wrong with them, in words.
+    /// From the first 40 bytes of a segment, or more. Err: what is wrong with them, in words.
     pub fn parse(bytes: &[u8]) -> Result<SegmentHeader, String> {
         let page = Page::parse(bytes)?;
         if page.info & IS_LONG == 0 || bytes.len() < LONG {

@@ -107,7 +107,6 @@ impl Server {
 }
 
 /// Makes a directory in which the servers of a lab may write.
-pub(crate) /// A directory that a server's user may write into.
 pub(crate) fn owned_directory(path: &Path) {
     std::fs::create_dir_all(path).unwrap();
     if nix::unistd::geteuid().is_root() {
