@@ -145,6 +145,7 @@ async fn ask_once(tape: &mut Tape<'_>, question: Question) -> Result<(), Fault> 
                 Question::Dump { path, .. } | Question::Base { path, .. } => Some(path.as_str()),
                 Question::List { .. }
                 | Question::Bases { .. }
+                | Question::Archive { .. }
                 | Question::Headers { .. }
                 | Question::Text { .. }
                 | Question::Server { .. }

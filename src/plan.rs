@@ -7,11 +7,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Blame, Fault};
-use crate::format::base::lsn_value;
+use crate::format::base::{BaseFacts, lsn_value};
 use crate::format::{DumpFacts, Selection};
 use crate::recipe::{BaseSeen, FileSeen, Learnt, Question, Recipe, ServerFacts, Survey};
 pub use crate::recipe::{Note, NoteKind};
 use crate::scenario::Drill;
+use crate::source::archive;
 use crate::source::base_backup;
 use crate::source::chain::{self, Link};
 use crate::source::dump::{self, Ingredients, Made};
@@ -197,6 +198,8 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
             file: &backup.file,
             facts,
             before: &before,
+            whole: drill.objectives.rpo.is_some(),
+            archive: source.wal.as_ref().and_then(|it| survey.archive(it)),
             server,
         })?;
         return Ok(assemble(drill, backup, picked, server, made, true));
@@ -270,7 +273,17 @@ fn base_questions(drill: &Drill, source: &BaseBackup, path: &str, known: &Survey
             }
         }
     }
+    if let Some(question) = archive_question(source, facts)
+        && known.answer(&question).is_none()
+    {
+        return vec![question];
+    }
     known.unanswered([server_question(drill, drill.postgres.major.unwrap_or(facts.major))])
+}
+
+fn archive_question(source: &BaseBackup, facts: &BaseFacts) -> Option<Question> {
+    let (timeline, start) = archive::needs(facts).map(|it| (it.0, it.1)).unzip();
+    Some(Question::Archive { path: source.wal.clone()?, timeline, start })
 }
 
 /// The newest of these, at most [`HEADERS`].

@@ -11,6 +11,7 @@ use crate::format::counted::Counted;
 use crate::format::lsn::Lsn;
 use crate::format::pages::{Again, PagesChecked};
 use crate::format::verify::ManifestSeen;
+use crate::format::wal_archive::ArchiveSeen;
 use crate::format::{Compression, DumpFacts, Selection};
 use crate::phase::Phase;
 use crate::target::Target;
@@ -33,6 +34,8 @@ pub enum Question {
     Base { path: String, tablespaces: BTreeMap<String, String> },
     /// What each of several base backups is: which is the newest, and which builds upon which.
     Bases { paths: Vec<String>, tablespaces: BTreeMap<String, String> },
+    /// What lies in a WAL archive; headers of those segments that a recovery from this place needs.
+    Archive { path: String, timeline: Option<u32>, start: Option<Lsn> },
     /// The text of a small file that the scenario names (SQL to run, a table to compare with).
     Text { path: String },
     /// A server of this major version that could run the backup.
@@ -49,6 +52,7 @@ pub enum Learnt {
     Dump(Box<DumpFacts>),
     Base(Box<BaseFacts>),
     Bases(Vec<BaseSeen>),
+    Archive(Box<ArchiveSeen>),
     Headers(Vec<HeaderSeen>),
     Text(String),
     Server(Box<ServerFacts>),
@@ -201,6 +205,7 @@ impl Survey {
             Learnt::Dump(_)
             | Learnt::Base(_)
             | Learnt::Bases(_)
+            | Learnt::Archive(_)
             | Learnt::Headers(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
@@ -216,6 +221,7 @@ impl Survey {
             Learnt::Dump(_)
             | Learnt::Base(_)
             | Learnt::Bases(_)
+            | Learnt::Archive(_)
             | Learnt::Headers(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
@@ -239,6 +245,7 @@ impl Survey {
             | Learnt::Dump(_)
             | Learnt::Base(_)
             | Learnt::Bases(_)
+            | Learnt::Archive(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -255,11 +262,20 @@ impl Survey {
         alone.or_else(|| self.bases().find(|it| it.path == path)?.facts.as_deref())
     }
 
+    /// The WAL archive at this path.
+    pub fn archive(&self, path: &str) -> Option<&ArchiveSeen> {
+        self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
+            (Question::Archive { path: asked, .. }, Learnt::Archive(seen)) if asked == path => Some(&**seen),
+            _ => None,
+        })
+    }
+
     /// Base backups that were looked at beside each other.
     pub fn bases(&self) -> impl Iterator<Item = &BaseSeen> {
         self.0.iter().flat_map(|(_, learnt)| match learnt {
             Learnt::Bases(bases) => bases.as_slice(),
-            Learnt::Files(_)
+            Learnt::Archive(_)
+            | Learnt::Files(_)
             | Learnt::Dump(_)
             | Learnt::Base(_)
             | Learnt::Headers(_)
@@ -277,6 +293,7 @@ impl Survey {
             | Learnt::Dump(_)
             | Learnt::Base(_)
             | Learnt::Bases(_)
+            | Learnt::Archive(_)
             | Learnt::Headers(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -438,7 +455,8 @@ pub enum Action {
     /// Looks again at pages that looked wrong before replay.
     LookAgain,
     /// Reads the WAL that the server replayed out of the archive, and says what it holds around the place where replay stopped.
-    ReadWal { from: String, target: Target },
+    /// `whole`: and on to the archive's end.
+    ReadWal { from: String, target: Target, whole: bool },
     /// Statements over a connection of the bootstrap superuser, one by one, each in a transaction of its own.
     Sql { database: String, statements: Vec<String> },
 }
@@ -544,6 +562,10 @@ pub struct WalSeen {
     /// Of a target that names a transaction or a restore point: where its record begins and ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<(Lsn, Lsn)>,
+    /// The latest instant that any of its records proves: everything that was committed until then is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub latest: Option<jiff::Timestamp>,
     /// Why reading ended before it saw what lies behind the stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,

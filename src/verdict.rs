@@ -2,6 +2,7 @@
 
 mod intact;
 mod rpo;
+mod rpo_wal;
 pub mod scope;
 pub mod target;
 
@@ -18,7 +19,7 @@ use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
 use crate::recipe::{Learnt, StatementError, Step};
 use crate::scenario::{self, Drill};
-use crate::source::{Durability, drift, dump};
+use crate::source::{Durability, Source, archive, drift, dump};
 pub use target::Reach;
 
 mod promise;
@@ -474,8 +475,16 @@ impl Judging<'_> {
 
     /// A drill to a target passes only if recovery stopped there.
     fn target(&mut self) -> Option<Reach> {
-        let recovered = self.evidence.done.iter().find_map(|it| it.output.recovered.as_ref())?;
         let target = &self.drill.target;
+        // That there was more WAL behind a gap, the server cannot know.
+        if self.ended_early()
+            && let Some(gap) = self.gap()
+        {
+            let text = format!("recovery ended before {}, at a gap in the WAL archive", target.words());
+            let reason = Reason::new(Verdict::Failed, About::Phase(Phase::Recover), text).blamed(Blame::Backup);
+            self.reasons.push(Reason { causes: vec![gap], ..reason });
+        }
+        let recovered = self.evidence.done.iter().find_map(|it| it.output.recovered.as_ref())?;
         let wal = self.evidence.done.iter().find_map(|it| it.output.wal.as_ref());
         let reach = target::reached(target, recovered, wal);
         let (verdict, blame, text, causes) = match &reach {
@@ -495,6 +504,21 @@ impl Judging<'_> {
             self.reasons.push(Reason { causes, ..reason });
         }
         Some(reach)
+    }
+
+    fn ended_early(&self) -> bool {
+        let outcome = self.evidence.phase(Phase::Recover).map(|it| &it.outcome);
+        let Some(PhaseOutcome::Failed(fault)) = outcome else { return false };
+        fault.causes.iter().any(|it| it.contains("recovery ended before"))
+    }
+
+    /// What is missing in the WAL archive, with more behind it.
+    fn gap(&self) -> Option<String> {
+        let Source::BaseBackup(source) = &self.drill.source else { return None };
+        let archive = self.evidence.survey.archive(source.wal.as_ref()?)?;
+        let facts = self.evidence.survey.base(&self.evidence.plan.as_ref()?.backup.file.path)?;
+        let chain = archive::chain_of(archive, facts, &self.drill.target)?.ok()?;
+        chain.gap.map(|gap| archive::gap_words(archive, &gap))
     }
 
     fn rto(&mut self) -> Option<RtoJudged> {
@@ -765,6 +789,7 @@ pub fn host(evidence: &Evidence) -> Option<&crate::recipe::HostFacts> {
         | Learnt::Dump(_)
         | Learnt::Base(_)
         | Learnt::Bases(_)
+        | Learnt::Archive(_)
         | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Server(_)

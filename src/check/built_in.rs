@@ -4,6 +4,8 @@ pub const SCOPE_CLUSTER: &str = "scope: cluster";
 pub const SCOPE_DATA: &str = "scope: data";
 pub const SCOPE_DEFINITIONS: &str = "scope: definitions";
 pub const SCOPE_ROW_SECURITY: &str = "scope: row security";
+/// The newest row of the scenario's heartbeat table.
+pub const HEARTBEAT: &str = "heartbeat";
 /// Whether the files of a base backup are those that its manifest names.
 pub const BACKUP_MANIFEST: &str = "backup manifest";
 /// Whether the pages of a base backup have the checksums that their cluster gave them.

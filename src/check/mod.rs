@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+pub use built_in::HEARTBEAT;
 pub use built_in::{
     BACKUP_MANIFEST, BUILT_IN, PAGE_CHECKSUMS, SCOPE_CLUSTER, SCOPE_DATA, SCOPE_DEFINITIONS, SCOPE_ROW_SECURITY,
 };

@@ -21,6 +21,7 @@ pub mod sniff;
 mod sql;
 pub mod verify;
 pub mod wal;
+pub mod wal_archive;
 
 use std::collections::{BTreeMap, BTreeSet};
 

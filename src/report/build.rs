@@ -180,6 +180,7 @@ fn runtime(evidence: &Evidence) -> Option<RuntimeReport> {
         | Learnt::Dump(_)
         | Learnt::Base(_)
         | Learnt::Bases(_)
+        | Learnt::Archive(_)
         | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Host(_) => None,

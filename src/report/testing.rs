@@ -344,6 +344,7 @@ fn drill() -> Drill {
                 span: Phase::Provision..=Phase::Ready,
             }),
             rpo: None,
+            heartbeat: None,
             rpo_window: None,
             incident: None,
             max_age: Some(Duration::from_secs(26 * 3600)),

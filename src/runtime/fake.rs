@@ -139,6 +139,9 @@ impl Runtime for Fake {
             Question::Base { path, .. } => {
                 Err(Fault::new(Blame::Harness, format!("survey {path}")).cause("the fake has dumps only"))
             }
+            Question::Archive { .. } => {
+                Err(Fault::new(Blame::Harness, "survey a WAL archive").cause("the fake has dumps only"))
+            }
             Question::Bases { .. } => {
                 Err(Fault::new(Blame::Harness, "survey base backups").cause("the fake has dumps only"))
             }

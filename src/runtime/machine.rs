@@ -121,6 +121,10 @@ impl Runtime for Machine {
                 let reading = move |stop: &store::Stop| store::base_facts(Path::new(&path), &tablespaces, stop);
                 movers.run(reading).await.map(|facts| Learnt::Base(Box::new(facts)))
             }
+            Question::Archive { path, timeline, start } => {
+                let reading = move |stop: &store::Stop| store::wal_archive(Path::new(&path), timeline, start, stop);
+                movers.run(reading).await.map(Box::new).map(Learnt::Archive)
+            }
             Question::Bases { paths, tablespaces } => {
                 let reading = move |stop: &store::Stop| Ok(store::bases(&paths, &tablespaces, stop));
                 movers.run(reading).await.map(Learnt::Bases)

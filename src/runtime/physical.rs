@@ -284,6 +284,7 @@ impl LiveSandbox {
         what: &str,
         from: &str,
         target: &Target,
+        whole: bool,
         watch: &Watcher,
     ) -> Result<Output, Fault> {
         let Some(spool) = self.spool() else { return Ok(Output::default()) };
@@ -293,7 +294,7 @@ impl LiveSandbox {
         let (what, watch) = (what.to_owned(), Arc::clone(watch));
         let seen = self.movers.run(move |stop| {
             let mut said = |name: &str| watch(Progress::Said(format!("{what}: {name}")));
-            witness::read(&archive, &segments, segment_bytes, &target, replayed, stop, &mut said)
+            witness::read(&archive, &segments, segment_bytes, &target, (replayed, whole), stop, &mut said)
         });
         Ok(Output { wal: Some(seen.await?), ..Output::default() })
     }

@@ -174,7 +174,7 @@ impl LiveSandbox {
             Action::Recover { target } => self.recover(target, watch).await?,
             Action::Promote => self.promote().await?,
             Action::LookAgain => self.look_again().await?,
-            Action::ReadWal { from, target } => self.read_wal(&step.what, from, target, watch).await?,
+            Action::ReadWal { from, target, whole } => self.read_wal(&step.what, from, target, *whole, watch).await?,
             Action::Sql { database, statements } => {
                 let errors = self.sql().execute(database, statements).await?;
                 let errors_total = errors.len() as u64;

@@ -21,11 +21,11 @@ pub(super) fn read(
     segments: &[String],
     segment_bytes: u64,
     target: &Target,
-    replayed: Option<Lsn>,
+    (replayed, whole): (Option<Lsn>, bool),
     stop: &Stop,
     said: &mut dyn FnMut(&str),
 ) -> Result<WalSeen, Fault> {
-    let (mut witness, mut reader) = (Witness::new(target, replayed), Reader::new(segment_bytes));
+    let (mut witness, mut reader) = (Witness::new(target, replayed, whole), Reader::new(segment_bytes));
     let (mut first, mut last): (Option<String>, Option<String>) = (None, None);
     let mut ended = None;
     let (mut next, mut behind) = (segments.first().cloned(), 0);
@@ -56,7 +56,7 @@ pub(super) fn read(
             asked.cloned().unwrap_or(next)
         });
         last = Some(name);
-        if behind > BEHIND {
+        if behind > BEHIND && !whole {
             break;
         }
         if enough {

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Objectives;
 use super::Scope;
 use super::collect::At;
 use super::convert::{Converter, parse_instant};
 use super::problem::Mistake;
 use super::units::{Name, Text};
 use super::wire::{WireDrill, WireExpected, WireObjectives, WireSource};
-use crate::check::{Check, Expected, Kind, Setting, Severity};
+use super::{Heartbeat, Objectives};
+use crate::check::sql_text::quote_ident;
+use crate::check::{Check, Expect, Expected, HEARTBEAT, Kind, Query, Scalar, Setting, Severity};
 use crate::source::Roles;
 
 /// An RPO up to this needs WAL or incrementals: nobody dumps as often.
@@ -111,16 +112,17 @@ impl Converter<'_> {
                                    of seconds needs continuous WAL";
                     self.note(Mistake::new(rpo.span, message).help("a daily dump serves an `rpo` of a day or more"));
                 }
-                WireSource::PgDump(_) | WireSource::PgDumpall(_) => (),
-                WireSource::BaseBackup(_) => {
-                    let mistake = Mistake::new(rpo.span, "`rpo` of a base backup is not measured by this version");
-                    self.note(mistake.help("take it away: nothing is ignored silently"));
+                WireSource::BaseBackup(it) if it.wal.is_none() => {
+                    let message = "`rpo` of a base backup needs its WAL archive: the backup alone is as old as it is";
+                    self.note(Mistake::new(rpo.span, message).help("name the archive as `wal:` of the source"));
                 }
+                WireSource::PgDump(_) | WireSource::PgDumpall(_) | WireSource::BaseBackup(_) => (),
             }
         }
         let alone = [
             (wire.rpo_window.as_ref().map(|it| it.span), "rpo_window"),
             (wire.incident.as_ref().map(|it| it.span), "incident"),
+            (wire.heartbeat.as_ref().map(|it| it.span), "heartbeat"),
         ];
         for (span, key) in alone.into_iter().filter(|_| wire.rpo.is_none()) {
             let Some(span) = span else { continue };
@@ -135,10 +137,51 @@ impl Converter<'_> {
             }
             instant
         });
+        if let (Some(heartbeat), WireSource::PgDump(_) | WireSource::PgDumpall(_)) = (&wire.heartbeat, source) {
+            let mistake = Mistake::new(heartbeat.span, "`heartbeat` has no meaning for a dump: it ends when it began");
+            self.note(mistake.help("take it away"));
+        }
+        if let (Some(window), WireSource::BaseBackup(_)) = (&wire.rpo_window, source) {
+            let message = "`rpo_window` has no meaning with a WAL archive: it has no gaps between backups";
+            self.note(Mistake::new(window.span, message).help("take it away"));
+        }
+        let heartbeat = wire.heartbeat.as_ref().map(|it| Heartbeat {
+            table: it.value.table.0.clone(),
+            column: it.value.column.0.clone(),
+            every: it.value.every.0,
+            database: it.value.database.as_ref().map(|it| it.0.clone()),
+        });
         let rpo = wire.rpo.as_ref().map(|it| it.value.0);
-        Objectives { rpo, rpo_window: wire.rpo_window.as_ref().map(|it| it.value.0), incident, ..Objectives::default() }
+        Objectives {
+            heartbeat,
+            rpo,
+            rpo_window: wire.rpo_window.as_ref().map(|it| it.value.0),
+            incident,
+            ..Objectives::default()
+        }
     }
 }
+
+/// Asks for the newest heartbeat: that there is one is the check, what it says is judged with the objective.
+pub(super) fn heartbeat_check(heartbeat: &Heartbeat) -> Check {
+    let column = quote_ident(&heartbeat.column);
+    let sql = format!(
+        "select to_char(max({column})::timestamptz at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') from {}",
+        heartbeat.table
+    );
+    Check {
+        name: HEARTBEAT.to_owned(),
+        severity: Severity::Minor,
+        database: heartbeat.database.clone(),
+        role: None,
+        timeout: HEARTBEAT_TIMEOUT,
+        kind: Kind::Query(Query { sql, expect: Expect::Scalar(Scalar::NotNull) }),
+        line: None,
+    }
+}
+
+/// Without an index, all rows are read.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(300);
 
 fn settings(by: BTreeMap<String, BTreeMap<String, Text>>, of_database: bool) -> Vec<Setting> {
     let of = |(whose, settings): (String, BTreeMap<String, Text>)| {

@@ -10,7 +10,7 @@ use super::wire::{
     WireDefaults, WireDrill, WireFile, WireObjectives, WirePgDump, WirePick, WirePostgres, WireReady, WireRestore,
     WireSource, WireTarget, WireTargetKeys, WireWaiver,
 };
-use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Waiver, paths};
+use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Waiver, claims, paths};
 use crate::check::{BUILT_IN, Check};
 use crate::format::Selection;
 use crate::phase::Phase;
@@ -100,12 +100,14 @@ impl Converter<'_> {
         let mut checks = self.checks(wire.checks.map(|it| it.value).unwrap_or_default());
         checks.extend(wire.expect.map(|it| self.expected(it, &checks)).unwrap_or_default());
         let target = self.target(wire.target, &wire.source.value);
+        let objectives = wire.objectives.map(|it| self.objectives(it.value, &wire.source.value)).unwrap_or_default();
+        checks.extend(objectives.heartbeat.as_ref().map(claims::heartbeat_check));
         let drill = Drill {
             tags: strings(wire.tags),
             file: self.file.name.clone(),
             line: Some(line),
             runtime: wire.runtime.or(defaults.runtime).unwrap_or_default(),
-            objectives: wire.objectives.map(|it| self.objectives(it.value, &wire.source.value)).unwrap_or_default(),
+            objectives,
             source: self.source(wire.source.value),
             scope,
             target,

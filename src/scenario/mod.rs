@@ -118,8 +118,24 @@ pub struct Objectives {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub incident: Option<jiff::Timestamp>,
+    /// A table that something writes to at fixed times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Heartbeat>,
     /// How old the backup may be at the start of the drill.
     pub max_age: Option<Duration>,
+}
+
+/// What shows that a commit is missing: a row that must have been written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Heartbeat {
+    pub table: String,
+    /// Of a type that can be cast to timestamptz.
+    pub column: String,
+    /// The longest time between two of them.
+    pub every: Duration,
+    /// None: the restored database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

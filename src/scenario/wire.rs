@@ -264,8 +264,23 @@ pub(super) struct WireObjectives {
     pub(super) rpo_window: Option<At<Length>>,
     /// When the disaster is taken to have happened, with its zone. Default: when the drill starts.
     pub(super) incident: Option<At<Text>>,
+    /// A table that something writes to at fixed times: a beat that is missing is a commit that was lost. For WAL archives.
+    pub(super) heartbeat: Option<At<WireHeartbeat>>,
     /// How old the backup may be when the drill starts.
     pub(super) max_age: Option<Length>,
+}
+
+/// What shows that a commit is missing.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Heartbeat", deny_unknown_fields)]
+pub(super) struct WireHeartbeat {
+    pub(super) table: Text,
+    /// Its timestamp.
+    pub(super) column: Name,
+    /// The longest time between two beats.
+    pub(super) every: Length,
+    /// Default: the restored database.
+    pub(super) database: Option<Name>,
 }
 
 /// The longest that each phase may take; when it runs out, the drill ends with what was seen last.

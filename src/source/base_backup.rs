@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use super::archive;
 use super::chain::Link;
 use super::dump::Made;
 use super::server::{LOG_FILE, client_env};
 use super::{BaseBackup, Durability, Restore};
 use crate::fault::{Blame, Fault};
 use crate::format::base::BaseFacts;
+use crate::format::wal_archive::ArchiveSeen;
 use crate::phase::Phase;
 use crate::recipe::{Action, Arg, At, Command, FileSeen, Note, NoteKind, Place, Recipe, ServerFacts, Step, Tolerance};
 use crate::target::{Point, Target};
@@ -27,6 +29,10 @@ pub struct Ingredients<'a> {
     pub facts: &'a BaseFacts,
     /// What it builds upon, the full backup first; empty unless it is incremental.
     pub before: &'a [Link<'a>],
+    /// Where the source names one.
+    pub archive: Option<&'a ArchiveSeen>,
+    /// Whether the WAL behind the target matters: a loss is judged at the archive's end.
+    pub whole: bool,
     pub server: &'a ServerFacts,
 }
 
@@ -36,6 +42,7 @@ pub const DATABASE: &str = "postgres";
 /// The steps from an empty sandbox to a promoted server.
 pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
     refuse(it)?;
+    let of_archive = archive::examine(it)?;
     let step = |phase, what: &str, action, tolerance| Step {
         phase,
         place: Place::Server,
@@ -62,13 +69,18 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
     steps.push(step(Phase::Ready, "promote the server", action, Tolerance::Strict));
     // Not in the time to recover: a real recovery would not wait for these.
     if let Some(archive) = &it.source.wal {
-        let action = Action::ReadWal { from: archive.clone(), target: it.target.clone() };
+        let action = Action::ReadWal { from: archive.clone(), target: it.target.clone(), whole: it.whole };
         steps.push(step(Phase::Validate, "read the replayed WAL independently", action, Tolerance::Strict));
     }
     let action = Action::LookAgain;
     steps.push(step(Phase::Validate, "look again at pages that looked wrong before replay", action, Tolerance::Strict));
     let database = it.restore.database.clone().unwrap_or_else(|| DATABASE.to_owned());
-    Ok(Made { recipe: Recipe { steps }, database, inputs: Vec::new(), notes: notes(it) })
+    Ok(Made {
+        recipe: Recipe { steps },
+        database,
+        inputs: Vec::new(),
+        notes: notes(it).into_iter().chain(of_archive).collect(),
+    })
 }
 
 /// What fills the data directory: the backup itself, or what it and those before it make together.

@@ -1,5 +1,6 @@
 //! Backup formats and tools: what to learn, and the recipe that restores it. One file each.
 
+pub mod archive;
 pub mod base_backup;
 pub mod chain;
 pub mod drift;

@@ -15,16 +15,19 @@ pub struct Witness<'a> {
     target: &'a Target,
     /// Where replay stopped. None: at the end of the WAL that there is.
     replayed: Option<Lsn>,
+    /// Whether the rest of the archive matters, too.
+    whole: bool,
     seen: WalSeen,
 }
 
 impl<'a> Witness<'a> {
-    pub fn new(target: &'a Target, replayed: Option<Lsn>) -> Witness<'a> {
-        Witness { target, replayed, seen: WalSeen::default() }
+    pub fn new(target: &'a Target, replayed: Option<Lsn>, whole: bool) -> Witness<'a> {
+        Witness { target, replayed, whole, seen: WalSeen::default() }
     }
 
     /// `Break`: everything is known that can be.
     pub fn record(&mut self, record: &Record) -> ControlFlow<()> {
+        self.dated(&record.what);
         let (xid, time, committed) = match &record.what {
             What::Commit { xid, time } => (*xid, *time, true),
             What::Abort { xid, time } => (*xid, *time, false),
@@ -58,7 +61,20 @@ impl<'a> Witness<'a> {
             return ControlFlow::Continue(());
         }
         self.seen.next.get_or_insert(transaction);
-        ControlFlow::Break(())
+        if self.whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    fn dated(&mut self, what: &What) {
+        let time = match what {
+            What::Commit { time, .. }
+            | What::Abort { time, .. }
+            | What::RestorePoint { time, .. }
+            | What::Checkpoint { time, .. }
+            | What::EndOfRecovery { time, .. } => *time,
+            What::BackupEnd { .. } => return,
+        };
+        let time = jiff::Timestamp::from_microsecond(time).ok();
+        self.seen.latest = self.seen.latest.max(time);
     }
 
     pub fn finish(self) -> WalSeen {

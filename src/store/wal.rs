@@ -1,5 +1,6 @@
 //! Files of a WAL archive on disk: found by the name that a server asks for, whatever they were compressed with.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
@@ -8,6 +9,9 @@ use std::path::{Path, PathBuf};
 use super::Stop;
 use super::tap::{CHUNK, medium};
 use crate::fault::{Blame, Fault};
+use crate::format::lsn::{Lsn, Segment};
+use crate::format::wal::SegmentHeader;
+use crate::format::wal_archive::{ArchiveSeen, History, Named, SegmentSeen, named};
 use crate::format::{Compression, decode, wal};
 
 /// What archiving commands append to names, by the programs that people pipe through.
@@ -43,10 +47,120 @@ pub fn find_wal(archive: &Path, name: &str) -> Result<Option<WalFile>, Fault> {
     // Absent from an archive that is there: an unmounted one is not empty.
     match fs::read_dir(archive) {
         Ok(_) => Ok(None),
-        Err(error) => Err(Fault::new(Blame::Host, format!("list the WAL archive {}", archive.display()))
-            .cause(error.to_string())
-            .hint("is its file system mounted, and may the user who runs pgdrill read it?")),
+        Err(error) => Err(unlistable(archive, &error)),
     }
+}
+
+/// Segments whose headers are read, at most: the first, the last, and some between.
+const HEADERS: usize = 64;
+/// Segments that are asked how large segments are, before the default is assumed.
+const TRIES: usize = 8;
+const DEFAULT_SEGMENT: u64 = 16 << 20;
+/// A history file has a line for each timeline.
+const LONGEST_HISTORY: u64 = 1 << 20;
+
+/// What lies in an archive, by its names; histories, and the headers of segments from this place on.
+pub fn wal_archive(
+    archive: &Path,
+    timeline: Option<u32>,
+    start: Option<Lsn>,
+    stop: &Stop,
+) -> Result<ArchiveSeen, Fault> {
+    let mut files: BTreeMap<String, (Compression, Option<u64>)> = BTreeMap::new();
+    let (mut histories, mut partial) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(archive).map_err(|it| unlistable(archive, &it))? {
+        let entry = entry.map_err(|it| unlistable(archive, &it))?;
+        let Ok(stored) = entry.file_name().into_string() else { continue };
+        let ending = ENDINGS.iter().rfind(|(ending, _)| stored.ends_with(ending)).unwrap_or(&ENDINGS[0]);
+        let name = stored.strip_suffix(ending.0).unwrap_or(&stored);
+        match named(name) {
+            Named::Segment(name) => {
+                // Of compressed ones only their contents tell.
+                let plain = ending.1 == Compression::None;
+                let bytes = if plain { entry.metadata().ok().map(|it| it.len()) } else { None };
+                files.insert(name.to_owned(), (ending.1, bytes));
+            }
+            Named::History(timeline) => histories.push((timeline, entry.path(), ending.1)),
+            Named::Partial if partial.len() < HEADERS => partial.push(name.to_owned()),
+            Named::Partial | Named::Label | Named::Other => {}
+        }
+        if stop.is_stopped() {
+            return Err(Fault::new(Blame::Host, format!("list {}", archive.display())).cause("the drill was stopped"));
+        }
+    }
+    let file = |name: &str, compression: Compression| {
+        let ending = ENDINGS.iter().find(|it| it.1 == compression).map_or("", |it| it.0);
+        WalFile { path: archive.join(format!("{name}{ending}")), compression }
+    };
+    let header = |name: &str, compression| header(&file(name, compression));
+    let sizes = files.iter().take(TRIES).filter_map(|(name, it)| header(name, it.0).ok()?.ok());
+    let segment_bytes = sizes.map(|it| u64::from(it.segment_bytes)).next().unwrap_or(DEFAULT_SEGMENT);
+    let names = files.iter().map(|(name, it)| (name.as_str(), it.1)).collect();
+    let mut seen = ArchiveSeen { partial, ..ArchiveSeen::of(segment_bytes, names) };
+    for (timeline, path, compression) in histories {
+        if let Some(history) = history(&WalFile { path, compression })? {
+            seen.histories.insert(timeline, history);
+        }
+    }
+    let needed: Vec<(&String, Segment)> = files
+        .keys()
+        .filter_map(|name| Some((name, Segment::parse(name, segment_bytes)?)))
+        .filter(|(_, it)| timeline.is_none_or(|timeline| it.timeline >= timeline))
+        .filter(|(_, it)| start.is_none_or(|start| it.number >= start.0 / segment_bytes))
+        .collect();
+    let every = needed.len().div_ceil(HEADERS).max(1);
+    let last = needed.len().saturating_sub(1);
+    for (_, (name, segment)) in needed.iter().enumerate().filter(|(at, _)| at % every == 0 || *at == last) {
+        let compression = files.get(*name).map_or(Compression::None, |it| it.0);
+        let (system_identifier, wrong) = match header(name, compression)? {
+            Ok(header) => (Some(header.system_identifier), misplaced(&header, *segment, segment_bytes)),
+            Err(wrong) => (None, Some(wrong)),
+        };
+        seen.headers.push(SegmentSeen { name: (*name).clone(), system_identifier, wrong });
+    }
+    Ok(seen)
+}
+
+/// Why a header is not that of the segment whose name the file bears.
+fn misplaced(header: &SegmentHeader, segment: Segment, segment_bytes: u64) -> Option<String> {
+    if u64::from(header.segment_bytes) != segment_bytes {
+        return Some(format!("it says that segments have {} bytes, others say {segment_bytes}", header.segment_bytes));
+    }
+    if header.start != segment.start(segment_bytes) {
+        return Some(format!("its first page is that of {}", header.start));
+    }
+    // A segment in which a timeline was left begins on the one before.
+    (header.timeline > segment.timeline).then(|| format!("its first page is of timeline {}", header.timeline))
+}
+
+/// The header of a segment. The inner error: what is wrong with its first page.
+fn header(file: &WalFile) -> Result<Result<SegmentHeader, String>, Fault> {
+    let mut first = None;
+    let read = read_wal(file, &Stop::default(), &mut |page| {
+        first = Some(SegmentHeader::parse(page));
+        ControlFlow::Break(())
+    });
+    match read {
+        Ok(()) => Ok(first.unwrap_or_else(|| Err("it is empty".to_owned()))),
+        // Of bytes that cannot be decompressed: the segment's fault, not the disk's.
+        Err(fault) if fault.blame == Blame::Backup => Ok(Err(fault.causes.join(": "))),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn history(file: &WalFile) -> Result<Option<History>, Fault> {
+    let path = &file.path;
+    let input = File::open(path).map_err(|it| medium(path, "open", &it))?;
+    let mut text = String::new();
+    let decoder = decode::decoder(file.compression, input).map_err(|it| undecodable(path, &it))?;
+    let read = decoder.take(LONGEST_HISTORY).read_to_string(&mut text);
+    Ok(read.ok().and_then(|_| History::parse(&text)))
+}
+
+fn unlistable(archive: &Path, error: &io::Error) -> Fault {
+    Fault::new(Blame::Host, format!("list the WAL archive {}", archive.display()))
+        .cause(error.to_string())
+        .hint("is its file system mounted, and may the user who runs pgdrill read it?")
 }
 
 /// Writes a file of the archive, decompressed, to `to`, which appears when it is whole. Bytes written.

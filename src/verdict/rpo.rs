@@ -14,6 +14,7 @@ use crate::evidence::Evidence;
 use crate::fault::Blame;
 use crate::recipe::HeaderSeen;
 use crate::scenario::Drill;
+use crate::source::Source;
 
 /// Of `objectives.rpo_window`.
 const WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -45,6 +46,9 @@ pub(super) fn judge(evidence: &Evidence, drill: &Drill) -> Option<(RpoJudged, Op
     let start = evidence.start.as_ref()?;
     let incident = drill.objectives.incident.unwrap_or(start.at);
     let plan = evidence.plan.as_ref()?;
+    if matches!(drill.source, Source::BaseBackup(_)) {
+        return super::rpo_wal::judge(evidence, drill);
+    }
     let zone = drill.source.location().timezone.as_deref();
     let own = evidence.survey.dump(&plan.backup.file.path)?;
     let headers = evidence.survey.headers();
@@ -156,7 +160,7 @@ fn lag(known: &Known<'_>) -> Duration {
     lags.max().unwrap_or_default()
 }
 
-fn between(from: Timestamp, to: Timestamp) -> Duration {
+pub(super) fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 

@@ -163,6 +163,7 @@ fn fill(source: &Source, root: &Path) -> [String; 3] {
     source.sql(&format!("create tablespace ts location '{}'", at("ts")));
     source.sql("create table t(id int primary key, v text)");
     source.sql("create table u(id int) tablespace ts");
+    source.sql("create table beat(at timestamptz)");
     source.sql("insert into t select g, repeat('x', 50) from generate_series(1, 20000) g");
     source.sql("insert into u select generate_series(1, 1000)");
     source.sql("alter system set synchronous_standby_names = 'nobody'");
@@ -183,7 +184,9 @@ fn fill(source: &Source, root: &Path) -> [String; 3] {
     let time = source.sql("select clock_timestamp()");
     let deletion = source.sql("delete from t where id <= 20000; select txid_current()");
     source.sql("select pg_switch_wal()");
-    source.sql("insert into t values (100001, 'late'); insert into t values (100002, 'last')");
+    source.sql(
+        "insert into t values (100001, 'late'); insert into t values (100002, 'last'); insert into beat select now()",
+    );
     source.sql("select pg_switch_wal()");
     archived(source, root);
     [time, lsn, deletion]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod architecture;
+mod archive;
 mod base_backup;
 mod base_matrix;
 mod cells;

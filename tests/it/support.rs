@@ -98,6 +98,7 @@ pub(crate) fn drill() -> Drill {
                 span: Phase::Provision..=Phase::Ready,
             }),
             rpo: None,
+            heartbeat: None,
             rpo_window: None,
             incident: None,
             max_age: None,

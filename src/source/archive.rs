@@ -1,0 +1,158 @@
+//! Whether a WAL archive holds what a recovery needs: the first gap is said in the survey, and not after hours of replay.
+
+use super::base_backup::Ingredients;
+use crate::fault::{Blame, Fault};
+use crate::format::base::{BaseFacts, ManifestFound};
+use crate::format::lsn::Lsn;
+use crate::format::wal_archive::{ArchiveSeen, Chain, Follow, Gap, NoChain, chain};
+use crate::recipe::{Note, NoteKind};
+use crate::target::{Point, Target, Timeline};
+
+/// Where the backup's WAL begins and, where its manifest says so, ends.
+pub fn needs(facts: &BaseFacts) -> Option<(u32, Lsn, Option<Lsn>)> {
+    let label = facts.label.as_ref()?;
+    let start: Lsn = label.start.parse().ok()?;
+    let stop = match &facts.manifest {
+        ManifestFound::Whole(manifest) => manifest.wal.iter().filter_map(|it| it.end.parse::<Lsn>().ok()).max(),
+        ManifestFound::Absent | ManifestFound::Unreadable { .. } => None,
+    };
+    Some((label.timeline?, start, stop))
+}
+
+/// The chain that recovery follows. None where the backup does not say where its WAL begins.
+pub fn chain_of(archive: &ArchiveSeen, facts: &BaseFacts, target: &Target) -> Option<Result<Chain, NoChain>> {
+    let (timeline, start, stop) = needs(facts)?;
+    let follow = match target.timeline {
+        Timeline::Latest => Follow::Latest,
+        Timeline::Current => Follow::Only(timeline),
+        Timeline::Id(id) => Follow::Only(id),
+    };
+    Some(chain(archive, timeline, start, stop, follow))
+}
+
+/// `000000010000000000000007 to …09, which begin at 0/7000000`
+pub fn gap_words(archive: &ArchiveSeen, gap: &Gap) -> String {
+    let first = archive.name(gap.missing);
+    let start = gap.missing.start(archive.segment_bytes);
+    let then = archive.name(gap.then);
+    match gap.segments {
+        1 => format!("it has no {first} (from {start}), and goes on with {then}"),
+        more => format!("it lacks {more} segments from {first} (from {start}) on, and goes on with {then}"),
+    }
+}
+
+/// Says what cannot work, and what a reader should know of the archive.
+pub fn examine(it: &Ingredients<'_>) -> Result<Vec<Note>, Fault> {
+    let (Some(path), Some(archive)) = (&it.source.wal, it.archive) else { return Ok(Vec::new()) };
+    let mut notes = Vec::new();
+    foreign(path, archive, it.facts)?;
+    let Some(found) = chain_of(archive, it.facts, it.target) else { return Ok(notes) };
+    let found = found.map_err(|it| no_chain(path, &it))?;
+    let what = || format!("recover to {} from the archive {path}", it.target.words());
+    if let Some(cut) = archive.wrong_size.iter().find(|cut| is_needed(archive, &found, &cut.name)) {
+        return Err(Fault::new(Blame::Backup, what())
+            .cause(format!("{} has {} bytes, and segments have {}", cut.name, cut.bytes, archive.segment_bytes))
+            .hint("it was cut when it was archived: let archive_command write to a temporary name, and rename"));
+    }
+    if let Some(gap) = &found.gap {
+        let words = gap_words(archive, gap);
+        let begins = gap.missing.start(archive.segment_bytes);
+        let behind = match &it.target.point {
+            Point::Latest => true,
+            Point::Lsn(lsn) => lsn.parse::<Lsn>().is_ok_and(|it| it >= begins),
+            // Where these lie is known once they are reached.
+            Point::Immediate | Point::Time(_) | Point::Xid(_) | Point::Name(_) => false,
+        };
+        if behind {
+            return Err(Fault::new(Blame::Backup, what()).cause(words).hint(format!(
+                "nothing behind {begins} can be recovered: look for the segments on the primary and in other copies, and \
+                 make a new base backup now"
+            )));
+        }
+        notes.push(Note { kind: NoteKind::NotChecked, text: format!("the WAL archive has a gap: {words}") });
+    }
+    if let (Point::Lsn(lsn), Ok(wanted)) = (&it.target.point, lsn_of(it.target))
+        && found.end <= wanted
+    {
+        return Err(Fault::new(Blame::Scenario, what())
+            .cause(format!("the archive ends at {}, before {lsn}", found.end))
+            .hint("Name an earlier target, or wait until that WAL was archived."));
+    }
+    if !archive.partial.is_empty() {
+        let text =
+            format!("{} in the archive, which no server asks for: {}", ".partial files", archive.partial.join(", "));
+        notes.push(Note { kind: NoteKind::NotChecked, text });
+    }
+    Ok(notes)
+}
+
+fn lsn_of(target: &Target) -> Result<Lsn, ()> {
+    match &target.point {
+        Point::Lsn(lsn) => lsn.parse().map_err(|_| ()),
+        Point::Latest | Point::Immediate | Point::Time(_) | Point::Xid(_) | Point::Name(_) => Err(()),
+    }
+}
+
+/// The last segment of all may still be on its way into the archive.
+fn is_needed(archive: &ArchiveSeen, chain: &Chain, name: &str) -> bool {
+    let segment = crate::format::lsn::Segment::parse(name, archive.segment_bytes);
+    let last = archive.stretches.iter().map(|it| (it.timeline, it.last)).max();
+    segment.is_some_and(|it| {
+        chain.first.is_some_and(|first| first.number <= it.number)
+            && chain.timelines.iter().any(|(timeline, _)| *timeline == it.timeline)
+            && last != Some((it.timeline, it.number))
+    })
+}
+
+/// Segments of another cluster, or under another's name.
+fn foreign(path: &str, archive: &ArchiveSeen, facts: &BaseFacts) -> Result<(), Fault> {
+    let fault = |cause: String| {
+        Fault::new(Blame::Backup, format!("read the WAL archive {path}"))
+            .cause(cause)
+            .hint("another cluster may archive to the same place, or files were renamed: a recovery would stop there")
+    };
+    let last = archive.headers.last().map(|it| it.name.as_str());
+    for header in &archive.headers {
+        // The last one may still be written.
+        if let Some(wrong) = header.wrong.as_ref().filter(|_| last != Some(header.name.as_str())) {
+            return Err(fault(format!("{} is no such segment: {wrong}", header.name)));
+        }
+    }
+    let known = match &facts.manifest {
+        ManifestFound::Whole(manifest) => manifest.system_identifier,
+        ManifestFound::Absent | ManifestFound::Unreadable { .. } => None,
+    };
+    let identifiers = archive.headers.iter().filter_map(|it| Some((&it.name, it.system_identifier?)));
+    let expected = known.or_else(|| identifiers.clone().next().map(|it| it.1));
+    for (name, identifier) in identifiers {
+        if let Some(expected) = expected.filter(|it| *it != identifier) {
+            let whose = if known.is_some() { "the backup is of" } else { "others are of" };
+            return Err(fault(format!("{name} is of the cluster {identifier}, {whose} {expected}")));
+        }
+    }
+    Ok(())
+}
+
+fn no_chain(path: &str, why: &NoChain) -> Fault {
+    let fault = |cause: String, hint: &str| {
+        Fault::new(Blame::Scenario, format!("choose a timeline in the archive {path}")).cause(cause).hint(hint)
+    };
+    match why {
+        NoChain::Several(timelines) => {
+            let list: Vec<String> = timelines.iter().map(ToString::to_string).collect();
+            let cause = format!("the backup has several futures: timelines {}", list.join(" and "));
+            fault(
+                cause,
+                "Say which one is production's: `target: { timeline: … }`; the other is of a drill or a split brain.",
+            )
+        }
+        NoChain::Foreign(id) => {
+            let cause = format!("timeline {id} left the backup's timeline before the backup, or never was on it");
+            fault(cause, "Name a timeline that descends from the backup's, or an older backup.")
+        }
+        NoChain::Unknown(id) => {
+            let cause = format!("there is no {id:08X}.history, which would say where timeline {id} came from");
+            fault(cause, "Copy the history file into the archive, or name another timeline.")
+        }
+    }
+}

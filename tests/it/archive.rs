@@ -1,0 +1,180 @@
+//! WAL archives with something wrong in them: said in the survey, before anything is restored.
+
+use std::path::Path;
+
+use crate::lab::{Lab, lab};
+use crate::program::{Program, Ran};
+
+/// A copy of the lab's archive, changed.
+fn archive(program: &Program, change: impl FnOnce(&Path, &[String])) -> String {
+    let directory = program.path("archive");
+    std::fs::create_dir(&directory).unwrap();
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(lab().path("wal")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        std::fs::copy(&path, directory.join(&name)).unwrap();
+        names.push(name);
+    }
+    names.retain(|it| it.len() == 24);
+    names.sort();
+    change(&directory, &names);
+    directory.display().to_string()
+}
+
+/// A drill of a backup that brings no WAL, with this archive, to this target.
+fn drill(program: &Program, wal: &str, target: &str) -> Ran {
+    let lab: &Lab = lab();
+    let scenario = format!(
+        "version: 1\ndrills:\n  - name: archive\n    runtime: local\n    source:\n      base_backup: {{ path: {}, wal: {wal} }}\n    \
+         target: {target}\n    checks:\n      - query: {{ name: it answers, sql: select 1, expect: 1 }}\n",
+        lab.path("base/tar"),
+    );
+    program.drill(&scenario, &[])
+}
+
+fn told(ran: &Ran) -> String {
+    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The segment that holds the mark before the deletion, and the one behind it.
+fn at_the_mark(names: &[String]) -> (usize, String) {
+    let (high, low) = lab().lsn.split_once('/').unwrap();
+    let lsn = u64::from_str_radix(high, 16).unwrap() << 32 | u64::from_str_radix(low, 16).unwrap();
+    let name = format!("00000001{:08X}{:08X}", lsn >> 32, (lsn & 0xFFFF_FFFF) >> 20);
+    (names.iter().position(|it| *it == name).unwrap(), name)
+}
+
+#[test]
+fn a_gap_before_the_end_fails_in_the_survey_and_names_the_segment() {
+    let program = Program::new();
+    let mut missing = String::new();
+    let wal = archive(&program, |directory, names| {
+        let (at, name) = at_the_mark(names);
+        assert!(at + 1 < names.len(), "there is WAL behind the mark");
+        std::fs::remove_file(directory.join(&name)).unwrap();
+        missing = name;
+    });
+    let ran = drill(&program, &wal, "latest").expect(1);
+    let text = told(&ran);
+    assert!(text.contains(&format!("it has no {missing} (from ")), "{text}");
+    assert!(text.contains("fault: the backup"), "{text}");
+    assert!(text.contains("not reached: provision"), "{text}");
+}
+
+/// What lies before the gap can be recovered all the same; a target behind it fails, as the archive has more.
+#[test]
+fn a_target_before_a_gap_is_reached_and_one_behind_it_fails() {
+    let program = Program::new();
+    let wal = archive(&program, |directory, names| {
+        let (at, _) = at_the_mark(names);
+        std::fs::remove_file(directory.join(&names[at + 1])).unwrap();
+    });
+    let ran = drill(&program, &wal, "{ name: before the deletion }").expect(0);
+    assert!(told(&ran).contains("the WAL archive has a gap: it has no "), "{}", ran.stdout);
+    let behind = Program::new();
+    let ran = drill(&behind, &wal, "{ time: \"2100-01-01 00:00:00+00\" }").expect(1);
+    let text = told(&ran);
+    assert!(text.contains("at a gap in the WAL archive"), "{text}");
+    assert!(text.contains("fault: the backup"), "{text}");
+}
+
+#[test]
+fn a_segment_that_was_cut_is_named_before_anything_is_restored() {
+    let program = Program::new();
+    let mut cut = String::new();
+    let wal = archive(&program, |directory, names| {
+        let (_, name) = at_the_mark(names);
+        let path = directory.join(&name);
+        std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(500_000).unwrap();
+        cut = name;
+    });
+    let text = told(&drill(&program, &wal, "latest").expect(1));
+    assert!(text.contains(&format!("{cut} has 500000 bytes, and segments have 1048576")), "{text}");
+    assert!(text.contains("not reached: provision"), "{text}");
+}
+
+/// Another cluster that archives to the same place, and a file under another's name.
+#[test]
+fn a_foreign_segment_is_named_before_anything_is_restored() {
+    let other = Program::new();
+    let wal = archive(&other, |directory, names| {
+        let (_, name) = at_the_mark(names);
+        let path = directory.join(&name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // xlp_sysid, in the first page's long header.
+        bytes[24] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    });
+    let text = told(&drill(&other, &wal, "latest").expect(1));
+    assert!(
+        text.contains("is of the cluster") && text.contains("another cluster may archive to the same place"),
+        "{text}"
+    );
+    let renamed = Program::new();
+    let wal = archive(&renamed, |directory, names| {
+        let (at, name) = at_the_mark(names);
+        std::fs::copy(directory.join(&names[at - 1]), directory.join(&name)).unwrap();
+    });
+    let text = told(&drill(&renamed, &wal, "latest").expect(1));
+    assert!(text.contains("is no such segment: its first page is that of"), "{text}");
+}
+
+#[test]
+fn two_futures_of_a_backup_are_refused_until_one_is_chosen() {
+    let program = Program::new();
+    let wal = archive(&program, |directory, _| {
+        for timeline in [2, 3] {
+            let history = format!("1\t{}\tbefore the deletion\n", lab().lsn);
+            std::fs::write(directory.join(format!("{timeline:08X}.history")), history).unwrap();
+        }
+    });
+    let text = told(&drill(&program, &wal, "latest").expect(3));
+    assert!(text.contains("the backup has several futures: timelines 2 and 3"), "{text}");
+    let text = told(&drill(&program, &wal, "{ name: before the deletion, timeline: 7 }").expect(3));
+    assert!(text.contains("there is no 00000007.history"), "{text}");
+    drill(&program, &wal, "{ name: before the deletion, timeline: current }").expect(0);
+}
+
+#[test]
+fn an_archive_that_is_not_there_is_the_hosts_fault() {
+    let text = told(&drill(&Program::new(), "/nonexistent/wal", "latest").expect(3));
+    assert!(text.contains("list the WAL archive /nonexistent/wal"), "{text}");
+}
+
+/// With objectives, to a target.
+fn lossy(target: &str, objectives: &str) -> Ran {
+    let lab: &Lab = lab();
+    let scenario = format!(
+        "version: 1\ndrills:\n  - name: loss\n    runtime: local\n    source:\n      base_backup: {{ path: {}, wal: {} }}\n    \
+         target: {target}\n    objectives: {{ {objectives} }}\n    checks:\n      \
+         - query: {{ name: it answers, sql: select 1, expect: 1 }}\n",
+        lab.path("base/tar"),
+        lab.path("wal"),
+    );
+    Program::new().drill(&scenario, &[])
+}
+
+#[test]
+fn the_loss_is_measured_from_the_last_record_of_the_archive_whatever_the_target() {
+    for target in ["latest", "{ name: before the deletion }"] {
+        let text = told(&lossy(target, "rpo: 2h").expect(0));
+        assert!(text.contains("RPO met: between 0 s and"), "{text}");
+        assert!(text.contains("max = incident − the latest instant that the recovered WAL proves"), "{text}");
+    }
+}
+
+/// An idle cluster has lost nothing: only a heartbeat that is missing shows that something is.
+#[test]
+fn an_old_archive_is_a_loss_only_where_a_heartbeat_is_missing() {
+    let later = "rpo: 2h, incident: \"2100-01-01 00:00:00+00\"";
+    let text = told(&lossy("latest", later).expect(3));
+    assert!(text.contains("nothing shows a later commit"), "{text}");
+    assert!(text.contains("`objectives.heartbeat`"), "{text}");
+    let beat = format!("{later}, heartbeat: {{ table: beat, column: at, every: 1m }}");
+    let text = told(&lossy("latest", &beat).expect(1));
+    assert!(text.contains("RPO MISSED: "), "{text}");
+    let recent = "rpo: 2h, heartbeat: { table: beat, column: at, every: 1h }";
+    let text = told(&lossy("latest", recent).expect(0));
+    assert!(text.contains("RPO met: "), "{text}");
+}
