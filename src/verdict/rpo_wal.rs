@@ -47,18 +47,16 @@ fn weigh(
     let due = beat.and_then(|(every, at)| Some((at? + every.every, every.every)));
     let min = due.map_or(Duration::ZERO, |(due, _)| between(due, incident));
     let last = proved.map_or_else(|| "nothing dated".to_owned(), |it| it.to_string());
-    let mut formula =
-        format!("max = incident − the latest instant that the recovered WAL proves = {incident} − {last}");
-    if let Some(max) = max {
-        formula.push_str(&format!(" = {}", words(max)));
-    }
-    formula.push_str(&match (beat, due) {
+    let length = max.map(|it| format!(" = {}", words(it))).unwrap_or_default();
+    let lost = match (beat, due) {
         (None, _) => "; min = 0: nothing shows a later commit".to_owned(),
         (Some(_), None) => "; min = 0: the restored database has no heartbeat".to_owned(),
         (Some(_), Some((due, every))) => {
             format!("; min = incident − the heartbeat that was due (every {}) at {due} = {}", words(every), words(min))
         }
-    });
+    };
+    let proof = "the latest instant that the recovered WAL proves";
+    let formula = format!("max = incident − {proof} = {incident} − {last}{length}{lost}");
     let outcome = match max {
         Some(max) if max <= limit => Rpo::Met,
         _ if min > limit => Rpo::Missed,
