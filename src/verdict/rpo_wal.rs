@@ -46,9 +46,9 @@ fn weigh(
     // The first one that is missing was committed when it was due.
     let due = beat.and_then(|(every, at)| Some((at? + every.every, every.every)));
     let min = due.map_or(Duration::ZERO, |(due, _)| between(due, incident));
-    let last = proved.map_or_else(|| "nothing dated".to_owned(), |it| it.to_string());
+    let newest = proved.map_or_else(|| "nothing dated".to_owned(), |it| it.to_string());
     let length = max.map(|it| format!(" = {}", words(it))).unwrap_or_default();
-    let lost = match (beat, due) {
+    let least = match (beat, due) {
         (None, _) => "; min = 0: nothing shows a later commit".to_owned(),
         (Some(_), None) => "; min = 0: the restored database has no heartbeat".to_owned(),
         (Some(_), Some((due, every))) => {
@@ -56,7 +56,7 @@ fn weigh(
         }
     };
     let proof = "the latest instant that the recovered WAL proves";
-    let formula = format!("max = incident − {proof} = {incident} − {last}{length}{lost}");
+    let formula = format!("max = incident − {proof} = {incident} − {newest}{length}{least}");
     let outcome = match max {
         Some(max) if max <= limit => Rpo::Met,
         _ if min > limit => Rpo::Missed,
