@@ -196,6 +196,9 @@ pub(crate) struct Inspect {
     /// A backup file or directory
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
+    /// The WAL archive of a base backup: from when to when they recover together
+    #[arg(long, value_name = "DIR")]
+    pub(crate) wal: Option<PathBuf>,
     /// As JSON, on standard output
     #[arg(long)]
     pub(crate) json: bool,
@@ -206,6 +209,9 @@ pub(crate) struct Init {
     /// A backup file or directory
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
+    /// The WAL archive of a base backup
+    #[arg(long, value_name = "DIR")]
+    pub(crate) wal: Option<PathBuf>,
     /// Write the scenario here, unless the file is there already [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

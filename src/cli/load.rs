@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::args::Chosen;
+use super::physical::{self, Physical};
 use super::run::absolute;
 use super::{Exit, Screen, complain, complain_of};
 use crate::fault::{Blame, Fault};
@@ -94,6 +95,9 @@ fn files(paths: &[PathBuf]) -> Result<Vec<File>, Fault> {
     for path in paths {
         if is_scenario(path) {
             files.push(read(path)?);
+        } else if let Some(Physical::Base(_, facts)) = physical::recognise(path)? {
+            let text = physical::scenario(&absolute(path).display().to_string(), &facts, None);
+            files.push(File { name: path.display().to_string(), text, directory: "/".to_owned() });
         } else if path.is_dir() && !path.join("toc.dat").exists() {
             let found = scenarios_in(path)?;
             for path in found {

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::args::{self, Chosen, Format, Init, Inspect, Render, Stored};
 use super::load::{self, Loaded};
 use super::out;
-use super::run::{judged, summary};
+use super::physical::{self, Physical};
+use super::run::{absolute, judged, summary};
 use super::world::surroundings;
 use super::{Exit, Screen, complain, complain_of, tell};
 use crate::drill::{self, World};
@@ -200,6 +201,19 @@ pub(crate) fn check(chosen: &Chosen, screen: &Screen) -> Exit {
 }
 
 pub(crate) fn inspect(args: &Inspect, _: &Screen) -> Exit {
+    match physical::recognise(&args.path) {
+        Ok(Some(found)) => {
+            return match physical::inspected(&found, args.wal.as_deref(), args.json) {
+                Ok(text) => {
+                    tell(&text);
+                    Exit::Passed
+                }
+                Err(fault) => refused(&fault),
+            };
+        }
+        Ok(None) => {}
+        Err(fault) => return refused(&fault),
+    }
     match load::look_at(&args.path) {
         Ok((seen, facts)) if args.json => {
             let value = serde_json::json!({ "file": seen, "dump": facts });
@@ -327,6 +341,23 @@ fn listed(names: &[String]) -> String {
 }
 
 pub(crate) fn init(args: &Init, _: &Screen) -> Exit {
+    match physical::recognise(&args.path) {
+        Ok(Some(Physical::Base(_, facts))) => {
+            let whole = |it: &Path| absolute(it).display().to_string();
+            let wal = args.wal.as_deref().map(whole);
+            let text = physical::scenario(&whole(&args.path), &facts, wal.as_deref());
+            return write_or_tell(args, &text);
+        }
+        Ok(Some(Physical::Archive(path, _))) => {
+            let fault = Fault::new(Blame::Scenario, format!("make a drill of {path}"))
+                .cause("it is a WAL archive, and nothing can be restored from one alone");
+            return refused(
+                &fault.hint("Name a base backup, and this as its archive: `pgdrill init BACKUP --wal ARCHIVE`."),
+            );
+        }
+        Ok(None) => {}
+        Err(fault) => return refused(&fault),
+    }
     let (seen, facts) = match load::look_at(&args.path) {
         Ok(found) => found,
         Err(fault) => return refused(&fault),
@@ -341,8 +372,12 @@ pub(crate) fn init(args: &Init, _: &Screen) -> Exit {
     let matching: Vec<String> = matching.into_iter().map(|it| it.path).collect();
     let pattern = pattern.as_deref().map(|pattern| (pattern, matching.as_slice()));
     let text = scenario::init(&scenario::Init { path: &seen.path, pattern, facts: &facts });
+    write_or_tell(args, &text)
+}
+
+fn write_or_tell(args: &Init, text: &str) -> Exit {
     let Some(output) = &args.output else {
-        tell(&text);
+        tell(text);
         return Exit::Passed;
     };
     let written = std::fs::File::create_new(output).and_then(|mut file| file.write_all(text.as_bytes()));

@@ -7,6 +7,7 @@ mod load;
 mod look;
 mod manual;
 mod out;
+mod physical;
 mod pool;
 mod progress;
 mod run;

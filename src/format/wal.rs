@@ -143,6 +143,20 @@ pub enum What {
     },
 }
 
+impl What {
+    /// Microseconds since 1970, where the record has a time.
+    pub fn time(&self) -> Option<i64> {
+        match self {
+            What::Commit { time, .. }
+            | What::Abort { time, .. }
+            | What::RestorePoint { time, .. }
+            | What::Checkpoint { time, .. }
+            | What::EndOfRecovery { time, .. } => Some(*time),
+            What::BackupEnd { .. } => None,
+        }
+    }
+}
+
 /// Reads records out of pages.
 #[derive(Debug)]
 pub struct Reader {

@@ -27,7 +27,8 @@ impl<'a> Witness<'a> {
 
     /// `Break`: everything is known that can be.
     pub fn record(&mut self, record: &Record) -> ControlFlow<()> {
-        self.dated(&record.what);
+        let time = record.what.time().and_then(|it| jiff::Timestamp::from_microsecond(it).ok());
+        self.seen.latest = self.seen.latest.max(time);
         let (xid, time, committed) = match &record.what {
             What::Commit { xid, time } => (*xid, *time, true),
             What::Abort { xid, time } => (*xid, *time, false),
@@ -62,19 +63,6 @@ impl<'a> Witness<'a> {
         }
         self.seen.next.get_or_insert(transaction);
         if self.whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    }
-
-    fn dated(&mut self, what: &What) {
-        let time = match what {
-            What::Commit { time, .. }
-            | What::Abort { time, .. }
-            | What::RestorePoint { time, .. }
-            | What::Checkpoint { time, .. }
-            | What::EndOfRecovery { time, .. } => *time,
-            What::BackupEnd { .. } => return,
-        };
-        let time = jiff::Timestamp::from_microsecond(time).ok();
-        self.seen.latest = self.seen.latest.max(time);
     }
 
     pub fn finish(self) -> WalSeen {

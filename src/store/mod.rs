@@ -34,7 +34,7 @@ pub use header::headers;
 pub(crate) use parcel::{parcel, parcel_of};
 pub use pour::{Counting, copy, pour, scan};
 pub use unpack::{Destination, Written, unpack};
-pub use wal::{WalFile, fetch_wal, find_wal, read_wal, wal_archive};
+pub use wal::{WalFile, WalSpan, fetch_wal, find_wal, read_wal, wal_archive, wal_span};
 
 /// Told to stop from another thread; looked at every 64 KiB.
 #[derive(Clone, Debug, Default)]

@@ -10,8 +10,8 @@ use super::Stop;
 use super::tap::{CHUNK, medium};
 use crate::fault::{Blame, Fault};
 use crate::format::lsn::{Lsn, Segment};
-use crate::format::wal::SegmentHeader;
-use crate::format::wal_archive::{ArchiveSeen, History, Named, SegmentSeen, named};
+use crate::format::wal::{Reader, Record, SegmentHeader};
+use crate::format::wal_archive::{ArchiveSeen, History, Named, SegmentSeen, Stretch, named};
 use crate::format::{Compression, decode, wal};
 
 /// What archiving commands append to names, by the programs that people pipe through.
@@ -119,6 +119,55 @@ pub fn wal_archive(
         seen.headers.push(SegmentSeen { name: (*name).clone(), system_identifier, wrong });
     }
     Ok(seen)
+}
+
+/// Segments at either end of a stretch that are searched for a record with a time.
+const SEARCHED: u64 = 4;
+
+/// What a stretch of an archive covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalSpan {
+    pub start: Lsn,
+    pub end: Lsn,
+    /// Of the first and the last of its records that has a time, near its ends.
+    pub first: Option<jiff::Timestamp>,
+    pub last: Option<jiff::Timestamp>,
+}
+
+/// From when to when the records of a stretch are.
+pub fn wal_span(archive: &Path, seen: &ArchiveSeen, stretch: &Stretch, stop: &Stop) -> Result<WalSpan, Fault> {
+    let bytes = seen.segment_bytes;
+    let times = |numbers: &mut dyn Iterator<Item = u64>| -> Result<Option<(i64, i64)>, Fault> {
+        for number in numbers.take(usize::try_from(SEARCHED).unwrap_or(1)) {
+            let name = seen.name(Segment { timeline: stretch.timeline, number });
+            let Some(file) = find_wal(archive, &name)? else { continue };
+            let (mut reader, mut found) = (Reader::new(bytes), None::<(i64, i64)>);
+            let read = read_wal(&file, stop, &mut |page| {
+                let mut on_record = |record: Record| {
+                    if let Some(time) = record.what.time() {
+                        found = Some(found.map_or((time, time), |it| (it.0.min(time), it.1.max(time))));
+                    }
+                };
+                let broken = reader.page(page, &mut on_record).is_err() || reader.has_ended();
+                if broken { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+            match read {
+                Ok(()) if found.is_some() => return Ok(found),
+                Err(fault) if fault.blame != Blame::Backup => return Err(fault),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(None)
+    };
+    let first = times(&mut (stretch.first..=stretch.last))?.map(|it| it.0);
+    let last = times(&mut (stretch.first..=stretch.last).rev())?.map(|it| it.1);
+    let instant = |it: Option<i64>| it.and_then(|it| jiff::Timestamp::from_microsecond(it).ok());
+    Ok(WalSpan {
+        start: Lsn(stretch.first * bytes),
+        end: Lsn((stretch.last + 1) * bytes),
+        first: instant(first),
+        last: instant(last),
+    })
 }
 
 /// Why a header is not that of the segment whose name the file bears.

@@ -178,3 +178,39 @@ fn an_old_archive_is_a_loss_only_where_a_heartbeat_is_missing() {
     let text = told(&lossy("latest", recent).expect(0));
     assert!(text.contains("RPO met: "), "{text}");
 }
+
+#[test]
+fn inspect_says_from_when_to_when_a_backup_and_its_archive_recover() {
+    let program = Program::new();
+    let mut missing = String::new();
+    let gapped = archive(&program, |directory, names| {
+        let (_, name) = at_the_mark(names);
+        std::fs::remove_file(directory.join(&name)).unwrap();
+        missing = name;
+    });
+    let ran = program.run(&["inspect", &lab().path("base/tar"), "--wal", &lab().path("wal")]).expect(0);
+    for part in ["is a         base backup of PostgreSQL 15, tar (gzip)", "recoverable  from ", "timeline 1   "] {
+        assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("GAP"), "{}", ran.stdout);
+    let ran = program.run(&["inspect", &lab().path("base/tar"), "--wal", &gapped]).expect(0);
+    assert!(ran.stdout.contains(&format!("GAP          it has no {missing} (from ")), "{}", ran.stdout);
+    let json = program.run(&["inspect", &gapped, "--json"]).expect(0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["archive"]["stretches"].as_array().map(Vec::len), Some(2), "{json}");
+}
+
+#[test]
+fn init_writes_a_scenario_of_a_base_backup_that_runs() {
+    let program = Program::new();
+    let file = program.path("new.yaml").display().to_string();
+    program.run(&["init", &lab().path("base/tar"), "--wal", &lab().path("wal"), "--output", &file]).expect(0);
+    let out = program.path("out").display().to_string();
+    let ran = program.run(&["run", &file, "--runtime", "local", "--out", &out]).expect(0);
+    assert!(told(&ran).contains("target reached: the end of the archive"), "{}", ran.stdout);
+    let ran = program.run(&["run", &lab().path("base/tar"), "--runtime", "local", "--out", &out]).expect(0);
+    assert!(told(&ran).contains("target reached: the end of the backup (immediate)"), "{}", ran.stdout);
+    let ran = program.run(&["init", &lab().path("wal")]);
+    assert_eq!(ran.exit, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("nothing can be restored from one alone"), "{}", ran.stderr);
+}

@@ -1,0 +1,242 @@
+//! `pgdrill inspect` and `init` of what is no dump: base backups and WAL archives.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::fault::Fault;
+use crate::format::base::{BaseFacts, BaseLayout, ManifestFound, MemberKind};
+use crate::format::lsn::{Lsn, Segment};
+use crate::format::wal_archive::{ArchiveSeen, Follow, Stretch, chain};
+use crate::recipe::FileSeen;
+use crate::report::words;
+use crate::source::archive;
+use crate::store::{self, Stop, WalSpan};
+
+/// Stretches whose records are looked at for their times.
+const DATED: usize = 50;
+
+/// What is no dump.
+pub(crate) enum Physical {
+    Base(FileSeen, Box<BaseFacts>),
+    Archive(String, Box<ArchiveSeen>),
+}
+
+/// By the names of its files; None: a dump, or nothing that is known.
+pub(crate) fn recognise(path: &Path) -> Result<Option<Physical>, Fault> {
+    let name = path.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+    let is_tar = name == "base.tar" || name.starts_with("base.tar.");
+    let holds = |wanted: &dyn Fn(&str) -> bool| {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|it| it.file_name().to_string_lossy().into_owned()).any(|it| wanted(&it))
+    };
+    let is_base = path.is_dir()
+        && (path.join("PG_VERSION").is_file() || holds(&|it| it == "base.tar" || it.starts_with("base.tar.")));
+    if is_base || is_tar {
+        let facts = store::base_facts(path, &std::collections::BTreeMap::new(), &Stop::default())?;
+        return Ok(Some(Physical::Base(store::look(path)?, Box::new(facts))));
+    }
+    let is_segment = |name: &str| name.len() >= 24 && Segment::parse(&name[..24], 1 << 20).is_some();
+    if path.is_dir() && holds(&is_segment) {
+        let seen = store::wal_archive(path, None, None, &Stop::default())?;
+        return Ok(Some(Physical::Archive(path.display().to_string(), Box::new(seen))));
+    }
+    Ok(None)
+}
+
+/// What it is, and from when to when it can recover. `wal`: the archive of a base backup.
+pub(crate) fn inspected(physical: &Physical, wal: Option<&Path>, json: bool) -> Result<String, Fault> {
+    let archive = match (physical, wal) {
+        (Physical::Archive(path, seen), _) => Some((path.clone(), (**seen).clone())),
+        (Physical::Base(..), Some(wal)) => {
+            Some((wal.display().to_string(), store::wal_archive(wal, None, None, &Stop::default())?))
+        }
+        (Physical::Base(..), None) => None,
+    };
+    let mut spans = Vec::new();
+    if let Some((path, seen)) = &archive {
+        for stretch in seen.stretches.iter().take(DATED) {
+            spans.push((stretch.clone(), store::wal_span(Path::new(path), seen, stretch, &Stop::default())?));
+        }
+    }
+    if json {
+        let spans: Vec<_> = spans
+            .iter()
+            .map(|(stretch, span)| {
+                serde_json::json!({
+                    "timeline": stretch.timeline, "from": span.start, "to": span.end, "first_record": span.first,
+                    "last_record": span.last,
+                })
+            })
+            .collect();
+        let value = match physical {
+            Physical::Base(file, facts) => {
+                serde_json::json!({ "file": file, "base": facts, "archive": archive.map(|it| it.1), "wal": spans })
+            }
+            Physical::Archive(path, seen) => serde_json::json!({ "path": path, "archive": seen, "wal": spans }),
+        };
+        return Ok(format!("{value:#}\n"));
+    }
+    let mut page = Page(String::new());
+    if let Physical::Base(file, facts) = physical {
+        base(&mut page, file, facts);
+    }
+    if let Some((path, seen)) = &archive {
+        of_archive(&mut page, path, seen, &spans);
+        if let Physical::Base(_, facts) = physical {
+            recoverable(&mut page, facts, seen, &spans);
+        }
+    }
+    Ok(page.0)
+}
+
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            let _ = writeln!(self.0, "{name:<12} {value}");
+        }
+    }
+}
+
+fn base(page: &mut Page, file: &FileSeen, facts: &BaseFacts) {
+    page.line("backup", &format!("{} ({})", file.path, words::bytes(file.bytes)));
+    let layout = match &facts.layout {
+        BaseLayout::Plain => "plain: a data directory".to_owned(),
+        BaseLayout::Tar { members } => {
+            let data = members.iter().find(|it| it.kind == MemberKind::Data);
+            format!("tar ({})", data.map_or("none", |it| it.compression.name()))
+        }
+    };
+    let after = facts.label.as_ref().and_then(|it| it.after.as_ref());
+    let kind = if after.is_some() { "incremental backup" } else { "base backup" };
+    page.line("is a", &format!("{kind} of PostgreSQL {}, {layout}", facts.major));
+    match &facts.label {
+        Some(label) => {
+            let timeline = label.timeline.map(|it| format!(" on timeline {it}")).unwrap_or_default();
+            let started = label.started.as_deref().map(|it| format!("{it}; ")).unwrap_or_default();
+            page.line("began", &format!("{started}needs WAL from {}{timeline}", label.start));
+        }
+        None => page.line(
+            "WARNING",
+            "there is no backup_label: a copy of a stopped server, or a copy that was made without pg_backup_start",
+        ),
+    }
+    if let Some(after) = after {
+        page.line("builds upon", &format!("the backup that began at {} on timeline {}", after.start, after.timeline));
+    }
+    match &facts.manifest {
+        ManifestFound::Absent => page.line("manifest", "none: what is missing from the backup cannot be told from it"),
+        ManifestFound::Unreadable { why } => page.line("WARNING", &format!("the manifest cannot be believed: {why}")),
+        ManifestFound::Whole(manifest) => {
+            let end = archive::needs(facts).and_then(|it| it.2).map(|it| format!("; ends at {it}")).unwrap_or_default();
+            let of = manifest.system_identifier.map(|it| format!("; of the cluster {it}")).unwrap_or_default();
+            page.line("manifest", &format!("{} files, {}{end}{of}", manifest.files, words::bytes(manifest.bytes)));
+        }
+    }
+    for it in &facts.tablespaces {
+        page.line("tablespace", &format!("{} at {}", it.oid, it.location));
+    }
+    for name in ["archive_mode", "archive_command", "archive_library", "restore_command"] {
+        if let Some(value) = facts.settings.get(name).filter(|it| !it.is_empty()) {
+            page.line("configured", &format!("{name} = {value}"));
+        }
+    }
+}
+
+fn of_archive(page: &mut Page, path: &str, seen: &ArchiveSeen, spans: &[(Stretch, WalSpan)]) {
+    page.line("archive", path);
+    let of = seen.headers.iter().find_map(|it| it.system_identifier);
+    let of = of.map(|it| format!(", of the cluster {it}")).unwrap_or_default();
+    page.line("holds", &format!("{} segments of {}{of}", seen.segments, words::bytes(seen.segment_bytes)));
+    let mut before: Option<&Stretch> = None;
+    for (stretch, span) in spans {
+        if let Some(before) = before.filter(|it| it.timeline == stretch.timeline) {
+            let missing = Segment { timeline: stretch.timeline, number: before.last + 1 };
+            let count = stretch.first - before.last - 1;
+            let words = words::count(usize::try_from(count).unwrap_or(usize::MAX), "segment");
+            page.line(
+                "GAP",
+                &format!(
+                    "{words} from {} on: {} to {}",
+                    seen.name(missing),
+                    missing.start(seen.segment_bytes),
+                    span.start
+                ),
+            );
+        }
+        let dated = match (span.first, span.last) {
+            (Some(first), Some(last)) => format!(", records of {first:.0} to {last:.0}"),
+            _ => ", without a dated record at its ends".to_owned(),
+        };
+        page.line(&format!("timeline {}", stretch.timeline), &format!("{} to {}{dated}", span.start, span.end));
+        before = Some(stretch);
+    }
+    if seen.stretches.len() > spans.len() {
+        page.line("", &format!("and {} more stretches", seen.stretches.len() - spans.len()));
+    }
+    for (timeline, history) in &seen.histories {
+        let from: Vec<String> = history.ancestors.iter().map(|(id, left)| format!("{id} at {left}")).collect();
+        page.line("history", &format!("timeline {timeline} left {}", from.join(", ")));
+    }
+    for cut in &seen.wrong_size {
+        page.line("WARNING", &format!("{} has {} bytes: cut, or still being written", cut.name, cut.bytes));
+    }
+    for header in seen.headers.iter().filter(|it| it.wrong.is_some()) {
+        page.line("WARNING", &format!("{}: {}", header.name, header.wrong.as_deref().unwrap_or_default()));
+    }
+    if !seen.partial.is_empty() {
+        page.line("partial", &format!("{}: no server asks for these", seen.partial.join(", ")));
+    }
+}
+
+/// From when to when the backup and the archive recover together.
+fn recoverable(page: &mut Page, facts: &BaseFacts, seen: &ArchiveSeen, spans: &[(Stretch, WalSpan)]) {
+    let Some((timeline, start, stop)) = archive::needs(facts) else { return };
+    let found = match chain(seen, timeline, start, stop, Follow::Latest) {
+        Ok(found) => found,
+        Err(_) => {
+            return page
+                .line("WARNING", "the backup has several futures in this archive: a drill has to name a timeline");
+        }
+    };
+    let until = |end: Lsn| {
+        let dated = spans.iter().filter(|(_, it)| it.end <= end).filter_map(|(_, it)| it.last).max();
+        dated.map(|it| format!(", {it:.0}")).unwrap_or_default()
+    };
+    let from = stop.unwrap_or(start);
+    page.line("recoverable", &format!("from {from} to {}{}", found.end, until(found.end)));
+    if let Some(gap) = &found.gap {
+        page.line("GAP", &archive::gap_words(seen, gap));
+    }
+}
+
+/// A first scenario for a base backup.
+pub(crate) fn scenario(path: &str, facts: &BaseFacts, wal: Option<&str>) -> String {
+    let quoted = |it: &str| format!("\"{}\"", it.replace('\\', "\\\\").replace('"', "\\\""));
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or("base-backup");
+    let (path, name) = (quoted(path), quoted(name));
+    let wal_line = wal.map_or_else(
+        || "        # wal: /path/of/the/archive    # to recover further than the backup's own end\n".to_owned(),
+        |it| format!("        wal: {}\n", quoted(it)),
+    );
+    let target = if wal.is_some() { "latest" } else { "immediate" };
+    let mut spaces = String::new();
+    for it in facts.tablespaces.iter().filter(|_| facts.layout == BaseLayout::Plain) {
+        let _ = writeln!(spaces, "        # tablespaces: {{ {}: /where/its/data/lie }}", it.oid);
+    }
+    format!(
+        "# A drill for pgdrill: restores this base backup of PostgreSQL {major} into a throwaway server, recovers it to a target,\n\
+         # and looks whether all is there.\n#\n\
+         #     pgdrill run THIS-FILE       runs it\n\
+         #     pgdrill plan THIS-FILE      says what it would do\n\
+         #     pgdrill schema              describes every key, for editors\n\
+         version: 1\n\ndrills:\n  - name: {name}\n    source:\n      base_backup:\n        path: {path}\n{wal_line}{spaces}\n    \
+         # latest | immediate | {{ time: \"2026-11-22 10:00:00+00\" }} | {{ lsn: 16/B374D848 }} | {{ xid: 4711 }} | {{ name: a restore point }}\n    \
+         target: {target}\n\n    # objectives:\n    #   rto: 30m             # the longest that the recovery may take\n    \
+         #   rpo: 5m              # the most that may be lost; needs `wal`\n\n    checks:\n      \
+         - query: {{ name: the server answers, sql: select 1, expect: 1 }}\n      \
+         # - rows: {{ table: orders, database: shop, min: 1000 }}\n",
+        major = facts.major,
+    )
+}
