@@ -193,12 +193,9 @@ fn of_archive(page: &mut Page, path: &str, seen: &ArchiveSeen, spans: &[(Stretch
 /// From when to when the backup and the archive recover together.
 fn recoverable(page: &mut Page, facts: &BaseFacts, seen: &ArchiveSeen, spans: &[(Stretch, WalSpan)]) {
     let Some((timeline, start, stop)) = archive::needs(facts) else { return };
-    let found = match chain(seen, timeline, start, stop, Follow::Latest) {
-        Ok(found) => found,
-        Err(_) => {
-            return page
-                .line("WARNING", "the backup has several futures in this archive: a drill has to name a timeline");
-        }
+    let Ok(found) = chain(seen, timeline, start, stop, Follow::Latest) else {
+        let several = "the backup has several futures in this archive: a drill has to name a timeline";
+        return page.line("WARNING", several);
     };
     let until = |end: Lsn| {
         let dated = spans.iter().filter(|(_, it)| it.end <= end).filter_map(|(_, it)| it.last).max();
