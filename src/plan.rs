@@ -25,6 +25,8 @@ const SHM_BYTES: u64 = 256 << 20;
 const PIDS: u32 = 512;
 /// Dumps whose headers are read to know how far apart they are: the newest.
 const HEADERS: usize = 400;
+/// Base backups that are looked at together.
+const BASES: usize = 100;
 
 /// What will be done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -93,11 +95,11 @@ pub fn questions(drill: &Drill, known: &Survey) -> Vec<Question> {
         return first;
     }
     if let Source::BaseBackup(source) = &drill.source {
-        // Which is the newest, each says itself.
         let files = known.files(&drill.source.location().path).unwrap_or_default();
-        let unasked = known.unanswered([bases_question(source, files)]);
-        if files.len() > 1 && !unasked.is_empty() {
-            return unasked;
+        // Which is the newest, each says itself, where its name does not.
+        let undated = (2..=BASES).contains(&files.len()) && files.iter().any(|it| name_date(&it.path).is_none());
+        if let Some(question) = bases_question(source, files, known).filter(|_| undated) {
+            return vec![question];
         }
     }
     let Ok((backup, _)) = pick(drill, known) else {
@@ -261,15 +263,17 @@ fn base_questions(drill: &Drill, source: &BaseBackup, path: &str, known: &Survey
     };
     let bases: Vec<&BaseSeen> = known.bases().collect();
     if chain::before(Link { path, facts }, &bases).is_err() {
+        let matches = known.files(&drill.source.location().path).unwrap_or_default();
+        if let Some(question) = bases_question(source, matches, known) {
+            return vec![question];
+        }
         // What it builds upon may lie beside it, whatever the scenario's pattern matches.
         if let Some((directory, _)) = path.trim_end_matches('/').rsplit_once('/') {
             let list = Question::List { pattern: directory.to_owned() };
             let Some(Learnt::Files(beside)) = known.answer(&list) else { return vec![list] };
-            let new = beside.iter().filter(|it| it.path != directory && known.base(&it.path).is_none());
-            let new: Vec<FileSeen> = new.cloned().collect();
-            let unasked = known.unanswered([bases_question(source, &new)]);
-            if !new.is_empty() && !unasked.is_empty() {
-                return unasked;
+            let beside: Vec<FileSeen> = beside.iter().filter(|it| it.path != directory).cloned().collect();
+            if let Some(question) = bases_question(source, &beside, known) {
+                return vec![question];
             }
         }
     }
@@ -286,12 +290,14 @@ fn archive_question(source: &BaseBackup, facts: &BaseFacts) -> Option<Question> 
     Some(Question::Archive { path: source.wal.clone()?, timeline, start })
 }
 
-/// The newest of these, at most [`HEADERS`].
-fn bases_question(source: &BaseBackup, files: &[FileSeen]) -> Question {
-    let mut files: Vec<&FileSeen> = files.iter().collect();
+/// What those of these are that nobody asked about yet: the newest first, [`BASES`] at a time.
+fn bases_question(source: &BaseBackup, files: &[FileSeen], known: &Survey) -> Option<Question> {
+    let asked = |path: &str| known.base(path).is_some() || known.bases().any(|it| it.path == path);
+    let mut files: Vec<&FileSeen> = files.iter().filter(|it| !asked(&it.path)).collect();
     files.sort_by_cached_key(|it| (name_date(&it.path), it.modified, it.path.clone()));
-    let paths = files.split_off(files.len().saturating_sub(HEADERS)).into_iter().map(|it| it.path.clone());
-    Question::Bases { paths: paths.collect(), tablespaces: source.tablespaces.clone() }
+    let paths: Vec<String> =
+        files.split_off(files.len().saturating_sub(BASES)).into_iter().map(|it| it.path.clone()).collect();
+    (!paths.is_empty()).then(|| Question::Bases { paths, tablespaces: source.tablespaces.clone() })
 }
 
 fn server<'a>(drill: &Drill, majors: &[u32], survey: &'a Survey) -> Result<&'a ServerFacts, Fault> {

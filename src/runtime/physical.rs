@@ -78,13 +78,16 @@ impl LiveSandbox {
         };
         let (from, facts) = (PathBuf::from(from), facts.clone());
         let mut progress = poured_progress(what, Some(facts.bytes), watch);
-        let unpacked =
-            self.movers.run(move |stop| store::unpack_checked(&from, &facts, &to, stop, &mut progress)).await?;
-        let (written, manifest, pages) = unpacked;
+        let unpacked = self.movers.run(move |stop| {
+            let checked = store::unpack_checked(&from, &facts, &to, stop, &mut progress)?;
+            // A backup that is not what it was when it was surveyed proves nothing.
+            Ok((checked, store::look(&from)?))
+        });
+        let ((written, manifest, pages), seen) = unpacked.await?;
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).extend(pages.suspects.iter().cloned());
         let (manifest, pages) = (Some(manifest), Some(pages));
         let unpacked = Unpacked { files: written.files, bytes: written.bytes, manifest, pages };
-        Ok(Output { bytes: Some(written.stored), unpacked: Some(unpacked), ..Output::default() })
+        Ok(Output { bytes: Some(written.stored), unpacked: Some(unpacked), seen: Some(seen), ..Output::default() })
     }
 
     /// Pages that looked wrong before replay, as they lie on the disk now: the server itself reads them, since what lies in

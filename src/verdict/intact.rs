@@ -183,3 +183,123 @@ fn check(name: &str, finding: Finding, population: Population, objects: Vec<Stri
     let judged = Judged { finding, population };
     CheckJudged { name: name.to_owned(), severity: Severity::Critical, judged, elapsed, waived: None, objects }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::base::{BaseFacts, BaseLayout, ManifestFound};
+    use crate::format::pages::{Again, Damage};
+    use crate::format::verify::{Wrong, WrongFile};
+    use crate::phase::Phase;
+    use crate::recipe::{Action, Output, Place, Step, Tolerance};
+
+    fn done(action: Action, output: Output) -> crate::evidence::Done {
+        let what = "unpack the base backup".to_owned();
+        let step = Step { phase: Phase::Restore, place: Place::Server, what, action, tolerance: Tolerance::Strict };
+        crate::evidence::Done { step, output, elapsed: Duration::from_secs(1) }
+    }
+
+    fn suspect(block: u32, perhaps_torn: bool) -> Suspect {
+        Suspect {
+            file: "base/5/16384".to_owned(),
+            block,
+            how: Damage::Checksum { stored: 0x1a2b, computed: 7 },
+            perhaps_torn,
+        }
+    }
+
+    fn pages(suspects: &[Suspect]) -> PagesChecked {
+        let suspects_total = suspects.len() as u64;
+        PagesChecked { enabled: Some(true), verified: 40, new: 2, suspects: suspects.to_vec(), suspects_total }
+    }
+
+    fn evidence(manifest: ManifestSeen, pages: PagesChecked, again: &[(u32, Now)]) -> Evidence {
+        let facts = BaseFacts {
+            layout: BaseLayout::Plain,
+            major: 17,
+            tablespaces: Vec::new(),
+            bytes: 1,
+            label: None,
+            manifest: ManifestFound::Absent,
+            settings: BTreeMap::new(),
+        };
+        let unpack = Action::Unpack { from: "/b/full".to_owned(), facts: Box::new(facts), part: None };
+        let unpacked = Unpacked { files: 1, bytes: 1, manifest: Some(manifest), pages: Some(pages) };
+        let again =
+            again.iter().map(|(block, now)| Again { file: "base/5/16384".to_owned(), block: *block, now: now.clone() });
+        let done = vec![
+            done(unpack, Output { unpacked: Some(unpacked), ..Output::default() }),
+            done(Action::LookAgain, Output { again: again.collect(), ..Output::default() }),
+        ];
+        Evidence { done, ..Evidence::default() }
+    }
+
+    fn found(evidence: &Evidence) -> (String, Vec<String>) {
+        let intact = judged(evidence);
+        let check = intact.checks.iter().find(|it| it.name == PAGE_CHECKSUMS).map(|it| match &it.judged.finding {
+            Finding::Held { observed } => format!("held: {observed}"),
+            Finding::Broken { observed, .. } => format!("broken: {observed}"),
+            Finding::Unknown { because } => format!("unknown: {because}"),
+        });
+        (check.unwrap_or_default(), intact.findings)
+    }
+
+    fn wrong() -> Now {
+        Now::Wrong(Damage::Checksum { stored: 0x1a2b, computed: 7 })
+    }
+
+    #[test]
+    fn pages_are_judged_by_what_they_are_after_replay() {
+        let both = [suspect(1, true), suspect(2, false)];
+        for (again, expected) in [
+            (
+                vec![(1, Now::Mended), (2, Now::Mended)],
+                "held: 40 pages have the checksum that they were written with, and 2 pages",
+            ),
+            (vec![(1, wrong()), (2, Now::Mended)], "broken: base/5/16384, block 1: the page has the checksum 1a2b"),
+            (
+                vec![(1, Now::Mended)],
+                "broken: base/5/16384, block 2: the page has the checksum 1a2b, and its contents have 0007",
+            ),
+        ] {
+            let (said, _) = found(&evidence(ManifestSeen::Absent, pages(&both), &again));
+            assert!(said.starts_with(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_may_be_torn_is_unknown_where_nothing_was_replayed() {
+        let (said, _) = found(&evidence(ManifestSeen::Absent, pages(&[suspect(1, true)]), &[]));
+        assert!(said.starts_with("unknown: 1 pages could not be judged; base/5/16384, block 1"), "{said}");
+    }
+
+    #[test]
+    fn more_wrong_pages_than_are_remembered_never_pass() {
+        let many = PagesChecked { suspects_total: 5000, ..pages(&[suspect(1, false)]) };
+        let (said, _) = found(&evidence(ManifestSeen::Absent, many.clone(), &[(1, Now::Mended)]));
+        assert!(said.starts_with("unknown: 5000 pages look wrong"), "{said}");
+        let (said, _) = found(&evidence(ManifestSeen::Absent, many, &[(1, wrong())]));
+        assert!(said.ends_with("and 4999 more"), "{said}");
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_a_finding_and_no_check() {
+        let off = PagesChecked { enabled: Some(false), ..PagesChecked::default() };
+        let intact = judged(&evidence(ManifestSeen::Absent, off, &[]));
+        assert!(intact.checks.is_empty());
+        assert!(intact.findings[0].contains("has no manifest") && intact.findings[1].contains("has no page checksums"));
+        assert!(judged(&Evidence::default()).findings.is_empty());
+    }
+
+    #[test]
+    fn files_that_differ_from_the_manifest_are_listed_as_objects_for_waivers() {
+        let wrong = vec![WrongFile { path: "base/5/1".to_owned(), how: Wrong::Missing }];
+        let checked = ManifestChecked { files: 9, wrong, wrong_total: 1, ..ManifestChecked::default() };
+        let intact = judged(&evidence(ManifestSeen::Checked(checked), pages(&[]), &[]));
+        let manifest = &intact.checks[0];
+        assert_eq!(manifest.objects, ["file base/5/1"]);
+        assert!(
+            matches!(&manifest.judged.finding, Finding::Broken { observed, .. } if observed == "base/5/1 is missing")
+        );
+    }
+}
