@@ -274,6 +274,7 @@ pub(super) struct WireObjectives {
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(rename = "Heartbeat", deny_unknown_fields)]
 pub(super) struct WireHeartbeat {
+    /// As it is written in SQL: `ops.heartbeat`.
     pub(super) table: Text,
     /// Its timestamp.
     pub(super) column: Name,

@@ -67,6 +67,9 @@ fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>) -> Result<B
         Some(text) => Some(label(&text).ok_or_else(|| unlabelled(path))?),
         None => None,
     };
+    if label.is_none() {
+        alive(path)?;
+    }
     let mut tablespaces = Vec::new();
     let links = path.join("pg_tblspc");
     for entry in fs::read_dir(&links).map_err(|it| medium(&links, "list", &it))? {
@@ -88,6 +91,27 @@ fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>) -> Result<B
         manifest: manifest_found(path)?,
         settings: settings(path),
     })
+}
+
+/// Refuses what is no backup: a server's own data directory, and above all a replica's, which loses whatever the primary loses.
+fn alive(path: &Path) -> Result<(), Fault> {
+    let has = |name: &str| path.join(name).exists();
+    let fault = |cause: &str, hint: &str| {
+        Fault::new(Blame::Scenario, format!("use {} as a backup", path.display())).cause(cause).hint(hint)
+    };
+    if has("standby.signal") || has("recovery.conf") {
+        return Err(fault(
+            "it is the data directory of a replica: what is deleted on the primary is gone from there within seconds",
+            "Name a base backup, and its WAL archive: only these can go back to before a mistake.",
+        ));
+    }
+    if has("postmaster.pid") {
+        return Err(fault(
+            "a server runs in it, or was killed in it: its files change while they are read",
+            "Make a backup of it with pg_basebackup, and name that.",
+        ));
+    }
+    Ok(())
 }
 
 /// What the manifest says, if it can be believed. Its files are looked at when they are unpacked.

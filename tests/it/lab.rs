@@ -87,6 +87,13 @@ impl Server {
         server
     }
 
+    /// For settings that only a start takes up.
+    pub(crate) fn restart(&self) {
+        let at = |path: &str| self.root.join(path).display().to_string();
+        // With a log of its own: the server would keep the pipes of this test open.
+        run("pg_ctl", &["-D", &at("data"), "-l", &at("log"), "-m", "fast", "-w", "restart"]);
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.root
     }
@@ -113,6 +120,17 @@ pub(crate) fn owned_directory(path: &Path) {
         let postgres = nix::unistd::User::from_name("postgres").unwrap().unwrap();
         std::os::unix::fs::chown(path, Some(postgres.uid.as_raw()), Some(postgres.gid.as_raw())).unwrap();
     }
+}
+
+/// Waits for something that must happen within half a minute.
+pub(crate) fn until(happened: impl Fn() -> bool) {
+    for _ in 0..600 {
+        if happened() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("it did not happen within 30 s");
 }
 
 /// A server of ours that is being backed up.

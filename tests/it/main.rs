@@ -10,6 +10,7 @@ mod cells;
 mod chains;
 mod commands;
 mod conformance;
+mod disasters;
 mod engines;
 mod faults;
 mod found;

@@ -10,11 +10,53 @@ use crate::program::Program;
 use crate::support::root;
 
 /// One test for each, so that a failure names its file. [`every_file_is_run`] fails when one is missing here.
-const RUN: &[&str] = &["base_backup.yaml", "pg_dump.yaml", "pg_dumpall.yaml", "quickstart.yaml", "scope.yaml"];
+const RUN: &[&str] = &[
+    "base_backup.yaml",
+    "disaster-deleted-rows.yaml",
+    "disaster-found-late.yaml",
+    "disaster-host-lost.yaml",
+    "disaster-one-table.yaml",
+    "disaster-site-lost.yaml",
+    "newer-major.yaml",
+    "pg_dump.yaml",
+    "pg_dumpall.yaml",
+    "quickstart.yaml",
+    "scope.yaml",
+];
 
 #[test]
 fn base_backup() {
     passes("base_backup.yaml");
+}
+
+#[test]
+fn deleted_rows() {
+    passes("disaster-deleted-rows.yaml");
+}
+
+#[test]
+fn found_late() {
+    passes("disaster-found-late.yaml");
+}
+
+#[test]
+fn host_lost() {
+    passes("disaster-host-lost.yaml");
+}
+
+#[test]
+fn one_table() {
+    passes("disaster-one-table.yaml");
+}
+
+#[test]
+fn site_lost() {
+    passes("disaster-site-lost.yaml");
+}
+
+#[test]
+fn newer_major() {
+    passes("newer-major.yaml");
 }
 
 #[test]
