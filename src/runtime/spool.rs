@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::sandbox::Movers;
 use crate::fault::{Blame, Fault};
-use crate::store::{self, Stop};
+use crate::store::{self, Reading};
 
 /// Threads that fetch. Decompressing is what takes time, and a server replays with one process.
 const FETCHERS: usize = 2;
@@ -123,7 +123,7 @@ impl Shared {
     }
 
     /// Looks for questions. Names come from a server that runs restored code: only those of WAL files are answered.
-    fn listen(&self, stop: &Stop) {
+    fn listen(&self, stop: &Reading) {
         let mut open = BTreeSet::new();
         while !stop.is_stopped() {
             let entries = fs::read_dir(self.directory.join("want")).into_iter().flatten().flatten();
@@ -156,7 +156,7 @@ impl Shared {
         }
     }
 
-    fn fetch(&self, stop: &Stop) {
+    fn fetch(&self, stop: &Reading) {
         while let Some(name) = self.next(stop) {
             let answer = store::find_wal(&self.archive, &name);
             let expected = is_segment(&name).then_some(self.segment_bytes);
@@ -188,7 +188,7 @@ impl Shared {
     }
 
     /// The next name to fetch; None when it is time to stop.
-    fn next(&self, stop: &Stop) -> Option<String> {
+    fn next(&self, stop: &Reading) -> Option<String> {
         let mut state = self.lock();
         loop {
             if stop.is_stopped() {
