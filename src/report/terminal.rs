@@ -6,7 +6,7 @@
 use super::junit::{error_line, severity};
 use super::model::{
     BackupReport, CheckReport, CheckStatus, DrillReport, PhaseReport, PhaseStatus, Report, RtoOutcome, RtoReport,
-    RuntimeReport, TargetOutcome,
+    RuntimeReport, StopReport, TargetOutcome,
 };
 use super::words::{bytes, count, duration, from_seconds, harmless};
 use crate::evidence::Held;
@@ -250,6 +250,25 @@ fn times(page: &mut Page, drill: &DrillReport) {
         page.painted_field("target", color, &format!("{}: {}", target.outcome.words(), target.words));
         for line in &target.evidence {
             page.field("", line);
+        }
+    }
+    stops(page, drill);
+}
+
+/// The targets of a sweep, a line for each; evidence of those that were not reached.
+fn stops(page: &mut Page, drill: &DrillReport) {
+    if drill.stops.is_empty() {
+        return;
+    }
+    let reached = |it: &&StopReport| it.outcome == Some(TargetOutcome::Reached);
+    let count = drill.stops.iter().filter(reached).count();
+    let color = if count == drill.stops.len() { Color::Green } else { Color::Red };
+    page.painted_field("targets", color, &format!("{count} of {} reached, by one replay", drill.stops.len()));
+    for stop in &drill.stops {
+        let outcome = stop.outcome.map_or("not reached", TargetOutcome::words);
+        page.field("", &format!("{}. {outcome}: {}, {}", stop.stop, stop.words, stop.lsn));
+        for line in stop.evidence.iter().filter(|_| !reached(&stop)) {
+            page.field("", &format!("   {line}"));
         }
     }
 }

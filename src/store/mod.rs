@@ -15,6 +15,7 @@ mod counting_tests;
 mod tap;
 mod unpack;
 mod wal;
+mod way;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -35,6 +36,7 @@ pub(crate) use parcel::{parcel, parcel_of};
 pub use pour::{Counting, copy, pour, scan};
 pub use unpack::{Destination, Written, unpack};
 pub use wal::{WalFile, WalSpan, fetch_wal, find_wal, read_wal, wal_archive, wal_span};
+pub use way::{wal_stops, wal_window};
 
 /// Told to stop from another thread; looked at every 64 KiB.
 #[derive(Clone, Debug, Default)]

@@ -21,9 +21,11 @@ const IDLE_HINT: &str = "On an idle cluster an old last commit is no loss, but n
 pub(super) fn judge(evidence: &Evidence, drill: &Drill) -> Option<(RpoJudged, Option<Reason>)> {
     let limit = drill.objectives.rpo?;
     let incident = drill.objectives.incident.unwrap_or(evidence.start.as_ref()?.at);
-    let wal = evidence.done.iter().find_map(|it| it.output.wal.as_ref())?;
+    let read = evidence.done.iter().find_map(|it| it.output.wal.as_ref()).map(|it| it.latest);
+    // Of a sweep, the survey has read all of it.
+    let latest = read.or_else(|| evidence.survey.stops().map(|it| it.latest))?;
     let beat = drill.objectives.heartbeat.as_ref().map(|it| (it, last_beat(evidence, drill)));
-    Some(weigh(limit, incident, wal.latest, beat))
+    Some(weigh(limit, incident, latest, beat))
 }
 
 /// The newest heartbeat in the restored database.

@@ -89,6 +89,7 @@ pub(crate) fn drill() -> Drill {
         source: Source::PgDump(PgDump { location, globals: None }),
         scope: Some(Scope::Database),
         target: Target::default(),
+        sweep: None,
         restore: Restore::default(),
         postgres: Postgres::default(),
         objectives: Objectives {
