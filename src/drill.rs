@@ -176,8 +176,7 @@ async fn has_changed(path: &str, tape: &Tape<'_>) -> bool {
 }
 
 async fn follow(sandbox: &dyn Sandbox, plan: &Plan, phase: Phase, tape: &mut Tape<'_>) -> Result<(), Fault> {
-    for planned in plan.recipe.steps.iter().filter(|step| step.phase == phase) {
-        let step = planned;
+    for step in plan.recipe.steps.iter().filter(|step| step.phase == phase) {
         tape.say(&step.what);
         let began = Instant::now();
         let watch = tape.watcher();
@@ -195,12 +194,12 @@ async fn follow(sandbox: &dyn Sandbox, plan: &Plan, phase: Phase, tape: &mut Tap
             output.conditions.push(HostCondition::InputChanged);
             stopped = blame(step, &output);
         }
-        let (step, output) = (Box::new(step.clone()), Box::new(output));
-        tape.record(Event::Did { step, output, elapsed: began.elapsed() });
+        let (did, output) = (Box::new(step.clone()), Box::new(output));
+        tape.record(Event::Did { step: did, output, elapsed: began.elapsed() });
         if let Some(fault) = stopped {
             return Err(fault);
         }
-        if let Action::Walk { stop, .. } = &planned.action
+        if let Action::Walk { stop, .. } = &step.action
             && stop + 1 < plan.stops.len()
         {
             validate(sandbox, plan, *stop, tape).await;

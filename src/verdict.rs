@@ -146,6 +146,9 @@ pub struct CheckJudged {
     pub elapsed: Duration,
     /// The reason of the waiver that covers it, if it is broken and waived.
     pub waived: Option<String>,
+    /// It writes, and was asked of a server that only reads, at a stop of a sweep: it says nothing there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// What is broken of several, by kind and name: `index shop.orders_idx`. Empty where the check is about one thing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<String>,
@@ -649,7 +652,8 @@ impl Judging<'_> {
             let elapsed = asked.map_or(Duration::ZERO, |it| it.elapsed);
             let (name, severity) = (check.name.clone(), check.severity);
             let objects = asked.map(|it| check.objects(&it.answers)).unwrap_or_default();
-            let mut weighed = CheckJudged { name, severity, judged, elapsed, waived: None, objects };
+            let mut weighed =
+                CheckJudged { name, severity, judged, elapsed, waived: None, read_only: !applies, objects };
             weighed.waived = waived(drill, &weighed, today);
             // Where the drill ended before, that is the reason, and not each check that was not asked.
             if applies && (validating || asked.is_some()) {

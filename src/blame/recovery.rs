@@ -32,6 +32,10 @@ const SAYINGS: &[(&str, Whose)] = &[
             "WAL is missing there or cannot be read: look for it on the primary and in other copies, and make a new base backup",
         ),
     ),
+    (
+        "takes no connections there yet",
+        Whose::scenario("name the targets, and begin with one that lies behind the end of the backup"),
+    ),
     ("insufficient parameter settings", Whose::scenario("raise the named parameters under `restore.settings`")),
     ("could not locate required checkpoint record", LACKS_WAL),
     ("could not locate a valid checkpoint record", LACKS_WAL),

@@ -398,7 +398,10 @@ fn check_report(judged: &CheckJudged, check: Option<&Check>, database: &str, sto
             let status = if judged.waived.is_some() { CheckStatus::Waived } else { CheckStatus::Broken };
             (status, Some(expected.clone()), Some(observed.clone()), None)
         }
-        Finding::Unknown { because } => (CheckStatus::Unknown, None, None, Some(because.clone())),
+        Finding::Unknown { because } => {
+            let status = if judged.read_only { CheckStatus::NotApplicable } else { CheckStatus::Unknown };
+            (status, None, None, Some(because.clone()))
+        }
     };
     CheckReport {
         name: judged.name.clone(),

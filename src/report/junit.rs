@@ -447,6 +447,7 @@ fn check_outcome(check: &CheckReport, reasons: &[&Reason], validated: bool) -> O
         CheckStatus::Waived => {
             Outcome::Skipped(format!("waived: {}; {}", check.waived.as_deref().unwrap_or("no reason"), seen()))
         }
+        CheckStatus::NotApplicable => Outcome::Skipped(because()),
         CheckStatus::Unknown if !validated => Outcome::Skipped(because()),
         CheckStatus::Broken | CheckStatus::Unknown if !reasons.is_empty() => check_problem(check, reasons),
         CheckStatus::Broken => match check.severity {

@@ -311,6 +311,8 @@ pub enum CheckStatus {
     Unknown,
     /// Broken, and accepted for a while.
     Waived,
+    /// It writes, and the server only reads at this stop of a sweep.
+    NotApplicable,
 }
 
 /// A recovery target, and the proof that recovery stopped there.

@@ -322,6 +322,7 @@ fn checks(page: &mut Page, drill: &DrillReport) {
         (CheckStatus::Broken, "broken"),
         (CheckStatus::Unknown, "unknown"),
         (CheckStatus::Waived, "waived"),
+        (CheckStatus::NotApplicable, "not applicable"),
         (CheckStatus::Held, "held"),
     ] {
         let number = if status == CheckStatus::Held { held.len() } else { with(status).count() };
@@ -329,7 +330,10 @@ fn checks(page: &mut Page, drill: &DrillReport) {
             words.push(format!("{number} {word}"));
         }
     }
-    let reached = drill.phases.iter().any(|it| it.phase == Phase::Validate);
+    let at_a_stop =
+        |it: &CheckReport| matches!(it.status, CheckStatus::Held | CheckStatus::Broken | CheckStatus::Waived);
+    let reached = drill.phases.iter().any(|it| it.phase == Phase::Validate)
+        || (!drill.stops.is_empty() && drill.checks.iter().any(at_a_stop));
     if !reached {
         let because = drill.checks.iter().find_map(|it| it.because.as_deref()).unwrap_or("validation did not begin");
         page.painted_field("checks", Color::Yellow, &format!("{} not asked: {because}", drill.checks.len()));

@@ -298,6 +298,7 @@ pub(super) fn shop_nightly() -> Story {
         judged: Judged { finding: Finding::Held { observed: "as expected".to_owned() }, population: rows(1200) },
         elapsed: Duration::from_millis(34),
         waived: None,
+        read_only: false,
         objects: Vec::new(),
     });
     let judgement = Judgement {

@@ -267,8 +267,9 @@ impl LiveSandbox {
                     watch(Progress::Said(format!("{what}: replayed up to {place} of {to}")));
                     let is_there = !in_recovery || replayed.is_some_and(|it| it >= to);
                     // Twice: what it was at when it asked last may be replayed by now.
-                    let why = spool.in_vain().filter(|_| before == replayed);
-                    before = replayed;
+                    let all = || spool.holds().then(|| "it has used all WAL before the stop".to_owned());
+                    let why = spool.in_vain().or_else(all).filter(|_| before == Some(replayed));
+                    before = Some(replayed);
                     match (is_there, recovered.paused, why) {
                         (true, ..) => (String::new(), Recovered { paused: in_recovery, ..recovered }),
                         (false, true, _) => {
@@ -295,9 +296,17 @@ impl LiveSandbox {
 
     /// Waits until a server that is being started has nothing to go on with. For ever, where its WAL has no edge.
     pub(super) async fn starved(&self) -> String {
+        let mut held = Duration::ZERO;
         loop {
             if let Some(why) = self.spool().and_then(|it| it.in_vain()) {
-                return why;
+                return format!("the server goes no further than the backup's own WAL: {why}");
+            }
+            // A standby that knows too little of what ran when the backup was made (PROCARRAY snapshots with too many
+            // subtransactions) takes no connections until it has replayed more.
+            let holds = self.spool().is_some_and(|it| it.holds());
+            held = if holds { held + PAUSE } else { Duration::ZERO };
+            if held > PATIENCE {
+                return "the server stands at the first stop, and takes no connections there yet: begin the sweep later".to_owned();
             }
             tokio::time::sleep(PAUSE).await;
         }

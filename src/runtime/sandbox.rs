@@ -195,11 +195,7 @@ impl LiveSandbox {
     async fn run_program(&self, command: &Command, watch: &Watcher) -> Result<Output, Fault> {
         let output = tokio::select! {
             output = self.run(command, None, watch) => output?,
-            why = self.starved() => Output {
-                status: 1,
-                stderr: format!("the server goes no further than the backup's WAL, and is not consistent: {why}"),
-                ..Output::default()
-            },
+            stderr = self.starved() => Output { status: 1, stderr, ..Output::default() },
         };
         match self.spool_trouble().filter(|_| output.status != 0) {
             Some(fault) => Err(fault),

@@ -155,6 +155,11 @@ impl Spool {
         Some(if absent { format!("the archive has no {name}") } else { format!("it makes no use of {name}") })
     }
 
+    /// Whether the server has used all WAL before the edge, and waits for more.
+    pub(crate) fn holds(&self) -> bool {
+        !self.shared.lock().waiting.is_empty()
+    }
+
     pub(crate) fn segment_bytes(&self) -> u64 {
         self.shared.segment_bytes
     }

@@ -243,15 +243,19 @@ fn configuration(it: &Ingredients<'_>) -> String {
     text = text.replace("log_min_messages = warning\n", "");
     let restore = if it.source.wal.is_some() { "../guard fetch ../spool/wal \"%f\" \"%p\"" } else { "false" };
     let _ = writeln!(text, "restore_command = '{restore}'");
-    if !it.stops.is_empty() {
-        // How long a standby waits before it asks again.
-        text.push_str("wal_retrieve_retry_interval = '20ms'\n");
-    }
     for (name, value) in it.target.settings() {
         let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
     }
     for (name, value) in &it.restore.settings {
         let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
+    }
+    if !it.stops.is_empty() {
+        // How long a standby waits before it asks again.
+        text.push_str("wal_retrieve_retry_interval = '20ms'\n");
+        if it.server.major >= 15 {
+            // A server that reads ahead would wait for WAL behind a stop with records before it that it has not replayed.
+            text.push_str("recovery_prefetch = off\n");
+        }
     }
     text
 }

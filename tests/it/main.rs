@@ -35,3 +35,4 @@ mod signals;
 mod soak;
 mod stored;
 mod support;
+mod sweep;
