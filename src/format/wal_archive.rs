@@ -237,7 +237,11 @@ pub fn way(archive: &ArchiveSeen, timelines: &[(u32, Option<Lsn>)], mut number: 
     if let Some(last) = way.last_mut() {
         let name = archive.name(Segment { timeline: last.timeline, number: last.last });
         if archive.wrong_size.iter().any(|it| it.name == name) {
-            if last.first == last.last { drop(way.pop()) } else { last.last -= 1 }
+            if last.first < last.last {
+                last.last -= 1;
+            } else {
+                way.pop();
+            }
         }
     }
     way

@@ -50,7 +50,7 @@ pub fn targets(sweep: &Sweep, window: &WalWindow) -> Result<Vec<Target>, Fault> 
                     .cause(format!("these are {stops} stops, and {MOST} are possible"))
                     .hint("take a longer `every`, or `count`"));
             }
-            ends((begin..).map(|it| it.saturating_mul(step)).take_while(|it| *it < last).collect())
+            ends((begin..=last / step).map(|it| it.saturating_mul(step)).filter(|it| *it < last).collect())
         }
         Points::Random { count, seed } => {
             let mut state = *seed;
@@ -242,9 +242,9 @@ impl<'a> Locator<'a> {
 
     /// Targets in the WAL that the record at this place has reached.
     fn placed(&mut self, at: Lsn, inclusive: bool, place: Lsn) {
-        let (these, others) = self.places.iter().partition(|it| it.1 == inclusive && at >= it.0);
+        let (these, others): (Vec<_>, _) = self.places.iter().partition(|it| it.1 == inclusive && at >= it.0);
         self.places = others;
-        for (_, _, target) in Vec::<(Lsn, bool, usize)>::from(these) {
+        for (_, _, target) in these {
             self.found(target, place);
         }
     }
@@ -285,6 +285,136 @@ fn transaction(what: &What) -> Option<(u32, bool)> {
         What::Abort { xid, .. } => Some((*xid, false)),
         What::RestorePoint { .. } | What::Checkpoint { .. } | What::BackupEnd { .. } | What::EndOfRecovery { .. } => {
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::target::Timeline;
+
+    fn at(time: &str) -> Timestamp {
+        format!("2026-11-22T{time}Z").parse().expect("a time")
+    }
+
+    fn window() -> WalWindow {
+        WalWindow { consistent: Some(Lsn(0x100)), first: Some(at("10:07:00")), last: Some(at("11:07:00")) }
+    }
+
+    fn words(points: Points) -> Vec<String> {
+        let sweep = Sweep { points, timeline: Timeline::Latest };
+        let targets = targets(&sweep, &window()).expect("targets");
+        let word = |it: &Target| match &it.point {
+            Point::Time(time) => time.strftime("%H:%M:%S").to_string(),
+            Point::Immediate => "first".to_owned(),
+            Point::Latest => "last".to_owned(),
+            Point::Lsn(_) | Point::Xid(_) | Point::Name(_) => panic!("{it:?}"),
+        };
+        targets.iter().map(word).collect()
+    }
+
+    #[test]
+    fn stops_are_spread_over_the_window_and_hold_its_ends() {
+        assert_eq!(words(Points::Count(5)), ["first", "10:22:00", "10:37:00", "10:52:00", "last"]);
+        assert_eq!(words(Points::Count(2)), ["first", "last"]);
+        assert_eq!(words(Points::Count(1)), ["last"]);
+    }
+
+    #[test]
+    fn stops_by_the_clock_are_where_anybody_would_look_for_them() {
+        let quarter = Duration::from_secs(900);
+        assert_eq!(words(Points::Every(quarter)), ["first", "10:15:00", "10:30:00", "10:45:00", "11:00:00", "last"]);
+        assert_eq!(words(Points::Every(Duration::from_secs(86400))), ["first", "last"]);
+        let sweep = Sweep { points: Points::Every(Duration::from_millis(1)), timeline: Timeline::Latest };
+        assert_eq!(targets(&sweep, &window()).expect_err("too many").blame, Blame::Scenario);
+    }
+
+    /// In every version: a seed in a report must give the stops that it gave.
+    #[test]
+    fn a_seed_draws_the_same_stops_for_ever() {
+        let drawn = words(Points::Random { count: 4, seed: 7 });
+        assert_eq!(drawn, words(Points::Random { count: 4, seed: 7 }));
+        assert_eq!(drawn, ["10:08:00", "10:30:23", "10:41:58", "11:01:02"]);
+        assert_ne!(drawn, words(Points::Random { count: 4, seed: 8 }));
+    }
+
+    const BYTES: u64 = 1 << 20;
+
+    fn way() -> WalWay {
+        WalWay {
+            archive: "/wal".to_owned(),
+            segment_bytes: BYTES,
+            stretches: Vec::new(),
+            start: Lsn(BYTES + 40),
+            stop: None,
+        }
+    }
+
+    fn commit(xid: u32, time: &str) -> What {
+        What::Commit { xid, time: at(time).as_microsecond() }
+    }
+
+    fn target(point: Point, inclusive: bool) -> Target {
+        Target { point, inclusive, timeline: Timeline::Latest }
+    }
+
+    /// Places of these targets in WAL of five records, of 0x40 bytes each.
+    fn places(targets: &[Target]) -> Vec<Option<u64>> {
+        let way = way();
+        let mut locator = Locator::new(&way, Lsn(BYTES + 40 + 0x40), targets);
+        let records = [
+            None,
+            Some(commit(1, "10:00:00")),
+            // Clocks and commits need not agree.
+            Some(commit(2, "10:00:05")),
+            Some(commit(3, "10:00:04")),
+            Some(What::RestorePoint { name: "here".to_owned(), time: at("10:00:06").as_microsecond() }),
+        ];
+        for (index, what) in (0..).zip(&records) {
+            let begin = Lsn(BYTES + 40 + index * 0x40);
+            locator.record(begin, Lsn(begin.0 + 0x40), what.as_ref());
+        }
+        locator.finish().found.iter().map(|it| it.as_ref().map(|it| (it.at.0 - BYTES - 40) / 0x40)).collect()
+    }
+
+    #[test]
+    fn a_time_lies_before_the_first_transaction_that_is_too_late_for_it() {
+        let time = |it: &str, inclusive| target(Point::Time(at(it)), inclusive);
+        let targets = [
+            time("09:59:59", true),
+            time("10:00:00", true),
+            time("10:00:00", false),
+            time("10:00:04", true),
+            time("10:00:05", false),
+            time("10:00:05", true),
+        ];
+        assert_eq!(places(&targets), [Some(1), Some(2), Some(1), Some(2), Some(2), None]);
+    }
+
+    #[test]
+    fn the_other_targets_lie_where_a_server_would_stop() {
+        let lsn = |record: u64, inclusive| target(Point::Lsn(Lsn(BYTES + 40 + record * 0x40).to_string()), inclusive);
+        let targets = [
+            target(Point::Immediate, true),
+            target(Point::Xid(2), true),
+            target(Point::Xid((1 << 32) + 2), false),
+            target(Point::Name("here".to_owned()), true),
+            lsn(2, true),
+            lsn(2, false),
+            target(Point::Latest, true),
+            target(Point::Xid(9), true),
+        ];
+        let expected = [Some(1), Some(3), Some(2), Some(5), Some(3), Some(2), Some(5), None];
+        assert_eq!(places(&targets), expected);
+    }
+
+    #[test]
+    fn a_record_at_the_top_of_a_page_comes_behind_one_that_ended_on_the_page_before() {
+        for (begin, expected) in [(BYTES + 40, BYTES), (BYTES + 8192 + 24, BYTES + 8192), (BYTES + 64, BYTES + 64)] {
+            assert_eq!(end_before(Lsn(begin), BYTES), Lsn(expected));
         }
     }
 }

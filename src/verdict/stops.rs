@@ -22,9 +22,9 @@ pub struct StopJudged {
 pub(super) fn judged(evidence: &Evidence) -> Vec<StopJudged> {
     let stops = evidence.plan.as_ref().map_or(&[][..], |it| &it.sweep);
     let walked = |stop: usize| {
-        let mut outputs = evidence.done.iter().filter_map(move |it| match it.step.action {
-            Action::Walk { stop: at, .. } if at == stop => it.output.recovered.as_ref(),
-            _ => None,
+        let mut outputs = evidence.done.iter().filter_map(move |it| {
+            let Action::Walk { stop: at, .. } = it.step.action else { return None };
+            it.output.recovered.as_ref().filter(|_| at == stop)
         });
         outputs.next()
     };
@@ -78,7 +78,7 @@ fn reached(stop: &Stop, recovered: &Recovered, promoted: Option<&Recovered>) -> 
             };
         }
         (_, Some(last)) => {
-            evidence.push(format!("the last in the WAL up to there, and on the server: {}", words(last)))
+            evidence.push(format!("the last in the WAL up to there, and on the server: {}", words(last)));
         }
         (_, None) => {}
     }

@@ -22,6 +22,7 @@ const RUN: &[&str] = &[
     "pg_dumpall.yaml",
     "quickstart.yaml",
     "scope.yaml",
+    "sweep.yaml",
 ];
 
 #[test]
@@ -77,6 +78,11 @@ fn quickstart() {
 #[test]
 fn scope() {
     passes("scope.yaml");
+}
+
+#[test]
+fn sweep() {
+    passes("sweep.yaml");
 }
 
 #[test]

@@ -201,8 +201,8 @@ fn cuts_at_the_ends_of_pages_and_segments_hold() {
     }
     let (middle, last) = (of_page[of_page.len() / 2], of_segment.last().expect("the last segment was switched to"));
     let lsn = |at: Lsn, inclusive: bool| format!("{{ lsn: {at}, inclusive: {inclusive} }}");
-    let list = [lsn(middle, false), lsn(*last, false), lsn(middle, true), lsn(*last, true)].join(", ");
-    assert_eq!(equals_single_drills(&format!("targets: [ {list} ]")).len(), 4);
+    let targets = [lsn(middle, false), lsn(*last, false), lsn(middle, true), lsn(*last, true)].join(", ");
+    assert_eq!(equals_single_drills(&format!("targets: [ {targets} ]")).len(), 4);
 }
 
 /// The segment in which a timeline was left is there twice, with the same beginning and different ends.
