@@ -532,7 +532,9 @@ impl Judging<'_> {
                 Reach::Reached { .. } => continue,
                 Reach::EndedBefore { evidence } => {
                     let text = format!("recovery ended before {words}");
-                    (Verdict::Failed, Blame::Backup, text, evidence.clone())
+                    // Where the server could go on, it stands at another place than the WAL that was read says.
+                    let blame = if failed { Blame::Backup } else { Blame::Harness };
+                    (Verdict::Failed, blame, text, evidence.clone())
                 }
                 Reach::WentBeyond { evidence } => {
                     (Verdict::Failed, Blame::Harness, format!("recovery went beyond {words}"), evidence.clone())

@@ -63,7 +63,7 @@ pub struct StopsSeen {
     /// The first and the last segment that were read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<(String, String)>,
-    /// The latest instant that any record proves.
+    /// The latest instant that any record proves to which nothing is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub latest: Option<jiff::Timestamp>,

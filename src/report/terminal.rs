@@ -348,11 +348,21 @@ fn checks(page: &mut Page, drill: &DrillReport) {
     }
     let line = if line.is_empty() { "none but what the dump itself promises" } else { &line };
     page.field("checks", line);
-    for check in with(CheckStatus::Broken) {
-        check_block(page, check, drill, "BROKEN", Color::Red);
-    }
-    for check in with(CheckStatus::Unknown) {
-        check_block(page, check, drill, "UNKNOWN", Color::Yellow);
+    let blocks = [(CheckStatus::Broken, "BROKEN", Color::Red), (CheckStatus::Unknown, "UNKNOWN", Color::Yellow)];
+    for (status, word, color) in blocks {
+        let mut more: Vec<(&str, usize)> = Vec::new();
+        for check in with(status) {
+            match more.iter_mut().find(|it| it.0 == check.name) {
+                Some((_, times)) => *times += 1,
+                None => {
+                    more.push((&check.name, 0));
+                    check_block(page, check, drill, word, color);
+                }
+            }
+        }
+        for (name, times) in more.into_iter().filter(|it| it.1 > 0) {
+            page.block("    ", color, word, &format!("{name}, at {} more", count(times, "stop")));
+        }
     }
 }
 

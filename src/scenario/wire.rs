@@ -301,7 +301,7 @@ pub(super) struct WireBudgets {
     pub(super) acquire: Option<Length>,
     /// Load them.
     pub(super) restore: Option<Length>,
-    /// Start PostgreSQL on a restored data directory.
+    /// Start PostgreSQL on a restored data directory. With `targets`, the checks at all stops but the last belong to it.
     pub(super) recover: Option<Length>,
     /// Until service is back.
     pub(super) ready: Option<Length>,

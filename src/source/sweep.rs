@@ -153,6 +153,8 @@ pub struct Locator<'a> {
     named: Vec<usize>,
     /// Found, without what comes behind.
     open: Vec<usize>,
+    /// No server gets to what comes now.
+    broken: bool,
     last: Option<Transaction>,
     seen: StopsSeen,
 }
@@ -181,6 +183,7 @@ impl<'a> Locator<'a> {
             immediate,
             named,
             open: Vec::new(),
+            broken: false,
             last: None,
             seen,
         }
@@ -192,7 +195,9 @@ impl<'a> Locator<'a> {
             return;
         }
         let instant = what.and_then(What::time).and_then(|it| Timestamp::from_microsecond(it).ok());
-        self.seen.latest = self.seen.latest.max(instant);
+        if !self.broken {
+            self.seen.latest = self.seen.latest.max(instant);
+        }
         self.before(at, end, what.and_then(transaction).zip(instant));
         if let Some((transaction, time)) = what.and_then(transaction).zip(instant) {
             let (xid, committed) = transaction;
@@ -207,6 +212,11 @@ impl<'a> Locator<'a> {
         }
         self.after(at, end, what);
         self.seen.end = end;
+    }
+
+    /// What comes now lies behind WAL that is missing or cannot be read: targets are found in it, and nothing is recovered.
+    pub fn behind_a_break(&mut self) {
+        self.broken = true;
     }
 
     /// Targets that lie before this record.

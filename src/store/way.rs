@@ -71,6 +71,9 @@ pub fn wal_stops(
     for segment in way.segments() {
         let name = way.name(segment);
         said(&name);
+        if reading.is_broken_before(segment) {
+            locator.behind_a_break();
+        }
         reading.segment(segment, stop, &mut |at, end, what| locator.record(at, end, what.as_ref()))?;
         first.get_or_insert_with(|| name.clone());
         last = Some(name);
@@ -112,14 +115,18 @@ impl Reading<'_> {
         self.records + self.reader.records()
     }
 
+    /// Whether a server could not go on to this segment.
+    fn is_broken_before(&self, segment: Segment) -> bool {
+        self.next.is_some_and(|it| it != segment.number) || self.ended.is_some()
+    }
+
     fn segment(&mut self, segment: Segment, stop: &Stop, on_record: OnRecord<'_>) -> Result<(), Fault> {
         let name = self.way.name(segment);
-        let ended = self.ended.take();
-        let follows = self.next == Some(segment.number) && ended.is_none();
-        if let Some(ended) = ended {
+        let broken = self.is_broken_before(segment);
+        if let Some(ended) = self.ended.take() {
             self.broken.get_or_insert(ended);
         }
-        if !follows {
+        if broken {
             self.records += self.reader.records();
             self.reader = Reader::new(self.way.segment_bytes);
         }
