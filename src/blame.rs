@@ -330,6 +330,7 @@ fn program(action: &Action) -> Option<&Command> {
         | Action::Unpack { .. }
         | Action::Arm { .. }
         | Action::ServeWal { .. }
+        | Action::Walk { .. }
         | Action::Recover { .. }
         | Action::Promote
         | Action::LookAgain

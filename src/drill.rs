@@ -104,7 +104,7 @@ async fn work(tape: &mut Tape<'_>, made: &mut Option<Box<dyn Sandbox>>) -> Resul
     tape.phase(Phase::Validate, async |tape| {
         let guarantees = sandbox.observe().await?;
         tape.record(Event::Observed(guarantees));
-        validate(sandbox, &plan, tape).await;
+        validate(sandbox, &plan, plan.stops.len().saturating_sub(1), tape).await;
         // What the bytes hold may only be known once they are read again; what that finds keeps nobody from looking.
         let read = follow(sandbox, &plan, Phase::Validate, tape).await;
         keep_promise(sandbox, &plan, tape).await;
@@ -146,6 +146,8 @@ async fn ask_once(tape: &mut Tape<'_>, question: Question) -> Result<(), Fault> 
                 Question::List { .. }
                 | Question::Bases { .. }
                 | Question::Archive { .. }
+                | Question::Window(_)
+                | Question::Stops { .. }
                 | Question::Headers { .. }
                 | Question::Text { .. }
                 | Question::Server { .. }
@@ -192,10 +194,15 @@ async fn follow(sandbox: &dyn Sandbox, plan: &Plan, phase: Phase, tape: &mut Tap
             output.conditions.push(HostCondition::InputChanged);
             stopped = blame(step, &output);
         }
-        let (step, output) = (Box::new(step.clone()), Box::new(output));
-        tape.record(Event::Did { step, output, elapsed: began.elapsed() });
+        let (did, output) = (Box::new(step.clone()), Box::new(output));
+        tape.record(Event::Did { step: did, output, elapsed: began.elapsed() });
         if let Some(fault) = stopped {
             return Err(fault);
+        }
+        if let Action::Walk { stop, .. } = &step.action
+            && stop + 1 < plan.stops.len()
+        {
+            validate(sandbox, plan, *stop, tape).await;
         }
     }
     Ok(())
@@ -212,6 +219,7 @@ fn read_by<'a>(step: &'a Step, plan: &'a Plan) -> &'a str {
         | Action::Write { .. }
         | Action::Arm { .. }
         | Action::ServeWal { .. }
+        | Action::Walk { .. }
         | Action::Recover { .. }
         | Action::Promote
         | Action::LookAgain
@@ -304,22 +312,20 @@ fn words(answer: &Answer) -> String {
 }
 
 /// Every check is asked at every stop, even after one is refused.
-async fn validate(sandbox: &dyn Sandbox, plan: &Plan, tape: &mut Tape<'_>) {
-    for stop in 0..plan.stops.len() {
-        for (index, check) in tape.drill.checks.iter().enumerate() {
-            tape.say(&format!("check “{}”", check.name));
-            let mut known = Vec::new();
-            loop {
-                let probes = check.probes(&plan.database, &known);
-                if probes.is_empty() {
-                    break;
-                }
-                for probe in probes {
-                    let began = Instant::now();
-                    let answer = sandbox.ask(&probe).await;
-                    known.push(answer.clone());
-                    tape.record(Event::Answered { stop, check: index, answer, elapsed: began.elapsed() });
-                }
+async fn validate(sandbox: &dyn Sandbox, plan: &Plan, stop: usize, tape: &mut Tape<'_>) {
+    for (index, check) in tape.drill.checks.iter().enumerate() {
+        tape.say(&format!("check “{}”", check.name));
+        let mut known = Vec::new();
+        loop {
+            let probes = check.probes(&plan.database, &known);
+            if probes.is_empty() {
+                break;
+            }
+            for probe in probes {
+                let began = Instant::now();
+                let answer = sandbox.ask(&probe).await;
+                known.push(answer.clone());
+                tape.record(Event::Answered { stop, check: index, answer, elapsed: began.elapsed() });
             }
         }
     }

@@ -10,13 +10,14 @@ use crate::fault::{Blame, Fault};
 use crate::format::base::BaseFacts;
 use crate::format::lsn::Lsn;
 use crate::format::{DumpFacts, Selection};
-use crate::recipe::{BaseSeen, FileSeen, Learnt, Question, Recipe, ServerFacts, Survey};
+use crate::recipe::{BaseSeen, FileSeen, Learnt, Question, Recipe, ServerFacts, Stop, Survey};
 pub use crate::recipe::{Note, NoteKind};
 use crate::scenario::Drill;
 use crate::source::archive;
 use crate::source::base_backup;
 use crate::source::chain::{self, Link};
 use crate::source::dump::{self, Ingredients, Made};
+use crate::source::sweep;
 use crate::source::{BaseBackup, Pick, Roles, Source};
 
 /// The newest major that is looked for when the backup's own is not to be had.
@@ -40,6 +41,9 @@ pub struct Plan {
     pub recipe: Recipe,
     /// Where validation happens: a sweep has many stops, everything else has one.
     pub stops: Vec<String>,
+    /// What is known of the stops of a sweep; empty for a drill to one target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sweep: Vec<Stop>,
     /// The restored database: where checks ask unless they say otherwise.
     pub database: String,
     /// Whether what the dump promises is looked for. False in plans of older versions.
@@ -195,19 +199,33 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
         let last = Link { path: &backup.file.path, facts };
         let before = chain::before(last, &survey.bases().collect::<Vec<_>>())?;
         let server = server(drill, &[drill.postgres.major.unwrap_or(facts.major)], survey)?;
+        let archive = source.wal.as_ref().and_then(|it| survey.archive(it));
+        let stops = stops(drill, source, facts, survey)?;
+        let target = match archive.filter(|_| drill.sweep.is_some()) {
+            Some(archive) => archive::settled(archive, facts, &drill.target),
+            None => drill.target.clone(),
+        };
         let made = base_backup::recipe(&base_backup::Ingredients {
             source,
             restore: &drill.restore,
             durability: drill.durability,
-            target: &drill.target,
+            target: &target,
+            stops: &stops,
             file: &backup.file,
             facts,
             before: &before,
             whole: drill.objectives.rpo.is_some(),
-            archive: source.wal.as_ref().and_then(|it| survey.archive(it)),
+            archive,
             server,
         })?;
-        return Ok(assemble(drill, backup, picked, server, made, true));
+        let mut plan = assemble(drill, backup, picked, server, made, true);
+        if !stops.is_empty() {
+            plan.stops = (0..stops.len()).map(|it| base_backup::stop_name(it, stops.len())).collect();
+            plan.notes.extend(survey.stops().map(|it| sweep::notes(it, stops.len())).into_iter().flatten());
+            plan.notes.sort_by_key(|note| note.kind);
+            plan.sweep = stops;
+        }
+        return Ok(plan);
     }
     let facts = survey.dump(&backup.file.path).ok_or_else(missing)?;
     let server = server(drill, &majors(drill, facts), survey)?;
@@ -253,6 +271,7 @@ fn assemble(
         sandbox,
         recipe: made.recipe,
         stops: vec!["restored".to_owned()],
+        sweep: Vec::new(),
         database: made.database,
         promise: false,
         notes,
@@ -285,7 +304,34 @@ fn base_questions(drill: &Drill, source: &BaseBackup, path: &str, known: &Survey
     {
         return vec![question];
     }
-    known.unanswered([server_question(drill, drill.postgres.major.unwrap_or(facts.major))])
+    let server = known.unanswered([server_question(drill, drill.postgres.major.unwrap_or(facts.major))]);
+    if !server.is_empty() {
+        return server;
+    }
+    known.unanswered(sweep_question(drill, source, facts, known))
+}
+
+/// From when to when, then where.
+fn sweep_question(drill: &Drill, source: &BaseBackup, facts: &BaseFacts, known: &Survey) -> Option<Question> {
+    let sweep = drill.sweep.as_ref()?;
+    let path = source.wal.as_ref()?;
+    let way = archive::way_of(path, known.archive(path)?, facts, &drill.target)?;
+    let Some(window) = known.window(&way) else { return Some(Question::Window(way)) };
+    let targets = sweep::targets(sweep, window).ok()?;
+    Some(Question::Stops { way, consistent: window.consistent?, targets })
+}
+
+/// Where the stops of a sweep lie, in the order of the WAL. Empty for a drill to one target.
+fn stops(drill: &Drill, source: &BaseBackup, facts: &BaseFacts, survey: &Survey) -> Result<Vec<Stop>, Fault> {
+    let Some(sweep) = &drill.sweep else { return Ok(Vec::new()) };
+    let missing = || Fault::new(Blame::Harness, "plan a sweep before the survey is complete");
+    let path = source.wal.as_ref().ok_or_else(missing)?;
+    let archive = survey.archive(path).ok_or_else(missing)?;
+    // Where there is none, the recipe says why.
+    let Some(way) = archive::way_of(path, archive, facts, &drill.target) else { return Ok(Vec::new()) };
+    let window = survey.window(&way).ok_or_else(missing)?;
+    let targets = sweep::targets(sweep, window)?;
+    sweep::stops(&way, window, targets, survey.stops())
 }
 
 fn archive_question(source: &BaseBackup, facts: &BaseFacts) -> Option<Question> {

@@ -1,5 +1,7 @@
 //! The words between those who decide and those who act: what to learn, what to do, what came of it.
 
+mod stops;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -15,6 +17,7 @@ use crate::format::wal_archive::ArchiveSeen;
 use crate::format::{Compression, DumpFacts, Selection};
 use crate::phase::Phase;
 use crate::target::Target;
+pub use stops::{Found, Stop, StopsSeen, WalWay, WalWindow};
 
 /// Something to learn before a plan can be made. Asking creates nothing that will receive data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +39,10 @@ pub enum Question {
     Bases { paths: Vec<String>, tablespaces: BTreeMap<String, String> },
     /// What lies in a WAL archive; headers of those segments that a recovery from this place needs.
     Archive { path: String, timeline: Option<u32>, start: Option<Lsn> },
+    /// From when to when the WAL of a recovery reaches. Reads its two ends.
+    Window(WalWay),
+    /// Where these targets lie in it. Reads all of it, once.
+    Stops { way: WalWay, consistent: Lsn, targets: Vec<Target> },
     /// The text of a small file that the scenario names (SQL to run, a table to compare with).
     Text { path: String },
     /// A server of this major version that could run the backup.
@@ -54,6 +61,8 @@ pub enum Learnt {
     Bases(Vec<BaseSeen>),
     Archive(Box<ArchiveSeen>),
     Headers(Vec<HeaderSeen>),
+    Window(WalWindow),
+    Stops(Box<StopsSeen>),
     Text(String),
     Server(Box<ServerFacts>),
     /// No runtime here has that major; each reason says which was tried and why not.
@@ -207,6 +216,8 @@ impl Survey {
             | Learnt::Bases(_)
             | Learnt::Archive(_)
             | Learnt::Headers(_)
+            | Learnt::Window(_)
+            | Learnt::Stops(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -223,6 +234,8 @@ impl Survey {
             | Learnt::Bases(_)
             | Learnt::Archive(_)
             | Learnt::Headers(_)
+            | Learnt::Window(_)
+            | Learnt::Stops(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -246,6 +259,8 @@ impl Survey {
             | Learnt::Base(_)
             | Learnt::Bases(_)
             | Learnt::Archive(_)
+            | Learnt::Window(_)
+            | Learnt::Stops(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -279,10 +294,28 @@ impl Survey {
             | Learnt::Dump(_)
             | Learnt::Base(_)
             | Learnt::Headers(_)
+            | Learnt::Window(_)
+            | Learnt::Stops(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
             | Learnt::Host(_) => &[],
+        })
+    }
+
+    /// From when to when this WAL reaches.
+    pub fn window(&self, way: &WalWay) -> Option<&WalWindow> {
+        self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
+            (Question::Window(asked), Learnt::Window(seen)) if asked == way => Some(seen),
+            _ => None,
+        })
+    }
+
+    /// Where the targets of a sweep lie.
+    pub fn stops(&self) -> Option<&StopsSeen> {
+        self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
+            (Question::Stops { .. }, Learnt::Stops(seen)) => Some(&**seen),
+            _ => None,
         })
     }
 
@@ -295,6 +328,8 @@ impl Survey {
             | Learnt::Bases(_)
             | Learnt::Archive(_)
             | Learnt::Headers(_)
+            | Learnt::Window(_)
+            | Learnt::Stops(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
             | Learnt::Host(_) => None,
@@ -448,9 +483,22 @@ pub enum Action {
     },
     /// Makes a restored data directory safe to start: sets aside what the backup says of its own server, and writes this
     /// configuration, with what `pg_control` insists on. `recover`: replay WAL (`recovery.signal`).
-    Arm { configuration: String, recover: bool },
-    /// Begins to serve WAL from this archive to the room's spool, until the sandbox is released.
-    ServeWal { from: String },
+    /// `standby`: and wait for more at its end (`standby.signal`).
+    Arm {
+        configuration: String,
+        recover: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        standby: bool,
+    },
+    /// Begins to serve WAL from this archive to the room's spool, until the sandbox is released. `until`: none from there on,
+    /// before a [`Action::Walk`] asks for it.
+    ServeWal {
+        from: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Lsn>,
+    },
+    /// Lets a standby replay up to this place, the stop with this number of a sweep, and waits until it stands there.
+    Walk { stop: usize, to: Lsn },
     /// Waits until recovery stopped at its target, or ended, and records where.
     Recover { target: Target },
     /// Ends recovery: from here on the server writes.
@@ -477,6 +525,7 @@ impl Action {
             | Action::Sql { .. }
             | Action::Arm { .. }
             | Action::ServeWal { .. }
+            | Action::Walk { .. }
             | Action::Recover { .. }
             | Action::Promote
             | Action::LookAgain

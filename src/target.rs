@@ -1,5 +1,7 @@
 //! Where recovery is to stop, in PostgreSQL's own words.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,34 @@ pub enum Point {
     Xid(u64),
     /// A restore point, made by `pg_create_restore_point`.
     Name(String),
+}
+
+/// Many points of one recovery, which one replay walks through in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Sweep {
+    pub points: Points,
+    pub timeline: Timeline,
+}
+
+/// Which points, of all from the end of the backup to the end of the archive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Points {
+    /// The end of the backup, then every full multiple of this time, then the end of the archive.
+    Every(Duration),
+    /// So many, as far apart in time: the first is the end of the backup, the last the end of the archive.
+    Count(u32),
+    /// Instants that this seed draws.
+    Random { count: u32, seed: u64 },
+    /// These.
+    Each(Vec<Target>),
+}
+
+impl Point {
+    /// Whether it is this transaction, as records name it: ids of targets may carry an epoch, those of records do not.
+    pub fn is_transaction(&self, xid: u32) -> bool {
+        matches!(self, Point::Xid(wanted) if wanted & 0xFFFF_FFFF == u64::from(xid))
+    }
 }
 
 /// `recovery_target_timeline`

@@ -4,6 +4,7 @@ mod intact;
 mod rpo;
 mod rpo_wal;
 pub mod scope;
+pub mod stops;
 pub mod target;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,8 @@ use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
 use crate::recipe::{Learnt, StatementError, Step};
 use crate::scenario::{self, Drill};
-use crate::source::{Durability, Source, archive, drift, dump};
+use crate::source::{Durability, Source, archive, base_backup, drift, dump};
+pub use stops::StopJudged;
 pub use target::Reach;
 
 mod promise;
@@ -48,6 +50,9 @@ pub struct Judgement {
     /// Whether recovery stopped at its target. None for backups that have no points in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Reach>,
+    /// The stops of a sweep, and whether each was reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<StopJudged>,
     /// By stop, then by check in the scenario's order.
     pub checks: Vec<Vec<CheckJudged>>,
     /// What does not change the verdict and should be known: minor checks, waived ones.
@@ -59,6 +64,9 @@ pub struct Judgement {
 pub struct Reason {
     pub verdict: Verdict,
     pub about: About,
+    /// Of a sweep, the stop that it is about, counted from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<usize>,
     /// Who can change it. None where it is an objective's or a check's own judgement.
     pub blame: Option<Blame>,
     /// One line.
@@ -138,6 +146,9 @@ pub struct CheckJudged {
     pub elapsed: Duration,
     /// The reason of the waiver that covers it, if it is broken and waived.
     pub waived: Option<String>,
+    /// It writes, and was asked of a server that only reads, at a stop of a sweep: it says nothing there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// What is broken of several, by kind and name: `index shop.orders_idx`. Empty where the check is about one thing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<String>,
@@ -153,6 +164,7 @@ pub fn judge(evidence: &Evidence) -> Judgement {
             rto: None,
             rpo: None,
             target: None,
+            stops: Vec::new(),
             checks: Vec::new(),
             findings: Vec::new(),
         };
@@ -161,7 +173,8 @@ pub fn judge(evidence: &Evidence) -> Judgement {
     judging.phases();
     judging.statement_errors();
     judging.max_age();
-    let target = judging.target();
+    let stops = judging.stops();
+    let target = if stops.is_empty() { judging.target() } else { None };
     let rto = judging.rto();
     let rpo = judging.rpo();
     let mut checks = judging.checks();
@@ -172,7 +185,7 @@ pub fn judge(evidence: &Evidence) -> Judgement {
     let Judging { mut reasons, findings, .. } = judging;
     reasons.sort_by_key(|it| std::cmp::Reverse(it.verdict));
     let verdict = overall(reasons.iter().map(|it| it.verdict).chain([Verdict::Passed]));
-    Judgement { verdict, reasons, rto, rpo, target, checks, findings }
+    Judgement { verdict, reasons, rto, rpo, target, stops, checks, findings }
 }
 
 /// The verdict of a whole run. A run of no drills proves nothing.
@@ -194,7 +207,7 @@ const ALLOW_HINT: &str =
 
 impl Reason {
     fn new(verdict: Verdict, about: About, text: impl Into<String>) -> Reason {
-        Reason { verdict, about, blame: None, text: text.into(), causes: Vec::new(), hint: None }
+        Reason { verdict, about, stop: None, blame: None, text: text.into(), causes: Vec::new(), hint: None }
     }
 
     fn blamed(mut self, blame: Blame) -> Reason {
@@ -218,6 +231,7 @@ impl Reason {
         Reason {
             verdict: Reason::verdict_of(fault.blame),
             about: About::Phase(phase),
+            stop: None,
             blame: Some(fault.blame),
             text: format!("failed to {}", fault.message),
             causes: fault.causes.clone(),
@@ -506,6 +520,42 @@ impl Judging<'_> {
         Some(reach)
     }
 
+    /// A sweep passes only if the server stood at each of its stops. Behind one that it did not reach it has no others.
+    fn stops(&mut self) -> Vec<StopJudged> {
+        let stops = stops::judged(self.evidence);
+        let recovering = self.evidence.phase(Phase::Recover).map(|it| &it.outcome);
+        let failed = matches!(recovering, Some(PhaseOutcome::Failed(_)));
+        for (at, judged) in stops.iter().enumerate() {
+            let Some(reach) = &judged.reach else { continue };
+            let words = format!("{}, {}", base_backup::stop_name(at, stops.len()), judged.stop.target.words());
+            let (verdict, blame, text, mut causes) = match reach {
+                Reach::Reached { .. } => continue,
+                Reach::EndedBefore { evidence } => {
+                    let text = format!("recovery ended before {words}");
+                    // Where the server could go on, it stands at another place than the WAL that was read says.
+                    let blame = if failed { Blame::Backup } else { Blame::Harness };
+                    (Verdict::Failed, blame, text, evidence.clone())
+                }
+                Reach::WentBeyond { evidence } => {
+                    (Verdict::Failed, Blame::Harness, format!("recovery went beyond {words}"), evidence.clone())
+                }
+                Reach::Unproved { because } => {
+                    let text = format!("nothing proves that recovery stopped at {words}");
+                    (Verdict::Inconclusive, Blame::Harness, text, vec![because.clone()])
+                }
+            };
+            match self.gap().filter(|_| blame == Blame::Backup) {
+                Some(gap) => causes.push(format!("the WAL archive has a gap: {gap}")),
+                // The phase says what went wrong, and whose fault that is.
+                None if failed => continue,
+                None => {}
+            }
+            let reason = Reason::new(verdict, About::Phase(Phase::Recover), text).blamed(blame);
+            self.reasons.push(Reason { causes, stop: Some(at + 1), ..reason });
+        }
+        stops
+    }
+
     fn ended_early(&self) -> bool {
         let outcome = self.evidence.phase(Phase::Recover).map(|it| &it.outcome);
         let Some(PhaseOutcome::Failed(fault)) = outcome else { return false };
@@ -599,14 +649,17 @@ impl Judging<'_> {
                     Judged { finding, population: Population::default() }
                 }
             };
+            let applies = !self.is_standby(stop) || !asked.is_some_and(|it| needs_writing(&it.answers));
+            let judged = if applies { judged } else { not_at_a_standby() };
             let elapsed = asked.map_or(Duration::ZERO, |it| it.elapsed);
             let (name, severity) = (check.name.clone(), check.severity);
             let objects = asked.map(|it| check.objects(&it.answers)).unwrap_or_default();
-            let mut weighed = CheckJudged { name, severity, judged, elapsed, waived: None, objects };
+            let mut weighed =
+                CheckJudged { name, severity, judged, elapsed, waived: None, read_only: !applies, objects };
             weighed.waived = waived(drill, &weighed, today);
             // Where the drill ended before, that is the reason, and not each check that was not asked.
-            if validating || asked.is_some() {
-                self.weigh(&weighed, asked.is_some_and(by_the_host));
+            if applies && (validating || asked.is_some()) {
+                self.weigh(&weighed, stop, asked.is_some_and(by_the_host));
             }
             all.push(weighed);
         }
@@ -614,7 +667,7 @@ impl Judging<'_> {
         for mut promise in promise::judged(self.evidence, stop) {
             promise.waived = waived(drill, &promise, today);
             if validating {
-                self.weigh(&promise, prevented);
+                self.weigh(&promise, stop, prevented);
             }
             all.push(promise);
         }
@@ -622,13 +675,16 @@ impl Judging<'_> {
     }
 
     /// `by_the_host`: what is unknown is so because of the machine.
-    fn weigh(&mut self, check: &CheckJudged, by_the_host: bool) {
+    fn weigh(&mut self, check: &CheckJudged, stop: usize, by_the_host: bool) {
+        let sweep = self.evidence.plan.as_ref().map_or(0, |it| it.sweep.len());
+        let stop = (sweep > 0 && self.is_asked(check)).then_some(stop);
+        let at = stop.map(|it| format!("at {}: ", base_backup::stop_name(it, sweep))).unwrap_or_default();
         let (verdict, text) = match &check.judged.finding {
             Finding::Held { .. } => return,
             Finding::Broken { expected, observed } => {
-                (Verdict::Failed, format!("expected {expected}, found {observed}"))
+                (Verdict::Failed, format!("{at}expected {expected}, found {observed}"))
             }
-            Finding::Unknown { because } => (Verdict::Inconclusive, because.clone()),
+            Finding::Unknown { because } => (Verdict::Inconclusive, format!("{at}{because}")),
         };
         // Waived ones stand in `checks`, with the waiver's reason.
         if check.waived.is_some() {
@@ -643,9 +699,19 @@ impl Judging<'_> {
                     Verdict::Failed if intact::NAMES.contains(&check.name.as_str()) => Some(Blame::Backup),
                     Verdict::Passed | Verdict::Inconclusive | Verdict::Failed => None,
                 };
-                self.reasons.push(Reason { blame, ..reason });
+                self.reasons.push(Reason { blame, stop: stop.map(|it| it + 1), ..reason });
             }
         }
+    }
+
+    /// Whether it is one of the scenario's checks, which are asked at every stop.
+    fn is_asked(&self, check: &CheckJudged) -> bool {
+        self.drill.checks.iter().any(|it| it.name == check.name)
+    }
+
+    /// Whether the server at this stop of a sweep only reads.
+    fn is_standby(&self, stop: usize) -> bool {
+        self.evidence.plan.as_ref().is_some_and(|it| stop + 1 < it.sweep.len())
     }
 
     /// What the backup claims to bring back, and holds or not; and whether its bytes are as they were written.
@@ -656,7 +722,7 @@ impl Judging<'_> {
         self.findings.extend(findings.into_iter().chain(intact.findings));
         for mut check in judged.into_iter().chain(intact.checks) {
             check.waived = waived(self.drill, &check, today);
-            self.weigh(&check, false);
+            self.weigh(&check, 0, false);
             // The dump is one, whatever the stops.
             match checks.first_mut() {
                 Some(first) => first.push(check),
@@ -739,6 +805,25 @@ fn by_the_host(asked: &Asked) -> bool {
     })
 }
 
+/// Whether a server refused to answer because it is in recovery: `PreventCommandDuringRecovery` in PostgreSQL's utility.c, and
+/// what unlogged tables and serializable transactions are told.
+fn needs_writing(answers: &[Answer]) -> bool {
+    answers.iter().any(|it| match it {
+        Answer::Refused { sqlstate, message, .. } => match sqlstate.as_str() {
+            "25006" => true,
+            "0A000" | "55000" => message.contains("recovery") || message.contains("hot standby"),
+            _ => false,
+        },
+        Answer::Rows(_) | Answer::Silent { .. } => false,
+    })
+}
+
+/// Of a check that [`needs_writing`].
+fn not_at_a_standby() -> Judged {
+    let because = "it writes, and the server only reads at this stop: it is asked at the last one".to_owned();
+    Judged { finding: Finding::Unknown { because }, population: Population::default() }
+}
+
 /// A waiver that names an object covers a check that lists what is missing only if nothing else is missing.
 fn covers(waiver: &scenario::Waiver, observed: &str) -> bool {
     let Some(object) = &waiver.object else { return true };
@@ -790,6 +875,8 @@ pub fn host(evidence: &Evidence) -> Option<&crate::recipe::HostFacts> {
         | Learnt::Base(_)
         | Learnt::Bases(_)
         | Learnt::Archive(_)
+        | Learnt::Window(_)
+        | Learnt::Stops(_)
         | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Server(_)

@@ -26,6 +26,16 @@ const SAYINGS: &[(&str, Whose)] = &[
         "requested recovery stop point is before consistent recovery point",
         Whose::scenario("the target lies before the end of this backup: choose an older backup, or a later target"),
     ),
+    (
+        "the server goes no further than",
+        Whose::backup(
+            "WAL is missing there or cannot be read: look for it on the primary and in other copies, and make a new base backup",
+        ),
+    ),
+    (
+        "takes no connections there yet",
+        Whose::scenario("name the targets, and begin with one that lies behind the end of the backup"),
+    ),
     ("insufficient parameter settings", Whose::scenario("raise the named parameters under `restore.settings`")),
     ("could not locate required checkpoint record", LACKS_WAL),
     ("could not locate a valid checkpoint record", LACKS_WAL),

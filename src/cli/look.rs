@@ -166,6 +166,7 @@ fn step_words(step: &Step) -> String {
         | Action::Unpack { .. }
         | Action::Arm { .. }
         | Action::ServeWal { .. }
+        | Action::Walk { .. }
         | Action::Recover { .. }
         | Action::Promote
         | Action::LookAgain

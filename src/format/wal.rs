@@ -157,6 +157,16 @@ impl What {
     }
 }
 
+/// Called with where a record begins, where it ends, and what it means.
+pub type OnRecord<'a> = &'a mut dyn FnMut(Lsn, Lsn, Option<What>);
+
+/// Where the record before the one at this place ended: the same place, unless it is the first of its page, since no record
+/// ends within the header of a page.
+pub fn end_before(at: Lsn, segment_bytes: u64) -> Lsn {
+    let header = if at.0 % segment_bytes < PAGE as u64 { LONG } else { SHORT };
+    if at.0 % PAGE as u64 == header as u64 { Lsn(at.0 - header as u64) } else { at }
+}
+
 /// Reads records out of pages.
 #[derive(Debug)]
 pub struct Reader {
@@ -224,8 +234,17 @@ impl Reader {
         matches!(self.state, State::Ended)
     }
 
-    /// Takes the next page. Err: it is not the next one, or garbled. The end of WAL is no error: see [`Reader::has_ended`].
+    /// Takes the next page, and gives the records that mean something. See [`Reader::every`].
     pub fn page(&mut self, bytes: &[u8; PAGE], on_record: &mut dyn FnMut(Record)) -> Result<(), Stopped> {
+        self.every(bytes, &mut |at, end, what| {
+            if let Some(what) = what {
+                on_record(Record { at, end, what });
+            }
+        })
+    }
+
+    /// Takes the next page, and gives every record that ends in it: where it begins and ends, and what it means. Err: it is not the next one, or garbled. The end of WAL is no error: see [`Reader::has_ended`].
+    pub fn every(&mut self, bytes: &[u8; PAGE], on_record: OnRecord<'_>) -> Result<(), Stopped> {
         if let State::Ended = self.state {
             return Ok(());
         }
@@ -300,7 +319,7 @@ impl Reader {
         page: Lsn,
         bytes: &[u8; PAGE],
         mut offset: usize,
-        on_record: &mut dyn FnMut(Record),
+        on_record: OnRecord<'_>,
     ) -> Result<(), Stopped> {
         while offset < PAGE {
             match &mut self.state {
@@ -361,7 +380,7 @@ impl Reader {
         if because.is_empty() { Ok(()) } else { Err(Stopped { at, because }) }
     }
 
-    fn finish(&mut self, end: Lsn, on_record: &mut dyn FnMut(Record)) -> Result<(), String> {
+    fn finish(&mut self, end: Lsn, on_record: OnRecord<'_>) -> Result<(), String> {
         let State::Within(partial) = std::mem::replace(&mut self.state, State::Between) else { return Ok(()) };
         let previous = Lsn(u64_at(&partial.head, 8));
         if let Some(expected) = self.previous.filter(|it| *it != previous) {
@@ -388,9 +407,7 @@ impl Reader {
         if is_switch {
             self.state = State::Switched;
         }
-        if let Some(what) = partial.what(self.major) {
-            on_record(Record { at: partial.at, end, what });
-        }
+        on_record(partial.at, end, partial.what(self.major));
         Ok(())
     }
 }

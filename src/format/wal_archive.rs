@@ -215,6 +215,38 @@ pub fn chain(
     Ok(chain)
 }
 
+/// The segments that a server reads from this number on, in the order in which it does. Between two stretches that do not
+/// follow on each other, WAL is missing.
+pub fn way(archive: &ArchiveSeen, timelines: &[(u32, Option<Lsn>)], mut number: u64) -> Vec<Stretch> {
+    let mut way = Vec::new();
+    while let Some(Segment { timeline, number: first }) = next_there(archive, timelines, number) {
+        let holds = |it: &&Stretch| it.timeline == timeline && (it.first..=it.last).contains(&first);
+        let last = archive.stretches.iter().find(holds).map_or(first, |it| it.last);
+        // The segment in which the timeline is left is looked for on the next one first.
+        let left =
+            timelines.iter().find(|it| it.0 == timeline).and_then(|it| it.1).map(|it| it.0 / archive.segment_bytes);
+        let last = match left {
+            Some(left) if first < left => last.min(left - 1),
+            Some(_) => first,
+            None => last,
+        };
+        way.push(Stretch { timeline, first, last });
+        number = last + 1;
+    }
+    // What is still on its way into the archive cannot be served.
+    if let Some(last) = way.last_mut() {
+        let name = archive.name(Segment { timeline: last.timeline, number: last.last });
+        if archive.wrong_size.iter().any(|it| it.name == name) {
+            if last.first < last.last {
+                last.last -= 1;
+            } else {
+                way.pop();
+            }
+        }
+    }
+    way
+}
+
 /// The first segment from this number on that is there, on the timeline on which a server looks for it.
 fn next_there(archive: &ArchiveSeen, timelines: &[(u32, Option<Lsn>)], number: u64) -> Option<Segment> {
     let bytes = archive.segment_bytes;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::model::{
     BackupReport, CheckReport, CheckStatus, Counts, DrillReport, HostReport, KeptReport, LogReport, MaxAgeReport,
     NotesReport, PhaseReport, PhaseStatus, Report, RestoreError, RestoreErrors, RpoReport, RtoOutcome, RtoReport,
-    RunInfo, RuntimeReport, StepReport, TargetOutcome, TargetReport,
+    RunInfo, RuntimeReport, StepReport, StopReport, TargetOutcome, TargetReport,
 };
 use super::words::{duration, instant, one_line, seconds};
 use super::{Drilled, SCHEMA};
@@ -19,7 +19,7 @@ use crate::plan::NoteKind;
 use crate::recipe::{FileSeen, HostFacts, Learnt, Question, ServerFacts};
 use crate::target::Target;
 use crate::verdict::scope::claimed;
-use crate::verdict::{CheckJudged, Judgement, Reach, Rpo, RpoJudged, Rto, RtoJudged, Verdict};
+use crate::verdict::{CheckJudged, Judgement, Reach, Rpo, RpoJudged, Rto, RtoJudged, StopJudged, Verdict};
 
 /// Standard error of a failed step is kept in the report up to this many bytes; the evidence has more.
 const STDERR_LIMIT: usize = 4096;
@@ -70,6 +70,7 @@ impl DrillReport {
             rto: judgement.rto.as_ref().map(rto),
             rpo: judgement.rpo.as_ref().map(rpo),
             target: asked.zip(judgement.target.as_ref()).map(|(drill, reach)| target(&drill.target, reach)),
+            stops: judgement.stops.iter().enumerate().map(stop).collect(),
             max_age: asked
                 .and_then(|it| it.objectives.max_age)
                 .map(|limit| MaxAgeReport { limit_seconds: seconds(limit) }),
@@ -179,6 +180,8 @@ fn runtime(evidence: &Evidence) -> Option<RuntimeReport> {
         | Learnt::Base(_)
         | Learnt::Bases(_)
         | Learnt::Archive(_)
+        | Learnt::Window(_)
+        | Learnt::Stops(_)
         | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Host(_) => None,
@@ -323,13 +326,24 @@ fn rto_words(judged: &RtoJudged) -> String {
 }
 
 fn target(target: &Target, reach: &Reach) -> TargetReport {
-    let (outcome, evidence) = match reach {
+    let (outcome, evidence) = reached(reach);
+    TargetReport { words: target.words(), outcome, evidence }
+}
+
+fn stop((at, judged): (usize, &StopJudged)) -> StopReport {
+    let (outcome, evidence) = judged.reach.as_ref().map(reached).unzip();
+    let StopJudged { stop, .. } = judged;
+    let evidence = evidence.unwrap_or_default();
+    StopReport { stop: at + 1, words: stop.target.words(), lsn: stop.place.at, outcome, evidence }
+}
+
+fn reached(reach: &Reach) -> (TargetOutcome, Vec<String>) {
+    match reach {
         Reach::Reached { evidence } => (TargetOutcome::Reached, evidence.clone()),
         Reach::EndedBefore { evidence } => (TargetOutcome::EndedBefore, evidence.clone()),
         Reach::WentBeyond { evidence } => (TargetOutcome::WentBeyond, evidence.clone()),
         Reach::Unproved { because } => (TargetOutcome::Unproved, vec![because.clone()]),
-    };
-    TargetReport { words: target.words(), outcome, evidence }
+    }
 }
 
 fn rpo(judged: &RpoJudged) -> RpoReport {
@@ -382,7 +396,10 @@ fn check_report(judged: &CheckJudged, check: Option<&Check>, database: &str, sto
             let status = if judged.waived.is_some() { CheckStatus::Waived } else { CheckStatus::Broken };
             (status, Some(expected.clone()), Some(observed.clone()), None)
         }
-        Finding::Unknown { because } => (CheckStatus::Unknown, None, None, Some(because.clone())),
+        Finding::Unknown { because } => {
+            let status = if judged.read_only { CheckStatus::NotApplicable } else { CheckStatus::Unknown };
+            (status, None, None, Some(because.clone()))
+        }
     };
     CheckReport {
         name: judged.name.clone(),

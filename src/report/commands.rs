@@ -140,6 +140,7 @@ impl Script<'_> {
             Action::Unpack { .. }
             | Action::Arm { .. }
             | Action::ServeWal { .. }
+            | Action::Walk { .. }
             | Action::Recover { .. }
             | Action::Promote
             | Action::LookAgain

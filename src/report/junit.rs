@@ -242,6 +242,20 @@ impl Cases<'_> {
             self.add("objective", "target", 0.0, outcome, out);
         }
 
+        for stop in &drill.stops {
+            let words = stop.outcome.map_or("not reached: the drill ended before", TargetOutcome::words);
+            let words = format!("{words}: {}", stop.words);
+            let outcome = match stop.outcome {
+                Some(TargetOutcome::Reached) => Outcome::Passed,
+                Some(TargetOutcome::WentBeyond) => plain_problem(Verdict::Failed, "target", &words),
+                Some(TargetOutcome::Unproved) => plain_problem(Verdict::Inconclusive, "target", &words),
+                // The phase says why, and whose fault it is.
+                Some(TargetOutcome::EndedBefore) | None => Outcome::Skipped(words.clone()),
+            };
+            let out = stop.evidence.iter().fold(format!("{words}\n"), |out, it| out + it + "\n");
+            self.add("objective", &format!("target (stop {})", stop.stop), 0.0, outcome, out);
+        }
+
         let reasons = self.reasons(&About::MaxAge);
         let outcome = match (&drill.max_age, &drill.backup) {
             _ if !reasons.is_empty() => problem(&reasons, "max_age"),
@@ -256,7 +270,8 @@ impl Cases<'_> {
         let drill = self.drill;
         let validated = drill.phases.iter().any(|it| it.phase == crate::phase::Phase::Validate);
         for check in &drill.checks {
-            let reasons = self.reasons(&About::Check(check.name.clone()));
+            let mut reasons = self.reasons(&About::Check(check.name.clone()));
+            reasons.retain(|it| it.stop.is_none() || it.stop == check.stop);
             let name = match check.stop {
                 None => check.name.clone(),
                 Some(stop) => format!("{} (stop {stop})", check.name),
@@ -432,6 +447,7 @@ fn check_outcome(check: &CheckReport, reasons: &[&Reason], validated: bool) -> O
         CheckStatus::Waived => {
             Outcome::Skipped(format!("waived: {}; {}", check.waived.as_deref().unwrap_or("no reason"), seen()))
         }
+        CheckStatus::NotApplicable => Outcome::Skipped(because()),
         CheckStatus::Unknown if !validated => Outcome::Skipped(because()),
         CheckStatus::Broken | CheckStatus::Unknown if !reasons.is_empty() => check_problem(check, reasons),
         CheckStatus::Broken => match check.severity {

@@ -22,7 +22,7 @@ use crate::evidence::Evidence;
 pub use model::{
     BackupReport, CheckReport, CheckStatus, Counts, DrillReport, EvidenceFile, HostReport, KeptReport, LogReport,
     MaxAgeReport, NotesReport, PhaseReport, PhaseStatus, Report, RestoreError, RestoreErrors, RpoReport, RtoOutcome,
-    RtoReport, RunInfo, RuntimeReport, StepReport,
+    RtoReport, RunInfo, RuntimeReport, StepReport, StopReport, TargetOutcome,
 };
 
 /// Bumped when a field of the report changes its meaning or goes away; fields may be added at any time.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::check::{Population, Severity};
 use crate::evidence::Guarantee;
 use crate::fault::Blame;
+use crate::format::lsn::Lsn;
 use crate::phase::Phase;
 use crate::plan::PassedOver;
 use crate::recipe::{HostCondition, ImageFacts, RoomUser, RuntimeKind};
@@ -88,6 +89,9 @@ pub struct DrillReport {
     /// Where recovery was to stop, and where it did. None for backups that know no targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetReport>,
+    /// The targets of a sweep, in the order of the WAL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<StopReport>,
     pub max_age: Option<MaxAgeReport>,
     pub checks: Vec<CheckReport>,
     pub restore_errors: RestoreErrors,
@@ -307,6 +311,8 @@ pub enum CheckStatus {
     Unknown,
     /// Broken, and accepted for a while.
     Waived,
+    /// It writes, and the server only reads at this stop of a sweep.
+    NotApplicable,
 }
 
 /// A recovery target, and the proof that recovery stopped there.
@@ -316,6 +322,20 @@ pub struct TargetReport {
     pub words: String,
     pub outcome: TargetOutcome,
     /// What shows it: the server's own words, and what the WAL itself says.
+    pub evidence: Vec<String>,
+}
+
+/// One target of a sweep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StopReport {
+    /// Counted from 1.
+    pub stop: usize,
+    /// `time 2026-11-22 10:00:00+00`
+    pub words: String,
+    /// Its place in the WAL, where the replay was held.
+    pub lsn: Lsn,
+    /// None: the drill ended before.
+    pub outcome: Option<TargetOutcome>,
     pub evidence: Vec<String>,
 }
 

@@ -6,7 +6,7 @@
 use super::junit::{error_line, severity};
 use super::model::{
     BackupReport, CheckReport, CheckStatus, DrillReport, PhaseReport, PhaseStatus, Report, RtoOutcome, RtoReport,
-    RuntimeReport, TargetOutcome,
+    RuntimeReport, StopReport, TargetOutcome,
 };
 use super::words::{bytes, count, duration, from_seconds, harmless};
 use crate::evidence::Held;
@@ -252,6 +252,25 @@ fn times(page: &mut Page, drill: &DrillReport) {
             page.field("", line);
         }
     }
+    stops(page, drill);
+}
+
+/// The targets of a sweep, a line for each; evidence of those that were not reached.
+fn stops(page: &mut Page, drill: &DrillReport) {
+    if drill.stops.is_empty() {
+        return;
+    }
+    let reached = |it: &&StopReport| it.outcome == Some(TargetOutcome::Reached);
+    let count = drill.stops.iter().filter(reached).count();
+    let color = if count == drill.stops.len() { Color::Green } else { Color::Red };
+    page.painted_field("targets", color, &format!("{count} of {} reached, by one replay", drill.stops.len()));
+    for stop in &drill.stops {
+        let outcome = stop.outcome.map_or("not reached", TargetOutcome::words);
+        page.field("", &format!("{}. {outcome}: {}, {}", stop.stop, stop.words, stop.lsn));
+        for line in stop.evidence.iter().filter(|_| !reached(&stop)) {
+            page.field("", &format!("   {line}"));
+        }
+    }
 }
 
 /// `; # is what counted`: which phases, where there is room to say it.
@@ -303,6 +322,7 @@ fn checks(page: &mut Page, drill: &DrillReport) {
         (CheckStatus::Broken, "broken"),
         (CheckStatus::Unknown, "unknown"),
         (CheckStatus::Waived, "waived"),
+        (CheckStatus::NotApplicable, "not applicable"),
         (CheckStatus::Held, "held"),
     ] {
         let number = if status == CheckStatus::Held { held.len() } else { with(status).count() };
@@ -310,7 +330,10 @@ fn checks(page: &mut Page, drill: &DrillReport) {
             words.push(format!("{number} {word}"));
         }
     }
-    let reached = drill.phases.iter().any(|it| it.phase == Phase::Validate);
+    let at_a_stop =
+        |it: &CheckReport| matches!(it.status, CheckStatus::Held | CheckStatus::Broken | CheckStatus::Waived);
+    let reached = drill.phases.iter().any(|it| it.phase == Phase::Validate)
+        || (!drill.stops.is_empty() && drill.checks.iter().any(at_a_stop));
     if !reached {
         let because = drill.checks.iter().find_map(|it| it.because.as_deref()).unwrap_or("validation did not begin");
         page.painted_field("checks", Color::Yellow, &format!("{} not asked: {because}", drill.checks.len()));
@@ -325,11 +348,21 @@ fn checks(page: &mut Page, drill: &DrillReport) {
     }
     let line = if line.is_empty() { "none but what the dump itself promises" } else { &line };
     page.field("checks", line);
-    for check in with(CheckStatus::Broken) {
-        check_block(page, check, drill, "BROKEN", Color::Red);
-    }
-    for check in with(CheckStatus::Unknown) {
-        check_block(page, check, drill, "UNKNOWN", Color::Yellow);
+    let blocks = [(CheckStatus::Broken, "BROKEN", Color::Red), (CheckStatus::Unknown, "UNKNOWN", Color::Yellow)];
+    for (status, word, color) in blocks {
+        let mut more: Vec<(&str, usize)> = Vec::new();
+        for check in with(status) {
+            match more.iter_mut().find(|it| it.0 == check.name) {
+                Some((_, times)) => *times += 1,
+                None => {
+                    more.push((&check.name, 0));
+                    check_block(page, check, drill, word, color);
+                }
+            }
+        }
+        for (name, times) in more.into_iter().filter(|it| it.1 > 0) {
+            page.block("    ", color, word, &format!("{name}, at {} more", count(times, "stop")));
+        }
     }
 }
 

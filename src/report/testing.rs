@@ -134,6 +134,7 @@ pub(super) fn failed_restore() -> Report {
     });
     story.judgement.verdict = Verdict::Failed;
     story.judgement.reasons = vec![Reason {
+        stop: None,
         verdict: Verdict::Failed,
         about: About::Phase(Phase::Restore),
         blame: Some(Blame::Backup),
@@ -169,6 +170,7 @@ pub(super) fn inconclusive_host() -> Report {
     story.judgement.rto.as_mut().unwrap().outcome = Rto::NotReached;
     story.judgement.verdict = Verdict::Inconclusive;
     story.judgement.reasons = vec![Reason {
+        stop: None,
         verdict: Verdict::Inconclusive,
         about: About::Phase(Phase::Inspect),
         blame: Some(Blame::Host),
@@ -192,6 +194,7 @@ pub(super) fn rto_missed() -> Report {
     story.judgement.rto.as_mut().unwrap().outcome = Rto::Missed { elapsed, by };
     story.judgement.verdict = Verdict::Failed;
     story.judgement.reasons = vec![Reason {
+        stop: None,
         hint: Some("raise restore.jobs, give the server more maintenance_work_mem, or change the objective".to_owned()),
         ..reason(Verdict::Failed, About::Rto, None, "the RTO of 30 min was missed by 15 min 07 s")
     }];
@@ -241,6 +244,7 @@ pub(super) fn nothing_known() -> Report {
         rto: None,
         rpo: None,
         target: None,
+        stops: Vec::new(),
         checks: Vec::new(),
         findings: Vec::new(),
     };
@@ -265,6 +269,7 @@ pub(super) fn hostile() -> Report {
         Output { status: 3, stderr: NASTY.repeat(20_000), ..story.evidence.done[1].output.clone() };
     story.judgement.verdict = Verdict::Failed;
     story.judgement.reasons = vec![Reason {
+        stop: None,
         causes: vec![NASTY.to_owned()],
         hint: Some(NASTY.to_owned()),
         ..reason(Verdict::Failed, About::Check(NASTY.to_owned()), Some(Blame::Backup), &NASTY.repeat(20_000))
@@ -281,7 +286,7 @@ fn not_asked(story: &mut Story, because: &str) {
 }
 
 pub(super) fn reason(verdict: Verdict, about: About, blame: Option<Blame>, text: &str) -> Reason {
-    Reason { verdict, about, blame, text: text.to_owned(), causes: Vec::new(), hint: None }
+    Reason { verdict, about, stop: None, blame, text: text.to_owned(), causes: Vec::new(), hint: None }
 }
 
 /// A drill that passed: a custom dump into a container.
@@ -293,6 +298,7 @@ pub(super) fn shop_nightly() -> Story {
         judged: Judged { finding: Finding::Held { observed: "as expected".to_owned() }, population: rows(1200) },
         elapsed: Duration::from_millis(34),
         waived: None,
+        read_only: false,
         objects: Vec::new(),
     });
     let judgement = Judgement {
@@ -307,6 +313,7 @@ pub(super) fn shop_nightly() -> Story {
         }),
         rpo: None,
         target: None,
+        stops: Vec::new(),
         checks: vec![checks.collect()],
         findings: Vec::new(),
     };
@@ -337,6 +344,7 @@ fn drill() -> Drill {
         }),
         scope: Some(Scope::Database),
         target: Target::default(),
+        sweep: None,
         restore: Restore { allow_errors: vec!["42710".to_owned()], ..Restore::default() },
         postgres: Postgres::default(),
         objectives: Objectives {
@@ -530,6 +538,7 @@ fn plan() -> Plan {
             steps: vec![step(Phase::Acquire, "digest the dump"), step(Phase::Restore, "restore the archive")],
         },
         stops: vec!["end".to_owned()],
+        sweep: Vec::new(),
         database: "shop".to_owned(),
         promise: false,
         notes: vec![

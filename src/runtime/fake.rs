@@ -139,7 +139,7 @@ impl Runtime for Fake {
             Question::Base { path, .. } => {
                 Err(Fault::new(Blame::Harness, format!("survey {path}")).cause("the fake has dumps only"))
             }
-            Question::Archive { .. } => {
+            Question::Archive { .. } | Question::Window(_) | Question::Stops { .. } => {
                 Err(Fault::new(Blame::Harness, "survey a WAL archive").cause("the fake has dumps only"))
             }
             Question::Bases { .. } => {

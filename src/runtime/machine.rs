@@ -132,6 +132,16 @@ impl Runtime for Machine {
                 let reading = move |stop: &store::Reading| store::wal_archive(Path::new(&path), timeline, start, stop);
                 movers.run(reading).await.map(Box::new).map(Learnt::Archive)
             }
+            Question::Window(way) => movers.run(move |stop| store::wal_window(&way, stop)).await.map(Learnt::Window),
+            Question::Stops { way, consistent, targets } => {
+                let watch = watch.clone();
+                let reading = move |stop: &store::Reading| {
+                    let mut said =
+                        |name: &str| watch(Progress::Said(format!("look for the targets in the WAL: {name}")));
+                    store::wal_stops(&way, consistent, &targets, stop, &mut said)
+                };
+                movers.run(reading).await.map(Box::new).map(Learnt::Stops)
+            }
             Question::Bases { paths, tablespaces } => {
                 let reading = move |stop: &store::Reading| Ok(store::bases(&paths, &tablespaces, stop));
                 movers.run(reading).await.map(Learnt::Bases)

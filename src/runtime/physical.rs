@@ -17,6 +17,7 @@ use crate::check::{Answer, Probe, Table};
 use crate::fault::{Blame, Fault};
 use crate::format::authid;
 use crate::format::base::BaseFacts;
+use crate::format::lsn::Lsn;
 use crate::format::page::PAGE;
 use crate::format::pages::{Again, Now, Suspect};
 use crate::recipe::{At, Command, Layer, Output, Recovered, Unpacked};
@@ -30,6 +31,8 @@ const TABLESPACES: &str = "tblspc";
 const WAL_SPOOL: &str = "wal";
 /// How often a server in recovery is asked how far it is.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The same, on the way from one stop to the next.
+const STRIDE: Duration = Duration::from_millis(10);
 /// Of a question about recovery.
 const PATIENCE: Duration = Duration::from_secs(60);
 const DEFAULT_SEGMENT: u64 = 16 << 20;
@@ -157,13 +160,16 @@ impl LiveSandbox {
     }
 
     /// See [`SET_ASIDE`]; then our configuration, with what the backup's `pg_control` demands.
-    pub(super) async fn arm(&self, configuration: &str, recover: bool) -> Result<Output, Fault> {
+    ///
+    /// `standby`: and wait for more WAL at the end of what there is.
+    pub(super) async fn arm(&self, configuration: &str, (recover, standby): (bool, bool)) -> Result<Output, Fault> {
+        let signal = recover.then_some(if standby { "standby.signal" } else { "recovery.signal" });
         let data = self.scratch.join("data");
         let aside = self.scratch.join("aside");
         let user = self.room.user().clone();
         let foreign = nix::unistd::geteuid().as_raw() != user.uid;
         let owner = foreign.then_some((user.uid, user.gid));
-        let done = tokio::task::spawn_blocking(move || disarm(&data, &aside, recover, owner)).await;
+        let done = tokio::task::spawn_blocking(move || disarm(&data, &aside, signal, owner)).await;
         let disarmed =
             done.map_err(|error| Fault::new(Blame::Harness, "disarm the restored data").cause(error.to_string()))?;
         disarmed.map_err(|error| {
@@ -196,10 +202,10 @@ impl LiveSandbox {
         Ok(ended.stdout)
     }
 
-    pub(super) async fn serve_wal(&self, from: &str) -> Result<Output, Fault> {
+    pub(super) async fn serve_wal(&self, from: &str, until: Option<Lsn>) -> Result<Output, Fault> {
         let segment = segment_bytes(&self.control_data().await?).unwrap_or(DEFAULT_SEGMENT);
         let directory = self.scratch.join("spool").join(WAL_SPOOL);
-        let spool = Spool::serve(Path::new(from), &directory, segment, &self.movers)?;
+        let spool = Spool::serve(Path::new(from), &directory, segment, until, &self.movers)?;
         *self.spool.lock().unwrap_or_else(PoisonError::into_inner) = Some(spool);
         Ok(Output::default())
     }
@@ -240,6 +246,71 @@ impl LiveSandbox {
                 let replayed = recovered.replayed.as_ref().and_then(|it| it.parse().ok());
                 *self.replayed.lock().unwrap_or_else(PoisonError::into_inner) = replayed;
                 return Ok(Output { recovered: Some(recovered), ..Output::default() });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Lets a standby have WAL up to this place, and waits until it stands there, or goes no further.
+    pub(super) async fn walk(&self, to: Lsn, what: &str, watch: &Watcher) -> Result<Output, Fault> {
+        let Some(spool) = self.spool() else { return Err(Fault::new(Blame::Harness, "walk without a spool")) };
+        spool.advance(to);
+        let mut before = None;
+        loop {
+            if let Some(fault) = self.spool_trouble() {
+                return Err(fault);
+            }
+            let (stderr, recovered) = match self.recovery().await {
+                Err(because) => {
+                    let log = self.server_log_text().await;
+                    (format!("{}\n{because}", super::sandbox::refusals(&log)), Recovered::default())
+                }
+                Ok((in_recovery, recovered)) => {
+                    let replayed = recovered.replayed.as_ref().and_then(|it| it.parse::<Lsn>().ok());
+                    let place = recovered.replayed.clone().unwrap_or_default();
+                    watch(Progress::Said(format!("{what}: replayed up to {place} of {to}")));
+                    let is_there = !in_recovery || replayed.is_some_and(|it| it >= to);
+                    // Twice: what it was at when it asked last may be replayed by now.
+                    let all = || spool.holds().then(|| "it has used all WAL before the stop".to_owned());
+                    let why = spool.in_vain().or_else(all).filter(|_| before == Some(replayed));
+                    before = Some(replayed);
+                    match (is_there, recovered.paused, why) {
+                        (true, ..) => (String::new(), Recovered { paused: in_recovery, ..recovered }),
+                        (false, true, _) => {
+                            let log = self.server_log_text().await;
+                            let paused = log.lines().rev().find(|it| it.contains("insufficient parameter settings"));
+                            let why = paused.and_then(|it| it.split_once("  ")).map_or("it paused", |it| it.1);
+                            (format!("the server goes no further than {place}: {why}"), recovered)
+                        }
+                        (false, false, Some(why)) => {
+                            (format!("the server goes no further than {place}: {why}"), recovered)
+                        }
+                        (false, false, None) => {
+                            tokio::time::sleep(STRIDE).await;
+                            continue;
+                        }
+                    }
+                }
+            };
+            let recovered = self.proof(recovered, &self.server_log_text().await);
+            let status = i32::from(!stderr.is_empty());
+            return Ok(Output { status, stderr, recovered: Some(recovered), ..Output::default() });
+        }
+    }
+
+    /// Waits until a server that is being started has nothing to go on with. For ever, where its WAL has no edge.
+    pub(super) async fn starved(&self) -> String {
+        let mut held = Duration::ZERO;
+        loop {
+            if let Some(why) = self.spool().and_then(|it| it.in_vain()) {
+                return format!("the server goes no further than the backup's own WAL: {why}");
+            }
+            // A standby that knows too little of what ran when the backup was made (PROCARRAY snapshots with too many
+            // subtransactions) takes no connections until it has replayed more.
+            let holds = self.spool().is_some_and(|it| it.holds());
+            held = if holds { held + PAUSE } else { Duration::ZERO };
+            if held > PATIENCE {
+                return "the server stands at the first stop, and takes no connections there yet: begin the sweep later".to_owned();
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -315,13 +386,17 @@ impl LiveSandbox {
             timeout: Duration::from_secs(86400),
             keep_rows: 1,
         };
+        // What a standby has by now is all that it gets.
+        let walked = self.spool().is_some_and(|it| it.end_here());
         let sql = "select case when pg_is_in_recovery() then pg_promote(true, 86400) else true end";
         let answer = self.question(&probe(sql)).await;
         match answer {
             Answer::Rows(Table { rows, .. })
                 if rows.first().and_then(|it| it.first()).cloned().flatten().as_deref() == Some("t") =>
             {
-                Ok(Output::default())
+                // Whether it replayed more, when it was promoted.
+                let recovered = if walked { self.recovery().await.ok() } else { None };
+                Ok(Output { recovered: recovered.map(|it| it.1), ..Output::default() })
             }
             Answer::Rows(_) => {
                 Ok(Output { status: 1, stderr: "the server was not promoted".to_owned(), ..Output::default() })
@@ -376,8 +451,8 @@ fn superuser(data: &Path) -> Option<String> {
     authid::bootstrap_superuser(&fs::read(global.join(file.to_string())).ok()?)
 }
 
-/// Moves aside what would be believed, and asks for recovery.
-fn disarm(data: &Path, aside: &Path, recover: bool, owner: Option<(u32, u32)>) -> io::Result<()> {
+/// Moves aside what would be believed, and asks for recovery. `signal`: the file that asks for it.
+fn disarm(data: &Path, aside: &Path, signal: Option<&str>, owner: Option<(u32, u32)>) -> io::Result<()> {
     fs::create_dir_all(aside)?;
     for name in SET_ASIDE {
         match fs::rename(data.join(name), aside.join(name)) {
@@ -420,8 +495,8 @@ fn disarm(data: &Path, aside: &Path, recover: bool, owner: Option<(u32, u32)>) -
     ] {
         make(&data.join(name), owner)?;
     }
-    if recover {
-        let signal = data.join("recovery.signal");
+    if let Some(signal) = signal {
+        let signal = data.join(signal);
         fs::File::create_new(&signal)?;
         give(&signal, owner)?;
     }

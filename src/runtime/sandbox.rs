@@ -175,8 +175,9 @@ impl LiveSandbox {
             Action::Unpack { from, facts, part, beneath } => {
                 self.unpack(&step.what, (from, facts, *part), beneath, watch).await?
             }
-            Action::Arm { configuration, recover } => self.arm(configuration, *recover).await?,
-            Action::ServeWal { from } => self.serve_wal(from).await?,
+            Action::Arm { configuration, recover, standby } => self.arm(configuration, (*recover, *standby)).await?,
+            Action::ServeWal { from, until } => self.serve_wal(from, *until).await?,
+            Action::Walk { to, .. } => self.walk(*to, &step.what, watch).await?,
             Action::Recover { target } => self.recover(target, watch).await?,
             Action::Promote => self.promote().await?,
             Action::LookAgain => self.look_again().await?,
@@ -198,7 +199,10 @@ impl LiveSandbox {
 
     /// Of a server that the spool stopped, the spool's own words: the server only knows that a command failed.
     async fn run_program(&self, command: &Command, watch: &Watcher) -> Result<Output, Fault> {
-        let output = self.run(command, None, watch).await?;
+        let output = tokio::select! {
+            output = self.run(command, None, watch) => output?,
+            stderr = self.starved() => Output { status: 1, stderr, ..Output::default() },
+        };
         match self.spool_trouble().filter(|_| output.status != 0) {
             Some(fault) => Err(fault),
             None => Ok(output),

@@ -2,6 +2,9 @@
 //!
 //! The server's room sees a directory and nothing else (see `helper/fetch.rs` for what is asked and answered there). Here
 //! absent and failing are told apart, which `PostgreSQL` itself cannot: it takes both for the end of the archive.
+//!
+//! A spool may have an edge, behind which there is no WAL yet: the segment that the edge lies in is served once, with zeros
+//! from there on, and whoever asks again waits until the edge is moved. A standby stands exactly there meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
@@ -12,12 +15,15 @@ use std::time::Duration;
 
 use super::sandbox::Movers;
 use crate::fault::{Blame, Fault};
+use crate::format::lsn::Lsn;
 use crate::store::{self, Reading};
 
 /// Threads that fetch. Decompressing is what takes time, and a server replays with one process.
 const FETCHERS: usize = 2;
 /// Fetched ahead of what was asked for, at most.
 const AHEAD_BYTES: u64 = 128 << 20;
+/// Questions for one segment, in a row, from a server that makes nothing of what it gets: it asks at each of its retries.
+const IN_VAIN: u32 = 20;
 /// How often the directory is looked at.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -47,8 +53,25 @@ struct Shared {
     changed: Condvar,
 }
 
+/// Where WAL ends for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Edge {
+    at: u64,
+    /// It will not be moved any more, and nobody is to wait for that.
+    is_last: bool,
+}
+
 #[derive(Default)]
 struct State {
+    edge: Option<Edge>,
+    /// Questions that are open now.
+    open: BTreeSet<String>,
+    /// Those that wait for the edge to be moved.
+    waiting: BTreeSet<String>,
+    /// Served up to the edge, and used.
+    cut: BTreeSet<String>,
+    /// Questions since the edge was moved, by name.
+    repeated: BTreeMap<String, u32>,
     /// By name, whatever was asked for or is being fetched ahead.
     known: BTreeMap<String, Progress>,
     queue: Vec<String>,
@@ -60,6 +83,8 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Queued,
+    /// In `ahead`, before anybody asked for it.
+    Ahead,
     /// In `have`, or known to be absent, or failed.
     Answered,
     /// Used and removed again.
@@ -68,7 +93,13 @@ enum Progress {
 
 impl Spool {
     /// Begins to serve an archive. Makes the directories, of which the server's user may write only `want`.
-    pub(crate) fn serve(archive: &Path, directory: &Path, segment_bytes: u64, movers: &Movers) -> Result<Spool, Fault> {
+    pub(crate) fn serve(
+        archive: &Path,
+        directory: &Path,
+        segment_bytes: u64,
+        edge: Option<Lsn>,
+        movers: &Movers,
+    ) -> Result<Spool, Fault> {
         make(directory).map_err(|error| {
             Fault::new(Blame::Host, format!("make the WAL spool {}", directory.display())).cause(error.to_string())
         })?;
@@ -76,7 +107,7 @@ impl Spool {
             archive: archive.to_owned(),
             directory: directory.to_owned(),
             segment_bytes,
-            state: Mutex::default(),
+            state: Mutex::new(State { edge: edge.map(|it| Edge { at: it.0, is_last: false }), ..State::default() }),
             changed: Condvar::new(),
         });
         let listener = Arc::clone(&shared);
@@ -99,6 +130,36 @@ impl Spool {
         by_number.into_values().collect()
     }
 
+    /// Moves the edge to this place: who waits there is served on.
+    pub(crate) fn advance(&self, to: Lsn) {
+        let edge = Edge { at: to.0, is_last: false };
+        if self.shared.lock().edge != Some(edge) {
+            self.shared.move_edge(edge);
+        }
+    }
+
+    /// The edge stays where it is, for good: whoever asks for more is told that there is none. False: there is no edge.
+    pub(crate) fn end_here(&self) -> bool {
+        let edge = self.shared.lock().edge;
+        if let Some(edge) = edge {
+            self.shared.move_edge(Edge { is_last: true, ..edge });
+        }
+        edge.is_some()
+    }
+
+    /// What the server asks for again and again, although it got all that there is of it: it makes nothing of it.
+    pub(crate) fn in_vain(&self) -> Option<String> {
+        let state = self.shared.lock();
+        let name = state.repeated.iter().find(|(_, times)| **times >= IN_VAIN)?.0.clone();
+        let absent = state.served.absent.contains(&name);
+        Some(if absent { format!("the archive has no {name}") } else { format!("it makes no use of {name}") })
+    }
+
+    /// Whether the server has used all WAL before the edge, and waits for more.
+    pub(crate) fn holds(&self) -> bool {
+        !self.shared.lock().waiting.is_empty()
+    }
+
     pub(crate) fn segment_bytes(&self) -> u64 {
         self.shared.segment_bytes
     }
@@ -109,7 +170,9 @@ impl Spool {
 }
 
 fn make(directory: &Path) -> std::io::Result<()> {
-    for (name, mode) in [("", 0o755), ("want", 0o1777), ("have", 0o755), ("absent", 0o755), ("failed", 0o755)] {
+    for (name, mode) in
+        [("", 0o755), ("want", 0o1777), ("have", 0o755), ("ahead", 0o755), ("absent", 0o755), ("failed", 0o755)]
+    {
         let path = directory.join(name);
         fs::create_dir_all(&path)?;
         fs::set_permissions(&path, Permissions::from_mode(mode))?;
@@ -124,15 +187,17 @@ impl Shared {
 
     /// Looks for questions. Names come from a server that runs restored code: only those of WAL files are answered.
     fn listen(&self, stop: &Reading) {
-        let mut open = BTreeSet::new();
         while !stop.is_stopped() {
             let entries = fs::read_dir(self.directory.join("want")).into_iter().flatten().flatten();
             let asked = entries.filter_map(|it| it.file_name().into_string().ok()).filter(|it| is_wal_name(it));
             let asked: BTreeSet<String> = asked.collect();
-            for name in asked.difference(&open) {
+            let before = std::mem::replace(&mut self.lock().open, asked.clone());
+            for name in before.difference(&asked) {
+                self.used_up(name);
+            }
+            for name in asked.difference(&before) {
                 self.ask(name);
             }
-            open = asked;
             std::thread::sleep(PAUSE);
         }
         self.changed.notify_all();
@@ -141,37 +206,131 @@ impl Shared {
     fn ask(&self, name: &str) {
         let mut state = self.lock();
         state.asked.insert(name.to_owned());
-        match state.known.get(name) {
-            Some(Progress::Queued | Progress::Answered) => {}
-            Some(Progress::Gone) | None => {
-                state.known.insert(name.to_owned(), Progress::Queued);
-                // Before what is fetched ahead: somebody waits for this one.
-                state.queue.push(name.to_owned());
-                self.changed.notify_one();
-            }
+        if state.edge.is_some() && is_segment(name) {
+            *state.repeated.entry(name.to_owned()).or_default() += 1;
         }
+        self.answer(&mut state, name);
         if is_segment(name) {
             self.go_ahead(&mut state, name);
             self.forget(&mut state, name);
         }
     }
 
+    /// Sees to it that an open question is answered, now or once the edge has been moved.
+    fn answer(&self, state: &mut State, name: &str) {
+        match state.known.get(name) {
+            Some(Progress::Queued | Progress::Answered) => return,
+            Some(Progress::Ahead) => {
+                let at = |directory: &str| self.directory.join(directory).join(name);
+                if fs::rename(at("ahead"), at("have")).is_ok() {
+                    state.known.insert(name.to_owned(), Progress::Answered);
+                    return;
+                }
+            }
+            Some(Progress::Gone) | None => {}
+        }
+        if let Some((edge, begin)) = state.edge.zip(place(name, self.segment_bytes).filter(|_| is_segment(name))) {
+            let behind = begin >= edge.at;
+            // What the archive has not, it has not behind the edge either.
+            let is_there = !behind || !matches!(store::find_wal(&self.archive, name), Ok(None));
+            if !edge.is_last && is_there && (behind || state.cut.contains(name)) {
+                state.waiting.insert(name.to_owned());
+                return;
+            }
+            if edge.is_last && behind {
+                drop(fs::write(self.directory.join("absent").join(name), []));
+                state.known.insert(name.to_owned(), Progress::Answered);
+                return;
+            }
+        }
+        state.known.insert(name.to_owned(), Progress::Queued);
+        // Before what is fetched ahead: somebody waits for this one.
+        state.queue.push(name.to_owned());
+        self.changed.notify_one();
+    }
+
+    /// With an edge, every question for a segment comes here, however often: answers do not stay.
+    fn used_up(&self, name: &str) {
+        let mut state = self.lock();
+        state.waiting.remove(name);
+        let Some(edge) = state.edge else { return };
+        if is_segment(name) && state.known.get(name) == Some(&Progress::Answered) {
+            if place(name, self.segment_bytes).is_some_and(|it| it < edge.at && edge.at < it + self.segment_bytes) {
+                state.cut.insert(name.to_owned());
+            }
+            self.take_back(&mut state, name);
+        }
+    }
+
+    fn take_back(&self, state: &mut State, name: &str) {
+        for directory in ["have", "ahead", "absent"] {
+            drop(fs::remove_file(self.directory.join(directory).join(name)));
+        }
+        state.known.insert(name.to_owned(), Progress::Gone);
+    }
+
+    fn move_edge(&self, edge: Edge) {
+        let mut state = self.lock();
+        let before = state.edge.map(|it| it.at);
+        state.edge = Some(edge);
+        state.repeated.clear();
+        state.cut.clear();
+        // What was answered up to the old edge, and was not used yet, would be too little.
+        let reaches = |name: &str| {
+            let end = place(name, self.segment_bytes).map(|it| it + self.segment_bytes);
+            is_segment(name) && before.zip(end).is_some_and(|(before, end)| before < end)
+        };
+        let answered = |(name, progress): (&String, &Progress)| {
+            (reaches(name) && matches!(progress, Progress::Answered | Progress::Ahead)).then(|| name.clone())
+        };
+        for name in state.known.iter().filter_map(answered).collect::<Vec<_>>() {
+            self.take_back(&mut state, &name);
+        }
+        state.waiting.clear();
+        for name in state.open.clone() {
+            self.answer(&mut state, &name);
+        }
+    }
+
+    /// How much of a segment is served now. None: all of it.
+    fn served_bytes(&self, edge: Option<Edge>, name: &str) -> Option<u64> {
+        let begin = place(name, self.segment_bytes).filter(|_| is_segment(name))?;
+        Some(edge?.at.saturating_sub(begin)).filter(|it| *it < self.segment_bytes)
+    }
+
     fn fetch(&self, stop: &Reading) {
         while let Some(name) = self.next(stop) {
             let answer = store::find_wal(&self.archive, &name);
             let expected = is_segment(&name).then_some(self.segment_bytes);
-            let have = self.directory.join("have").join(&name);
+            let edge = self.lock().edge;
+            let served = self.served_bytes(edge, &name);
+            // With an edge nothing is in `have` that nobody asked for: the question would not be seen.
+            let fetched = self.directory.join(if edge.is_some() { "ahead" } else { "have" }).join(&name);
             let outcome = answer.and_then(|file| match file {
-                Some(file) => store::fetch_wal(&file, &have, expected, stop).map(Some),
+                Some(file) => {
+                    let bytes = store::fetch_wal(&file, &fetched, expected, stop)?;
+                    served.map_or(Ok(()), |it| cut(&fetched, it, self.segment_bytes)).map(|()| Some(bytes))
+                }
                 None => Ok(None),
             });
             if stop.is_stopped() {
                 return;
             }
             let mut state = self.lock();
+            if self.served_bytes(state.edge, &name) != served {
+                // The edge was moved meanwhile.
+                state.queue.push(name);
+                continue;
+            }
             state.known.insert(name.clone(), Progress::Answered);
             match outcome {
                 Ok(Some(bytes)) => {
+                    if edge.is_some() {
+                        state.known.insert(name.clone(), Progress::Ahead);
+                        if state.open.contains(&name) {
+                            self.answer(&mut state, &name);
+                        }
+                    }
                     state.served.segments += u64::from(is_segment(&name));
                     state.served.bytes += bytes;
                 }
@@ -211,6 +370,13 @@ impl Shared {
             if state.known.contains_key(&next) {
                 continue;
             }
+            // Only what will be served whole.
+            if state
+                .edge
+                .is_some_and(|it| place(&next, self.segment_bytes).is_none_or(|at| at + self.segment_bytes > it.at))
+            {
+                return;
+            }
             if !matches!(store::find_wal(&self.archive, &next), Ok(Some(_))) {
                 return;
             }
@@ -234,6 +400,18 @@ impl Shared {
             }
         }
     }
+}
+
+/// Leaves so much of a segment, and zeros behind it, as a server does that has not written more.
+fn cut(segment: &Path, served: u64, segment_bytes: u64) -> Result<(), Fault> {
+    let cut = || {
+        let file = fs::OpenOptions::new().write(true).open(segment)?;
+        file.set_len(served)?;
+        file.set_len(segment_bytes)
+    };
+    cut().map_err(|error: std::io::Error| {
+        Fault::new(Blame::Host, format!("cut {}", segment.display())).cause(error.to_string())
+    })
 }
 
 /// `000000010000000000000001`, `00000002.history`, `000000010000000000000001.00000028.backup`

@@ -25,6 +25,9 @@ pub(super) const AT: &str = "$at";
 /// The name that makes a newtype see a scalar as a text, a null as none, and keys as a newtype.
 pub(super) const VALUE: &str = "$value";
 
+/// The name that makes a newtype see a list as a list, and keys as a newtype.
+pub(super) const LISTED: &str = "$listed";
+
 /// Keys that the format has and this version does not do: (type, key, why not).
 pub(super) type Unsupported = &'static [(&'static str, &'static str, &'static str)];
 
@@ -294,6 +297,14 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Stop> {
+        if name == LISTED {
+            return match &self.node.kind {
+                Kind::List(_) => self.deserialize_seq(visitor),
+                Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text { .. } | Kind::Map(_) => {
+                    visitor.visit_newtype_struct(self)
+                }
+            };
+        }
         if name != VALUE {
             return visitor.visit_newtype_struct(self);
         }

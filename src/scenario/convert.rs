@@ -77,7 +77,8 @@ impl Converter<'_> {
 
     fn drill(&self, wire: At<WireDrill>, defaults: &WireDefaults) -> (Drill, Span) {
         let line = self.line(wire.span);
-        let wire = wire.value;
+        let mut wire = wire.value;
+        let sweep = self.sweep(&mut wire);
         if wire.name.value.0.contains(|it: char| it.is_control()) {
             self.note(Mistake::new(wire.name.span, "a drill's name must be one line of plain text"));
         }
@@ -101,7 +102,10 @@ impl Converter<'_> {
         let checks_extent = wire.checks.as_ref().map(|it| it.extent).unwrap_or_default();
         let mut checks = self.checks(wire.checks.map(|it| it.value).unwrap_or_default());
         checks.extend(wire.expect.map(|it| self.expected(it, &checks)).unwrap_or_default());
-        let target = self.target(wire.target, &wire.source.value);
+        let mut target = self.target(wire.target, &wire.source.value);
+        if let Some(sweep) = &sweep {
+            target = Target { timeline: sweep.timeline, ..Target::default() };
+        }
         let objectives = wire.objectives.map(|it| self.objectives(it.value, &wire.source.value)).unwrap_or_default();
         checks.extend(objectives.heartbeat.as_ref().map(claims::heartbeat_check));
         let drill = Drill {
@@ -113,6 +117,7 @@ impl Converter<'_> {
             source: self.source(wire.source.value),
             scope,
             target,
+            sweep,
             restore,
             postgres: self.postgres(&wire.postgres.unwrap_or_default(), defaults.postgres.as_ref()),
             budgets,
@@ -259,13 +264,17 @@ impl Converter<'_> {
             self.note(mistake.help("take `target` away, or name a base backup with its WAL archive"));
             return Target::default();
         }
-        let keys = match wire.value {
+        self.one_target(wire.value, wire.span)
+    }
+
+    pub(super) fn one_target(&self, wire: WireTarget, span: Span) -> Target {
+        let keys = match wire {
             WireTarget::Word(word) => {
                 let point = match word.trim() {
                     "latest" => Point::Latest,
                     "immediate" => Point::Immediate,
                     other => {
-                        let mistake = Mistake::new(wire.span, format!("`{other}` is no recovery target"));
+                        let mistake = Mistake::new(span, format!("`{other}` is no recovery target"));
                         self.note(
                             mistake.help("write `latest`, `immediate`, or `{ time: \"2026-11-22 10:00:00+00\" }`"),
                         );
@@ -276,7 +285,7 @@ impl Converter<'_> {
             }
             WireTarget::Keys(keys) => *keys,
         };
-        self.target_of(keys, wire.span)
+        self.target_of(keys, span)
     }
 
     fn target_of(&self, keys: WireTargetKeys, span: Span) -> Target {
@@ -323,7 +332,7 @@ impl Converter<'_> {
         Point::Lsn(text.to_uppercase())
     }
 
-    fn timeline(&self, it: &At<Text>) -> Timeline {
+    pub(super) fn timeline(&self, it: &At<Text>) -> Timeline {
         match it.value.0.trim() {
             "latest" => Timeline::Latest,
             "current" => Timeline::Current,

@@ -15,6 +15,7 @@ mod parse;
 mod paths;
 mod problem;
 mod select;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -32,7 +33,7 @@ use crate::check::Check;
 use crate::phase::Phase;
 use crate::recipe::RuntimeChoice;
 use crate::source::{Durability, Restore, Source};
-use crate::target::Target;
+use crate::target::{Sweep, Target};
 
 pub use init::{Init, init, quote_ident};
 pub use parse::{Environment, File, files_named, parse, schema};
@@ -57,6 +58,9 @@ pub struct Drill {
     /// Where recovery is to stop. Dumps have one state, and ignore it.
     #[serde(default)]
     pub target: Target,
+    /// Many targets instead, of one replay. None: only `target`, which then is the end of the archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
     pub restore: Restore,
     pub postgres: Postgres,
     pub objectives: Objectives,

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize as DeriveDeserialize;
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::collect::{At, Unsupported, VALUE};
+use super::collect::{At, LISTED, Unsupported, VALUE};
 use super::units::{
     ColumnName, Day, Length, Name, Pattern, Phases, Positive, RelationName, SchemaName, Size, Slack, TableName, Text,
     Value, Zone, given,
@@ -81,6 +81,9 @@ pub(super) struct WireDrill {
     pub(super) expect: Option<At<WireExpected>>,
     /// Where recovery is to stop: `latest` (default), `immediate`, or one of `time`, `lsn`, `xid`, `name`.
     pub(super) target: Option<At<WireTarget>>,
+    /// Many targets instead of one, which a single restore and a single replay walk through, with the checks asked at each:
+    /// `{every: 15m}`, `{count: 20}`, `{random: 20, seed: 7}`, or a list of targets. For base backups with a WAL archive.
+    pub(super) targets: Option<At<WireTargets>>,
     /// Where to restore: `auto` takes a container where an engine answers, else the programs on this machine.
     pub(super) runtime: Option<RuntimeChoice>,
     /// How to restore, as in the runbook of a real recovery.
@@ -366,7 +369,7 @@ pub(super) struct WireBudgets {
     pub(super) acquire: Option<Length>,
     /// Load them.
     pub(super) restore: Option<Length>,
-    /// Start PostgreSQL on a restored data directory.
+    /// Start PostgreSQL on a restored data directory. With `targets`, the checks at all stops but the last belong to it.
     pub(super) recover: Option<Length>,
     /// Until service is back.
     pub(super) ready: Option<Length>,
@@ -602,6 +605,71 @@ pub(super) struct WireTargetKeys {
     pub(super) inclusive: Option<At<bool>>,
     /// `latest` (default), `current` (the backup's own), or a number.
     pub(super) timeline: Option<At<Text>>,
+}
+
+/// Where a sweep stops.
+#[derive(Debug)]
+pub(super) enum WireTargets {
+    Keys(Box<WireTargetsKeys>),
+    Each(Vec<At<WireTarget>>),
+}
+
+/// Where a sweep stops: one of `every`, `count` and `random`.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Targets", deny_unknown_fields, default)]
+pub(super) struct WireTargetsKeys {
+    /// The time from one to the next, by the clock in UTC: `15m` stops at 10:00, 10:15 …; and at both ends.
+    pub(super) every: Option<At<Length>>,
+    /// So many, as far apart in time, from the end of the backup to the end of the archive.
+    pub(super) count: Option<At<Positive>>,
+    /// So many, at instants that are drawn.
+    pub(super) random: Option<At<Positive>>,
+    /// With `random`: the same seed draws the same part of the time. Default: the run's own, which is recorded.
+    pub(super) seed: Option<At<u64>>,
+    /// `latest` (default), `current` (the backup's own), or a number.
+    pub(super) timeline: Option<At<Text>>,
+}
+
+impl<'de> Deserialize<'de> for WireTargets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<WireTargets, D::Error> {
+        struct TargetsVisitor;
+        impl<'de> Visitor<'de> for TargetsVisitor {
+            type Value = WireTargets;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("`every`, `count`, `random` or a list of targets")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<WireTargets, A::Error> {
+                let mut each = Vec::new();
+                while let Some(target) = list.next_element()? {
+                    each.push(target);
+                }
+                Ok(WireTargets::Each(each))
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, keys: D) -> Result<WireTargets, D::Error> {
+                WireTargetsKeys::deserialize(keys).map(|it| WireTargets::Keys(Box::new(it)))
+            }
+        }
+        deserializer.deserialize_newtype_struct(LISTED, TargetsVisitor)
+    }
+}
+
+impl JsonSchema for WireTargets {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "TargetsAny".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let keys = generator.subschema_for::<WireTargetsKeys>();
+        let each = generator.subschema_for::<WireTarget>();
+        json_schema!({ "anyOf": [keys, { "type": "array", "minItems": 1, "items": each }] })
+    }
 }
 
 impl<'de> Deserialize<'de> for WireTarget {

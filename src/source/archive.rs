@@ -4,8 +4,8 @@ use super::base_backup::Ingredients;
 use crate::fault::{Blame, Fault};
 use crate::format::base::{BaseFacts, ManifestFound};
 use crate::format::lsn::Lsn;
-use crate::format::wal_archive::{ArchiveSeen, Chain, Follow, Gap, NoChain, chain};
-use crate::recipe::{Note, NoteKind};
+use crate::format::wal_archive::{ArchiveSeen, Chain, Follow, Gap, NoChain, chain, way};
+use crate::recipe::{Note, NoteKind, WalWay};
 use crate::target::{Point, Target, Timeline};
 
 /// Where the backup's WAL begins and, where its manifest or its tool says so, ends.
@@ -28,6 +28,26 @@ pub fn chain_of(archive: &ArchiveSeen, facts: &BaseFacts, target: &Target) -> Op
         Timeline::Id(id) => Follow::Only(id),
     };
     Some(chain(archive, timeline, start, stop, follow))
+}
+
+/// What a sweep reads of an archive. None where there is no chain to follow, which [`examine`] refuses.
+pub fn way_of(path: &str, archive: &ArchiveSeen, facts: &BaseFacts, target: &Target) -> Option<WalWay> {
+    let (_, start, stop) = needs(facts)?;
+    let found = chain_of(archive, facts, target)?.ok()?;
+    let segment_bytes = archive.segment_bytes;
+    let stretches = way(archive, &found.timelines, start.0 / segment_bytes);
+    Some(WalWay { archive: path.to_owned(), segment_bytes, stretches, start, stop })
+}
+
+/// The target's timeline as a server is to be told, so that it looks for no other one while it waits.
+pub fn settled(archive: &ArchiveSeen, facts: &BaseFacts, target: &Target) -> Target {
+    let ends = chain_of(archive, facts, target).and_then(Result::ok).and_then(|it| it.timelines.last().copied());
+    let timeline = match (ends, needs(facts)) {
+        (Some((last, _)), Some((own, ..))) if last == own => Timeline::Current,
+        (Some((last, _)), _) => Timeline::Id(last),
+        (None, _) => target.timeline,
+    };
+    Target { timeline, ..target.clone() }
 }
 
 /// `000000010000000000000007 to …09, which begin at 0/7000000`
@@ -58,7 +78,8 @@ pub fn examine(it: &Ingredients<'_>) -> Result<Vec<Note>, Fault> {
         let words = gap_words(archive, gap);
         let begins = gap.missing.start(archive.segment_bytes);
         let behind = match &it.target.point {
-            Point::Latest => true,
+            // Of a sweep, what lies before it is reached.
+            Point::Latest => it.stops.is_empty(),
             Point::Lsn(lsn) => lsn.parse::<Lsn>().is_ok_and(|it| it >= begins),
             // Where these lie is known once they are reached.
             Point::Immediate | Point::Time(_) | Point::Xid(_) | Point::Name(_) => false,

@@ -16,7 +16,7 @@ use crate::format::base::{BaseFacts, BaseLayout};
 use crate::format::wal_archive::ArchiveSeen;
 use crate::phase::Phase;
 use crate::recipe::{
-    Action, Arg, At, Command, FileSeen, Layer, Note, NoteKind, Place, Recipe, ServerFacts, Step, Tolerance,
+    Action, Arg, At, Command, FileSeen, Layer, Note, NoteKind, Place, Recipe, ServerFacts, Step, Stop, Tolerance,
 };
 use crate::target::{Point, Target};
 
@@ -33,6 +33,8 @@ pub struct Ingredients<'a> {
     pub before: &'a [Link<'a>],
     /// Where the source names one.
     pub archive: Option<&'a ArchiveSeen>,
+    /// Where a sweep stops, in the order of the WAL; empty for a drill to one target.
+    pub stops: &'a [Stop],
     /// Whether the WAL behind the target matters: a loss is judged at the archive's end.
     pub whole: bool,
     pub server: &'a ServerFacts,
@@ -57,20 +59,27 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
     steps.push(step(
         Phase::Restore,
         "write the server's configuration",
-        Action::Arm { configuration: configuration(it), recover: true },
+        Action::Arm { configuration: configuration(it), recover: true, standby: !it.stops.is_empty() },
         Tolerance::Strict,
     ));
     if let Some(archive) = &it.source.wal {
-        let action = Action::ServeWal { from: archive.clone() };
+        let action = Action::ServeWal { from: archive.clone(), until: it.stops.first().map(|it| it.place.at) };
         steps.push(step(Phase::Recover, "serve WAL from the archive", action, Tolerance::Strict));
     }
     steps.push(step(Phase::Recover, "start the server", Action::Run(start()), Tolerance::Strict));
-    let action = Action::Recover { target: it.target.clone() };
-    steps.push(step(Phase::Recover, "recover to the target", action, Tolerance::Strict));
+    for (stop, to) in it.stops.iter().enumerate() {
+        let what = format!("replay to {}: {}", stop_name(stop, it.stops.len()), to.target.words());
+        steps.push(step(Phase::Recover, &what, Action::Walk { stop, to: to.place.at }, Tolerance::Strict));
+    }
+    if it.stops.is_empty() {
+        let action = Action::Recover { target: it.target.clone() };
+        steps.push(step(Phase::Recover, "recover to the target", action, Tolerance::Strict));
+    }
     let action = Action::Promote;
     steps.push(step(Phase::Ready, "promote the server", action, Tolerance::Strict));
     // Not in the time to recover: a real recovery would not wait for these.
-    if let Some(archive) = &it.source.wal {
+    // Of a sweep, the survey has read it.
+    if let Some(archive) = it.source.wal.as_ref().filter(|_| it.stops.is_empty()) {
         let action = Action::ReadWal { from: archive.clone(), target: it.target.clone(), whole: it.whole };
         steps.push(step(Phase::Validate, "read the replayed WAL independently", action, Tolerance::Strict));
     }
@@ -83,6 +92,11 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
         inputs: Vec::new(),
         notes: notes(it).into_iter().chain(of_archive).collect(),
     })
+}
+
+/// `stop 3 of 20`
+pub fn stop_name(stop: usize, of: usize) -> String {
+    format!("stop {} of {of}", stop + 1)
 }
 
 /// What fills the data directory: the backup itself, or what it and those before it make together.
@@ -249,6 +263,14 @@ fn configuration(it: &Ingredients<'_>) -> String {
     }
     for (name, value) in &it.restore.settings {
         let _ = writeln!(text, "{name} = '{}'", value.replace('\'', "''"));
+    }
+    if !it.stops.is_empty() {
+        // How long a standby waits before it asks again.
+        text.push_str("wal_retrieve_retry_interval = '20ms'\n");
+        if it.server.major >= 15 {
+            // A server that reads ahead would wait for WAL behind a stop with records before it that it has not replayed.
+            text.push_str("recovery_prefetch = off\n");
+        }
     }
     text
 }

@@ -870,6 +870,7 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
         | Action::Unpack { .. }
         | Action::Arm { .. }
         | Action::ServeWal { .. }
+        | Action::Walk { .. }
         | Action::Recover { .. }
         | Action::Promote
         | Action::LookAgain

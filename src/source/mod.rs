@@ -6,6 +6,7 @@ pub mod chain;
 pub mod drift;
 pub mod dump;
 pub mod server;
+pub mod sweep;
 pub mod witness;
 
 use std::collections::BTreeMap;

@@ -18,6 +18,7 @@ mod unpack;
 mod vault;
 mod wal;
 mod walg;
+mod way;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -40,6 +41,7 @@ pub use pour::{Counting, copy, pour, scan};
 pub use unpack::{Destination, Written, unpack};
 pub use vault::{Vault, is_databasus};
 pub use wal::{WalFile, WalSpan, fetch_wal, find_wal, read_wal, wal_archive, wal_span};
+pub use way::{wal_stops, wal_window};
 
 /// What every reading depends on: whether it is still wanted, which is looked at every 64 KiB, and the keys.
 #[derive(Clone, Debug, Default)]

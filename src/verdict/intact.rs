@@ -186,7 +186,15 @@ fn listed(words: &[String], total: u64) -> String {
 
 fn check(name: &str, finding: Finding, population: Population, objects: Vec<String>, elapsed: Duration) -> CheckJudged {
     let judged = Judged { finding, population };
-    CheckJudged { name: name.to_owned(), severity: Severity::Critical, judged, elapsed, waived: None, objects }
+    CheckJudged {
+        name: name.to_owned(),
+        severity: Severity::Critical,
+        judged,
+        elapsed,
+        waived: None,
+        read_only: false,
+        objects,
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub(super) fn judged(evidence: &Evidence, stop: usize) -> Vec<CheckJudged> {
             judged: Judged { finding, population: Population::default() },
             elapsed: Duration::ZERO,
             waived: None,
+            read_only: false,
             objects: Vec::new(),
         }];
     }
@@ -32,6 +33,7 @@ pub(super) fn judged(evidence: &Evidence, stop: usize) -> Vec<CheckJudged> {
         judged: it.judged,
         elapsed: asked(it.group).map_or(Duration::ZERO, |it| it.elapsed),
         waived: None,
+        read_only: false,
         objects: it.objects,
     };
     promise.judge(&answers).into_iter().map(with_time).collect()

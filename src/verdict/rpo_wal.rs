@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use super::rpo::between;
 use super::{About, Reason, Rpo, RpoJudged, Verdict, words};
 use crate::check::{Answer, HEARTBEAT};
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, PhaseOutcome};
 use crate::fault::Blame;
+use crate::phase::Phase;
 use crate::scenario::{Drill, Heartbeat};
 
 const IDLE_HINT: &str = "On an idle cluster an old last commit is no loss, but nothing shows that: name a table that something \
@@ -21,15 +22,19 @@ const IDLE_HINT: &str = "On an idle cluster an old last commit is no loss, but n
 pub(super) fn judge(evidence: &Evidence, drill: &Drill) -> Option<(RpoJudged, Option<Reason>)> {
     let limit = drill.objectives.rpo?;
     let incident = drill.objectives.incident.unwrap_or(evidence.start.as_ref()?.at);
-    let wal = evidence.done.iter().find_map(|it| it.output.wal.as_ref())?;
+    let read = evidence.done.iter().find_map(|it| it.output.wal.as_ref()).map(|it| it.latest);
+    // Of a sweep, the survey has read all of it; what it did not get through is not recovered.
+    let swept = evidence.phase(Phase::Recover).is_some_and(|it| it.outcome == PhaseOutcome::Completed);
+    let latest = read.or_else(|| evidence.survey.stops().map(|it| it.latest.filter(|_| swept)))?;
     let beat = drill.objectives.heartbeat.as_ref().map(|it| (it, last_beat(evidence, drill)));
-    Some(weigh(limit, incident, wal.latest, beat))
+    Some(weigh(limit, incident, latest, beat))
 }
 
 /// The newest heartbeat in the restored database.
 fn last_beat(evidence: &Evidence, drill: &Drill) -> Option<Timestamp> {
     let check = drill.checks.iter().position(|it| it.name == HEARTBEAT)?;
-    let Some(Answer::Rows(table)) = evidence.answers.last()?.get(check)?.answers.last() else { return None };
+    let last_stop = evidence.plan.as_ref()?.stops.len().checked_sub(1)?;
+    let Some(Answer::Rows(table)) = evidence.answers.get(last_stop)?.get(check)?.answers.last() else { return None };
     table.rows.first()?.first()?.as_deref()?.parse().ok()
 }
 

@@ -270,5 +270,5 @@ fn broken(name: &str, expected: String, observed: String, objects: Vec<String>, 
 fn check(name: &str, finding: Finding, objects: Vec<String>, population: Population) -> CheckJudged {
     let judged = Judged { finding, population };
     let (name, severity) = (name.to_owned(), Severity::Critical);
-    CheckJudged { name, severity, judged, elapsed: Duration::ZERO, waived: None, objects }
+    CheckJudged { name, severity, judged, elapsed: Duration::ZERO, waived: None, read_only: false, objects }
 }

@@ -44,7 +44,7 @@ pub fn reached(target: &Target, recovered: &Recovered, wal: Option<&WalSeen>) ->
 }
 
 /// `transaction 750 committed at 2026-11-22 10:00:00.5+00, 0/C3A9B8`
-fn words(it: &Transaction) -> String {
+pub(super) fn words(it: &Transaction) -> String {
     let did = if it.committed { "committed" } else { "rolled back" };
     format!("transaction {} {did} at {}, {}", it.xid, postgres_time(it.time), it.at)
 }
@@ -198,7 +198,7 @@ fn beyond(target: &Target, recovered: &Recovered, stop: &str) -> Result<(), Wron
 }
 
 /// As the server prints times in UTC: `2026-11-22 10:00:00.123456+00`.
-fn instant(text: &str) -> Option<jiff::Timestamp> {
+pub(super) fn instant(text: &str) -> Option<jiff::Timestamp> {
     text.strip_suffix("+00").map(|it| format!("{}Z", it.replacen(' ', "T", 1)))?.parse().ok()
 }
 

@@ -78,11 +78,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(name: &str) -> Server {
+        Server::start_with(name, &[])
+    }
+
+    /// `more`: for initdb.
+    pub(crate) fn start_with(name: &str, more: &[&str]) -> Server {
         let root = tempfile::Builder::new().prefix(&format!("pgdrill-lab-{name}-")).tempdir_in("/tmp").unwrap().keep();
         let server = Server { _until: remove_at_the_end(&root), root };
         owned_directory(&server.root);
         let at = |path: &str| server.root.join(path).display().to_string();
-        run("initdb", &["-D", &at("data"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"]);
+        let fixed = ["-D", &at("data"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync"];
+        run("initdb", &[&fixed, more].concat());
         let settings =
             format!("-c listen_addresses= -c unix_socket_directories={} -c fsync=off", server.root.display());
         run("pg_ctl", &["-D", &at("data"), "-l", &at("log"), "-w", "-o", &settings, "start"]);

@@ -37,4 +37,5 @@ mod signals;
 mod soak;
 mod stored;
 mod support;
+mod sweep;
 mod walg;

@@ -93,9 +93,9 @@ fn restless() -> &'static Restless {
     })
 }
 
-fn scenario(path: &Path, wal: &Path, runtime: &str) -> String {
+fn scenario(path: &Path, wal: &Path, runtime: &str, target: &str) -> String {
     format!(
-        "version: 1\ndrills:\n  - name: cell\n    runtime: {runtime}\n    source: {{ base_backup: {{ path: {}, wal: {} }} }}\n    checks:\n      \
+        "version: 1\ndrills:\n  - name: cell\n    runtime: {runtime}\n    source: {{ base_backup: {{ path: {}, wal: {} }} }}\n    {target}\n    checks:\n      \
          - rows: {{ table: t, equals: 100 }}\n      \
          - query: {{ name: there is something to archive, sql: \"select pg_switch_wal() is not null\", expect: true }}\n      \
          - query: {{ name: time goes by, sql: \"select pg_sleep(3) is not null\", expect: true }}\n      \
@@ -106,14 +106,24 @@ fn scenario(path: &Path, wal: &Path, runtime: &str) -> String {
 }
 
 fn nothing_arrives(form: &str, runtime: &str) {
+    nothing_arrives_at(form, runtime, "target: latest");
+}
+
+fn nothing_arrives_at(form: &str, runtime: &str, target: &str) {
     let restless = restless();
     let program = Program::new();
     let path = restless.root.join("base").join(form);
-    program.drill(&scenario(&path, &restless.root.join("wal"), runtime), &[]).expect(0);
+    program.drill(&scenario(&path, &restless.root.join("wal"), runtime, target), &[]).expect(0);
     let touched: Vec<_> =
         std::fs::read_dir(restless.root.join("touched")).unwrap().map(|it| it.unwrap().path()).collect();
     assert_eq!(touched, Vec::<PathBuf>::new());
     assert_eq!(CALLS.load(Ordering::SeqCst), 0, "nobody called");
+}
+
+/// Standing at a stop, too: a standby looks for a primary, and does so for as long as it stands.
+#[test]
+fn a_standby_of_a_sweep_calls_nobody() {
+    nothing_arrives_at("plain", "local", "targets: [ immediate, latest ]");
 }
 
 #[test]
@@ -160,10 +170,10 @@ fn a_link_of_pg_wal_or_of_a_tablespace_that_leads_out_is_not_followed() {
         std::fs::rename(backup.join("pg_wal"), program.path("wal-of-the-backup")).unwrap();
         symlink(&canary, backup.join("pg_wal")).unwrap();
         let wal = restless().root.join("wal");
-        program.drill(&scenario(&backup, &wal, runtime), &[]).expect(0);
+        program.drill(&scenario(&backup, &wal, runtime, "target: latest"), &[]).expect(0);
         unchanged();
         symlink(&canary, backup.join("pg_tblspc/16999")).unwrap();
-        let ran = program.drill(&scenario(&backup, &wal, runtime), &[]).expect(3);
+        let ran = program.drill(&scenario(&backup, &wal, runtime, "target: latest"), &[]).expect(3);
         // Lines are folded for people.
         let said = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(said.contains("such links are not followed"), "{said}");
@@ -179,7 +189,7 @@ fn an_archive_with_links_and_a_map_that_lead_out_writes_within_the_sandbox_only(
         let (canary, unchanged) = canary(&program);
         std::fs::remove_file(backup.join("backup_manifest")).unwrap();
         rewritten(&backup, &canary);
-        program.drill(&scenario(&backup, &restless().root.join("wal"), runtime), &[]).expect(0);
+        program.drill(&scenario(&backup, &restless().root.join("wal"), runtime, "target: latest"), &[]).expect(0);
         unchanged();
     }
 }
@@ -237,7 +247,7 @@ fn a_member_that_would_lie_outside_is_refused() {
     header.set_cksum();
     builder.append(&header, &b"evil"[..]).unwrap();
     builder.finish().unwrap();
-    let ran = program.drill(&scenario(&backup, &restless().root.join("wal"), "local"), &[]).expect(1);
+    let ran = program.drill(&scenario(&backup, &restless().root.join("wal"), "local", "target: latest"), &[]).expect(1);
     assert!(ran.stdout.contains("outside of the"), "{}", ran.stdout);
     unchanged();
 }
@@ -247,6 +257,6 @@ fn a_tablespace_map_that_a_server_would_refuse_fails_and_blames_the_backup() {
     let program = Program::new();
     let backup = copy(&program, "plain");
     std::fs::write(backup.join("tablespace_map"), "16999\n").unwrap();
-    let ran = program.drill(&scenario(&backup, &restless().root.join("wal"), "local"), &[]).expect(1);
+    let ran = program.drill(&scenario(&backup, &restless().root.join("wal"), "local", "target: latest"), &[]).expect(1);
     assert!(ran.stdout.contains("tablespace_map") && ran.stdout.contains("16999"), "{}", ran.stdout);
 }

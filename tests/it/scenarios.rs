@@ -25,6 +25,7 @@ const RUN: &[&str] = &[
     "pg_dumpall.yaml",
     "quickstart.yaml",
     "scope.yaml",
+    "sweep.yaml",
     "wal_g.yaml",
 ];
 
@@ -101,6 +102,11 @@ fn quickstart() {
 #[test]
 fn scope() {
     passes("scope.yaml");
+}
+
+#[test]
+fn sweep() {
+    passes("sweep.yaml");
 }
 
 #[test]

@@ -91,6 +91,7 @@ pub(crate) fn drill() -> Drill {
         source: Source::PgDump(PgDump { location, globals: None, tool: DumpTool::PgDump }),
         scope: Some(Scope::Database),
         target: Target::default(),
+        sweep: None,
         restore: Restore::default(),
         postgres: Postgres::default(),
         objectives: Objectives {
