@@ -488,8 +488,12 @@ impl Judging<'_> {
         let wal = self.evidence.done.iter().find_map(|it| it.output.wal.as_ref());
         let reach = target::reached(target, recovered, wal);
         let (verdict, blame, text, causes) = match &reach {
-            // A server that ended before it made the phase fail, which says whose fault that is.
-            Reach::Reached { .. } | Reach::EndedBefore { .. } => return Some(reach),
+            Reach::Reached { .. } => return Some(reach),
+            // Where the server says so itself the phase failed, which tells whose fault that is. Here only the WAL says so.
+            Reach::EndedBefore { evidence } => {
+                let text = format!("recovery ended before {}, whatever the server says", target.words());
+                (Verdict::Inconclusive, Blame::Harness, text, evidence.clone())
+            }
             Reach::WentBeyond { evidence } => {
                 (Verdict::Failed, Blame::Harness, format!("recovery went beyond {}", target.words()), evidence.clone())
             }
