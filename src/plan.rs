@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Blame, Fault};
-use crate::format::base::{BaseFacts, lsn_value};
+use crate::format::base::BaseFacts;
+use crate::format::lsn::Lsn;
 use crate::format::{DumpFacts, Selection};
 use crate::recipe::{BaseSeen, FileSeen, Learnt, Question, Recipe, ServerFacts, Survey};
 pub use crate::recipe::{Note, NoteKind};
@@ -327,7 +328,7 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
     let mut files = files.to_vec();
     // By the date in the name where every name has one: a copy changes the modification time, not the name.
     let dated: Option<Vec<String>> = files.iter().map(|it| name_date(&it.path)).collect();
-    let labelled: Option<Vec<(String, u64)>> = files.iter().map(|it| label_date(survey, &it.path)).collect();
+    let labelled: Option<Vec<(String, Lsn)>> = files.iter().map(|it| label_date(survey, &it.path)).collect();
     let labelled = labelled.filter(|it| !it.is_empty());
     match (&dated, &labelled) {
         (Some(_), None) => files.sort_by_cached_key(|it| (name_date(&it.path), it.path.clone())),
@@ -367,11 +368,11 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
 }
 
 /// When a base backup began, by its own label, and where in the WAL. None where it does not say.
-fn label_date(survey: &Survey, path: &str) -> Option<(String, u64)> {
+fn label_date(survey: &Survey, path: &str) -> Option<(String, Lsn)> {
     let label = survey.base(path)?.label.as_ref()?;
     // Servers write it in their own zone, and with its abbreviation: two zones cannot be compared.
     let started = label.started.as_ref().filter(|it| it.ends_with(" UTC") || it.ends_with(" GMT"))?;
-    Some((started.clone(), lsn_value(&label.start)?))
+    Some((started.clone(), label.start.parse().ok()?))
 }
 
 /// The date and time that a file's name carries, as digits that sort. None where there is none, or one that can be read in

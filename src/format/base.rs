@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Compression;
+use super::lsn::Lsn;
 use super::manifest::ManifestFacts;
 
 /// A base backup, as the survey saw it.
@@ -153,17 +154,11 @@ fn unquoted(text: &str) -> String {
     value
 }
 
-/// `16/B374D848` as a number.
-pub fn lsn_value(text: &str) -> Option<u64> {
-    let (high, low) = text.split_once('/')?;
-    Some((u64::from(u32::from_str_radix(high, 16).ok()?) << 32) + u64::from(u32::from_str_radix(low, 16).ok()?))
-}
-
 /// `backup_label` (`build_backup_content` in xlogbackup.c). None where it lacks what recovery needs of it.
 pub fn label(text: &str) -> Option<Label> {
     let value = |name: &str| text.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(": ")).map(str::trim);
     let start = value("START WAL LOCATION")?.split(' ').next()?;
-    lsn_value(start)?;
+    start.parse::<Lsn>().ok()?;
     let after = value("INCREMENTAL FROM LSN").zip(value("INCREMENTAL FROM TLI"));
     let after =
         after.map(|(start, timeline)| Some(After { start: start.to_owned(), timeline: timeline.parse().ok()? }));

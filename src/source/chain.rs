@@ -4,7 +4,8 @@
 //! is what they are found by; and a stranger that began at the same place is told by its system identifier.
 
 use crate::fault::{Blame, Fault};
-use crate::format::base::{After, BaseFacts, ManifestFound, lsn_value};
+use crate::format::base::{After, BaseFacts, ManifestFound};
+use crate::format::lsn::Lsn;
 use crate::recipe::BaseSeen;
 
 /// A base backup of a chain.
@@ -30,15 +31,15 @@ pub fn before<'a>(last: Link<'a>, known: &[&'a BaseSeen]) -> Result<Vec<Link<'a>
     Ok(links)
 }
 
-fn start(facts: &BaseFacts) -> Option<u64> {
-    lsn_value(&facts.label.as_ref()?.start)
+fn start(facts: &BaseFacts) -> Option<Lsn> {
+    facts.label.as_ref()?.start.parse().ok()
 }
 
 fn predecessor<'a>(of: Link<'_>, after: &After, known: &[&'a BaseSeen]) -> Result<Link<'a>, Fault> {
     let link = |it: &&'a BaseSeen| Some(Link { path: it.path.as_str(), facts: it.facts.as_deref()? });
     let fits = |it: &Link<'_>| {
         let label = it.facts.label.as_ref();
-        start(it.facts) == lsn_value(&after.start)
+        start(it.facts) == after.start.parse().ok()
             && label.and_then(|it| it.timeline).is_none_or(|it| it == after.timeline)
             && it.path != of.path
     };

@@ -9,8 +9,9 @@ use super::tap::{CHUNK, medium};
 use super::unpack::{Destination, Written, put, unpack};
 use super::{OnBytes, Stop};
 use crate::fault::{Blame, Fault};
-use crate::format::base::{BaseFacts, BaseLayout, lsn_value};
+use crate::format::base::{BaseFacts, BaseLayout};
 use crate::format::inspect::Inspector;
+use crate::format::lsn::Lsn;
 use crate::format::manifest::{self, Algorithm, Sum};
 use crate::format::pages::{Pages, PagesChecked};
 use crate::format::verify::{ManifestSeen, Verifier};
@@ -27,7 +28,7 @@ pub fn unpack_checked(
 ) -> Result<(Written, ManifestSeen, PagesChecked), Fault> {
     let manifest = manifest_text(backup)?;
     let mut verifier = Verifier::new(manifest.as_deref());
-    let mut pages = Pages::new(facts.label.as_ref().and_then(|it| lsn_value(&it.start)));
+    let mut pages = Pages::new(facts.label.as_ref().and_then(|it| it.start.parse::<Lsn>().ok()).map(|it| it.0));
     let inspectors: Vec<&mut dyn Inspector> = vec![&mut verifier, &mut pages];
     let written = unpack(backup, facts, to, inspectors, stop, on_bytes)?;
     // Archives have it beside them; pg_combinebackup wants it inside.

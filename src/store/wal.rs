@@ -217,8 +217,7 @@ fn unlistable(archive: &Path, error: &io::Error) -> Fault {
 /// `expected`: how many bytes it must have. A segment that is cut would end recovery as if the archive ended there.
 pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, stop: &Stop) -> Result<u64, Fault> {
     let from = &file.path;
-    let input = File::open(from).map_err(|it| medium(from, "open", &it))?;
-    let mut input = decode::decoder(file.compression, input).map_err(|it| undecodable(from, &it))?;
+    let mut input = Decoded::open(file, stop)?;
     let partial = to.with_extension("part");
     let full = |error: &io::Error| {
         Fault::new(Blame::Host, format!("write {}", partial.display()))
@@ -229,17 +228,10 @@ pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, stop: &Stop) 
     let mut buffer = vec![0; CHUNK];
     let mut bytes = 0;
     loop {
-        if stop.is_stopped() {
-            return Err(Fault::new(Blame::Host, format!("read {}", from.display())).cause("the drill was stopped"));
+        let read = input.fill(&mut buffer)?;
+        if read == 0 {
+            break;
         }
-        let read = match input.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // What the file system reports has an errno; what a decoder reports of the bytes has none.
-            Err(error) if error.raw_os_error().is_some() => return Err(medium(from, "read", &error)),
-            Err(error) => return Err(undecodable(from, &error)),
-        };
         output.write_all(&buffer[..read]).map_err(|it| full(&it))?;
         bytes += read as u64;
     }
@@ -259,31 +251,56 @@ pub fn read_wal(
     stop: &Stop,
     on_page: &mut dyn FnMut(&[u8; wal::PAGE]) -> ControlFlow<()>,
 ) -> Result<(), Fault> {
-    let from = &file.path;
-    let input = File::open(from).map_err(|it| medium(from, "open", &it))?;
-    let mut input = decode::decoder(file.compression, input).map_err(|it| undecodable(from, &it))?;
+    let mut input = Decoded::open(file, stop)?;
     let mut page = [0; wal::PAGE];
     loop {
-        if stop.is_stopped() {
-            return Err(Fault::new(Blame::Host, format!("read {}", from.display())).cause("the drill was stopped"));
-        }
-        let mut filled = 0;
-        while filled < page.len() {
-            match input.read(&mut page[filled..]) {
-                Ok(0) if filled == 0 => return Ok(()),
-                Ok(0) => {
-                    let error = io::Error::new(io::ErrorKind::UnexpectedEof, "it ends within a page");
-                    return Err(undecodable(from, &error));
-                }
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.raw_os_error().is_some() => return Err(medium(from, "read", &error)),
-                Err(error) => return Err(undecodable(from, &error)),
+        match input.fill(&mut page)? {
+            0 => return Ok(()),
+            wal::PAGE => {}
+            _ => {
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, "it ends within a page");
+                return Err(undecodable(&file.path, &error));
             }
         }
         if on_page(&page).is_break() {
             return Ok(());
         }
+    }
+}
+
+/// A file of the archive, decompressed as it is read.
+struct Decoded<'a> {
+    path: &'a Path,
+    decoder: Box<dyn Read>,
+    stop: &'a Stop,
+}
+
+impl<'a> Decoded<'a> {
+    fn open(file: &'a WalFile, stop: &'a Stop) -> Result<Decoded<'a>, Fault> {
+        let path = &file.path;
+        let input = File::open(path).map_err(|it| medium(path, "open", &it))?;
+        let decoder = decode::decoder(file.compression, input).map_err(|it| undecodable(path, &it))?;
+        Ok(Decoded { path, decoder, stop })
+    }
+
+    /// Bytes read: fewer than asked for only at the end.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
+        let path = self.path;
+        if self.stop.is_stopped() {
+            return Err(Fault::new(Blame::Host, format!("read {}", path.display())).cause("the drill was stopped"));
+        }
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.decoder.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // What the file system reports has an errno; what a decoder reports of the bytes has none.
+                Err(error) if error.raw_os_error().is_some() => return Err(medium(path, "read", &error)),
+                Err(error) => return Err(undecodable(path, &error)),
+            }
+        }
+        Ok(filled)
     }
 }
 
