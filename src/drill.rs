@@ -146,6 +146,7 @@ async fn ask_once(tape: &mut Tape<'_>, question: Question) -> Result<(), Fault> 
                 Question::List { .. }
                 | Question::Bases { .. }
                 | Question::Archive { .. }
+                | Question::Search(_)
                 | Question::Headers { .. }
                 | Question::Text { .. }
                 | Question::Server { .. }

@@ -36,6 +36,8 @@ pub enum Question {
     Bases { paths: Vec<String>, tablespaces: BTreeMap<String, String> },
     /// What lies in a WAL archive; headers of those segments that a recovery from this place needs.
     Archive { path: String, timeline: Option<u32>, start: Option<Lsn> },
+    /// Where in this part of an archive's WAL a recovery would stop.
+    Search(WalPart),
     /// The text of a small file that the scenario names (SQL to run, a table to compare with).
     Text { path: String },
     /// A server of this major version that could run the backup.
@@ -53,6 +55,7 @@ pub enum Learnt {
     Base(Box<BaseFacts>),
     Bases(Vec<BaseSeen>),
     Archive(Box<ArchiveSeen>),
+    Searched(Searched),
     Headers(Vec<HeaderSeen>),
     Text(String),
     Server(Box<ServerFacts>),
@@ -98,6 +101,46 @@ pub struct BaseSeen {
     pub facts: Option<Box<BaseFacts>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<Fault>,
+}
+
+/// A part of the WAL in an archive, and what to look for there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WalPart {
+    pub archive: String,
+    pub segment_bytes: u64,
+    /// The timelines that are followed, the oldest first, each with where it is left.
+    pub timelines: Vec<(u32, Option<Lsn>)>,
+    pub from: Lsn,
+    pub until: Until,
+    pub target: Target,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    Place(Lsn),
+    /// The end of the base backup whose WAL begins here.
+    EndOfBackup(Lsn),
+    EndOfArchive,
+}
+
+/// What came of a search.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Searched {
+    /// The first record at which recovery would stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Found>,
+    pub segments: u64,
+    /// Why the part was not read to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Found {
+    pub at: Lsn,
+    #[schemars(with = "Option<String>")]
+    pub time: Option<jiff::Timestamp>,
 }
 
 /// Which runtime the scenario asks for.
@@ -206,6 +249,7 @@ impl Survey {
             | Learnt::Base(_)
             | Learnt::Bases(_)
             | Learnt::Archive(_)
+            | Learnt::Searched(_)
             | Learnt::Headers(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
@@ -222,6 +266,7 @@ impl Survey {
             | Learnt::Base(_)
             | Learnt::Bases(_)
             | Learnt::Archive(_)
+            | Learnt::Searched(_)
             | Learnt::Headers(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
@@ -246,6 +291,7 @@ impl Survey {
             | Learnt::Base(_)
             | Learnt::Bases(_)
             | Learnt::Archive(_)
+            | Learnt::Searched(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -262,11 +308,28 @@ impl Survey {
         alone.or_else(|| self.bases().find(|it| it.path == path)?.facts.as_deref())
     }
 
-    /// The WAL archive at this path.
+    /// The WAL archive at this path: as it was looked at last, for the backup that was chosen.
     pub fn archive(&self, path: &str) -> Option<&ArchiveSeen> {
-        self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
+        self.0.iter().rev().find_map(|(question, learnt)| match (question, learnt) {
             (Question::Archive { path: asked, .. }, Learnt::Archive(seen)) if asked == path => Some(&**seen),
             _ => None,
+        })
+    }
+
+    /// Where the target was found in the WAL, where it was searched for.
+    pub fn place(&self) -> Option<Lsn> {
+        self.0.iter().rev().find_map(|(_, learnt)| match learnt {
+            Learnt::Searched(searched) => Some(searched.found.as_ref()?.at),
+            Learnt::Archive(_)
+            | Learnt::Bases(_)
+            | Learnt::Files(_)
+            | Learnt::Dump(_)
+            | Learnt::Base(_)
+            | Learnt::Headers(_)
+            | Learnt::Text(_)
+            | Learnt::Server(_)
+            | Learnt::NoServer { .. }
+            | Learnt::Host(_) => None,
         })
     }
 
@@ -275,6 +338,7 @@ impl Survey {
         self.0.iter().flat_map(|(_, learnt)| match learnt {
             Learnt::Bases(bases) => bases.as_slice(),
             Learnt::Archive(_)
+            | Learnt::Searched(_)
             | Learnt::Files(_)
             | Learnt::Dump(_)
             | Learnt::Base(_)
@@ -294,6 +358,7 @@ impl Survey {
             | Learnt::Base(_)
             | Learnt::Bases(_)
             | Learnt::Archive(_)
+            | Learnt::Searched(_)
             | Learnt::Headers(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }

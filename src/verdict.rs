@@ -794,6 +794,7 @@ pub fn host(evidence: &Evidence) -> Option<&crate::recipe::HostFacts> {
         | Learnt::Base(_)
         | Learnt::Bases(_)
         | Learnt::Archive(_)
+        | Learnt::Searched(_)
         | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Server(_)

@@ -57,6 +57,15 @@ pub struct Label {
     pub after: Option<After>,
 }
 
+impl Label {
+    /// None where the server wrote it in another zone than UTC: an abbreviation names no zone for certain.
+    pub fn began(&self) -> Option<jiff::Timestamp> {
+        let started = self.started.as_deref()?;
+        let civil = started.strip_suffix(" UTC").or_else(|| started.strip_suffix(" GMT"))?;
+        format!("{}Z", civil.replacen(' ', "T", 1)).parse().ok()
+    }
+}
+
 /// The backup that an incremental one was made after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct After {

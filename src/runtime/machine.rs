@@ -125,6 +125,7 @@ impl Runtime for Machine {
                 let reading = move |stop: &store::Stop| store::wal_archive(Path::new(&path), timeline, start, stop);
                 movers.run(reading).await.map(Box::new).map(Learnt::Archive)
             }
+            Question::Search(part) => movers.run(move |stop| store::search(&part, stop)).await.map(Learnt::Searched),
             Question::Bases { paths, tablespaces } => {
                 let reading = move |stop: &store::Stop| Ok(store::bases(&paths, &tablespaces, stop));
                 movers.run(reading).await.map(Learnt::Bases)

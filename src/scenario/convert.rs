@@ -132,7 +132,7 @@ impl Converter<'_> {
             WireSource::PgDump(WirePgDump { path, pick, globals, timezone, trust }) => Source::PgDump(PgDump {
                 location: Location {
                     path: self.path(&path, true),
-                    pick: self.pick(pick.as_ref()),
+                    pick: self.pick(pick.as_ref(), false),
                     timezone: timezone.map(|it| it.0),
                     trusted: trust.is_some(),
                 },
@@ -141,7 +141,7 @@ impl Converter<'_> {
             WireSource::BaseBackup(it) => Source::BaseBackup(BaseBackup {
                 location: Location {
                     path: self.path(&it.path, true),
-                    pick: self.pick(it.pick.as_ref()),
+                    pick: self.pick(it.pick.as_ref(), true),
                     timezone: None,
                     trusted: it.trust.is_some(),
                 },
@@ -156,7 +156,7 @@ impl Converter<'_> {
             WireSource::PgDumpall(it) => Source::PgDumpall(PgDumpall {
                 location: Location {
                     path: self.path(&it.path, true),
-                    pick: self.pick(it.pick.as_ref()),
+                    pick: self.pick(it.pick.as_ref(), false),
                     timezone: it.timezone.map(|it| it.0),
                     trusted: it.trust.is_some(),
                 },
@@ -251,10 +251,19 @@ impl Converter<'_> {
         }
     }
 
-    fn pick(&self, wire: Option<&WirePick>) -> Pick {
-        match wire {
+    /// `targets`: whether the backup has points in time.
+    fn pick(&self, wire: Option<&At<WirePick>>, targets: bool) -> Pick {
+        match wire.map(|it| &it.value) {
             None | Some(WirePick::Newest) => Pick::Newest,
             Some(WirePick::Oldest) => Pick::Oldest,
+            Some(WirePick::BestForTarget) => {
+                if let Some(wire) = wire.filter(|_| !targets) {
+                    let mistake =
+                        Mistake::new(wire.span, "a dump has one state, and no target that another would be better for");
+                    self.note(mistake.help("write `newest`, or name base backups with their WAL archive"));
+                }
+                Pick::BestForTarget
+            }
             Some(WirePick::All) => Pick::All,
             Some(WirePick::Random(seed)) => Pick::Random { seed: seed.unwrap_or(self.environment.seed) },
         }

@@ -128,7 +128,7 @@ pub(super) struct WirePgDump {
     /// The file or directory, or a pattern with `*`, `?`, `[…]`, `{…}` or `**`. Relative to this file.
     pub(super) path: At<Text>,
     /// Which of the files that match: `newest` (default), `oldest`, `random`, `{random: SEED}` or `all`.
-    pub(super) pick: Option<WirePick>,
+    pub(super) pick: Option<At<WirePick>>,
     /// What `pg_dumpall -g` wrote for the same cluster: its roles.
     pub(super) globals: Option<At<Text>>,
     /// Time zone of the machine that dumped: dumps do not record it.
@@ -143,7 +143,7 @@ pub(super) struct WirePgDumpall {
     /// The file, or a pattern with `*`, `?`, `[…]`, `{…}` or `**`. Relative to this file.
     pub(super) path: At<Text>,
     /// Which of the files that match: `newest` (default), `oldest`, `random`, `{random: SEED}` or `all`.
-    pub(super) pick: Option<WirePick>,
+    pub(super) pick: Option<At<WirePick>>,
     /// Time zone of the machine that dumped: dumps do not record it.
     pub(super) timezone: Option<Zone>,
     /// `backup`: it may be restored where the kernel offers no isolation.
@@ -155,8 +155,9 @@ pub(super) struct WirePgDumpall {
 pub(super) struct WireBaseBackup {
     /// The directory that pg_basebackup wrote (or a base.tar), or a pattern. Relative to this file.
     pub(super) path: At<Text>,
-    /// Which of the backups that match: `newest` (default), `oldest`, `random`, `{random: SEED}` or `all`.
-    pub(super) pick: Option<WirePick>,
+    /// Which of the backups that match: `newest` (default), `oldest`, `best_for_target` (the newest that ends before the
+    /// target), `random`, `{random: SEED}` or `all`.
+    pub(super) pick: Option<At<WirePick>>,
     /// Directory of the WAL archive. Without it, recovery ends where the backup ends.
     pub(super) wal: Option<At<Text>>,
     /// Where tablespaces' data lie, by their OID or location, for a plain backup whose links lead out of it.
@@ -170,6 +171,7 @@ pub(super) struct WireBaseBackup {
 pub(super) enum WirePick {
     Newest,
     Oldest,
+    BestForTarget,
     All,
     /// Without a seed the run's own is used, and recorded.
     Random(Option<u64>),
@@ -184,7 +186,7 @@ impl JsonSchema for WirePick {
         json_schema!({
             "description": "Which of the files that match a pattern.",
             "oneOf": [
-                { "enum": ["newest", "oldest", "random", "all"] },
+                { "enum": ["newest", "oldest", "best_for_target", "random", "all"] },
                 {
                     "type": "object",
                     "properties": { "random": { "description": "The seed.", "type": "integer", "minimum": 0 } },

@@ -133,7 +133,7 @@ fn foreign(path: &str, archive: &ArchiveSeen, facts: &BaseFacts) -> Result<(), F
     Ok(())
 }
 
-fn no_chain(path: &str, why: &NoChain) -> Fault {
+pub(super) fn no_chain(path: &str, why: &NoChain) -> Fault {
     let fault = |cause: String, hint: &str| {
         Fault::new(Blame::Scenario, format!("choose a timeline in the archive {path}")).cause(cause).hint(hint)
     };

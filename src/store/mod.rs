@@ -9,6 +9,7 @@ mod find;
 mod header;
 mod parcel;
 mod pour;
+mod search;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod counting_tests;
@@ -33,6 +34,7 @@ pub use find::{list, look, read_text};
 pub use header::headers;
 pub(crate) use parcel::{parcel, parcel_of};
 pub use pour::{Counting, copy, pour, scan};
+pub use search::search;
 pub use unpack::{Destination, Written, unpack};
 pub use wal::{WalFile, WalSpan, fetch_wal, find_wal, read_wal, wal_archive, wal_span};
 

@@ -45,6 +45,49 @@ fn at_the_mark(names: &[String]) -> (usize, String) {
     (names.iter().position(|it| *it == name).unwrap(), name)
 }
 
+/// Of two backups, with the deletion between them.
+fn of_the_best(target: &str) -> String {
+    let lab = lab();
+    format!(
+        "version: 1\ndrills:\n  - name: best\n    runtime: local\n    source:\n      base_backup: {{ path: \"{}\", wal: {}, \
+         pick: best_for_target }}\n    target: {target}\n    checks:\n      - rows: {{ table: t, equals: {} }}\n",
+        lab.path("base/{tar,later}"),
+        lab.path("wal"),
+        crate::lab::ROWS[1],
+    )
+}
+
+#[test]
+fn the_best_base_backup_for_a_target_is_chosen_and_why_is_said() {
+    let program = Program::new();
+    program.drill(&of_the_best(&format!("{{ time: \"{}\" }}", lab().time)), &[]).expect(0);
+    let drill = program.report().drills.remove(0);
+    assert!(drill.backup.unwrap().path.ends_with("base/tar"));
+    assert!(drill.chosen.unwrap().starts_with("it is the newest that holds nothing behind the target: it ends at "));
+    assert!(drill.passed_over[0].path.ends_with("base/later"), "{:?}", drill.passed_over);
+    for (target, expected) in [
+        ("latest".to_owned(), "base/later ("),
+        (format!("{{ lsn: {} }}", lab().lsn), "base/tar ("),
+        ("{ name: before the deletion }".to_owned(), "base/tar ("),
+        (format!("{{ xid: {} }}", lab().deletion), "base/tar ("),
+    ] {
+        let program = Program::new();
+        let file = program.file("best.yaml", &of_the_best(&target));
+        let text = told(&program.run(&["plan", &file]).expect(0));
+        assert!(text.contains(expected), "{target}: {text}");
+        assert!(text.contains("wal recovers from "), "{target}: {text}");
+    }
+    for (target, why) in [
+        ("{ time: \"2001-01-01 00:00:00+00\" }", "the earliest that can be recovered is the end of "),
+        ("{ name: never made }", "and the target is not in the WAL behind it"),
+    ] {
+        let program = Program::new();
+        let file = program.file("best.yaml", &of_the_best(target));
+        let text = told(&program.run(&["plan", &file]).expect(3));
+        assert!(text.contains(why) && text.contains("(the scenario is at fault)"), "{target}: {text}");
+    }
+}
+
 #[test]
 fn a_gap_before_the_end_fails_in_the_survey_and_names_the_segment() {
     let program = Program::new();

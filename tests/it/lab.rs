@@ -206,6 +206,8 @@ fn fill(source: &Source, root: &Path) -> [String; 3] {
         "insert into t values (100001, 'late'); insert into t values (100002, 'last'); insert into beat select now()",
     );
     source.sql("select pg_switch_wal()");
+    // Behind every mark: the best for none of them.
+    backup("later", &["-Ft", "-Xn"]);
     archived(source, root);
     [time, lsn, deletion]
 }
