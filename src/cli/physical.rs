@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::evidence::Evidence;
 use crate::fault::Fault;
-use crate::format::base::{BaseFacts, BaseLayout, ManifestFound, MemberKind};
+use crate::format::base::{BaseFacts, BaseLayout, ControlFound, ManifestFound, MemberKind};
 use crate::format::lsn::{Lsn, Segment};
 use crate::format::wal_archive::{ArchiveSeen, Follow, Stretch, chain};
 use crate::plan::Plan;
@@ -136,6 +136,16 @@ fn base(page: &mut Page, file: &FileSeen, facts: &BaseFacts) {
             let end = archive::needs(facts).and_then(|it| it.2).map(|it| format!("; ends at {it}")).unwrap_or_default();
             let of = manifest.system_identifier.map(|it| format!("; of the cluster {it}")).unwrap_or_default();
             page.line("manifest", &format!("{} files, {}{end}{of}", manifest.files, words::bytes(manifest.bytes)));
+        }
+    }
+    match &facts.control {
+        ControlFound::NotRead => {}
+        ControlFound::Unreadable { why } => page.line("WARNING", &format!("pg_control cannot be believed: {why}")),
+        ControlFound::Whole(control) => {
+            let checksums = if control.checksum_version > 0 { "with page checksums" } else { "without page checksums" };
+            let of = format!("the cluster {}, {checksums}; it was {}", control.system_identifier, control.state);
+            page.line("pg_control", &of);
+            control.unusual().iter().for_each(|it| page.line("WARNING", it));
         }
     }
     for it in &facts.tablespaces {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Compression;
 use super::lsn::Lsn;
 use super::manifest::ManifestFacts;
+use super::pg_control::ControlData;
 
 /// A base backup, as the survey saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +24,8 @@ pub struct BaseFacts {
     pub label: Option<Label>,
     #[serde(default)]
     pub manifest: ManifestFound,
+    #[serde(default)]
+    pub control: ControlFound,
     /// What the backup's own configuration sets, of the settings that matter for a recovery. Read, never used.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
@@ -39,6 +42,36 @@ pub enum ManifestFound {
         why: String,
     },
     Whole(ManifestFacts),
+}
+
+/// The backup's `pg_control`, as far as it could be read without reading the backup: of a compressed archive it is the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlFound {
+    #[default]
+    NotRead,
+    Unreadable {
+        why: String,
+    },
+    Whole(Box<ControlData>),
+}
+
+impl BaseFacts {
+    pub fn control(&self) -> Option<&ControlData> {
+        match &self.control {
+            ControlFound::Whole(control) => Some(control),
+            ControlFound::NotRead | ControlFound::Unreadable { .. } => None,
+        }
+    }
+
+    /// Of the cluster that was backed up: manifests carry it since PostgreSQL 17, and pg_control always does.
+    pub fn system_identifier(&self) -> Option<u64> {
+        let by_manifest = match &self.manifest {
+            ManifestFound::Whole(manifest) => manifest.system_identifier,
+            ManifestFound::Absent | ManifestFound::Unreadable { .. } => None,
+        };
+        by_manifest.or_else(|| Some(self.control()?.system_identifier))
+    }
 }
 
 /// What `backup_label` says.

@@ -118,10 +118,7 @@ fn foreign(path: &str, archive: &ArchiveSeen, facts: &BaseFacts) -> Result<(), F
             return Err(fault(format!("{} is no such segment: {wrong}", header.name)));
         }
     }
-    let known = match &facts.manifest {
-        ManifestFound::Whole(manifest) => manifest.system_identifier,
-        ManifestFound::Absent | ManifestFound::Unreadable { .. } => None,
-    };
+    let known = facts.system_identifier();
     let identifiers = archive.headers.iter().filter_map(|it| Some((&it.name, it.system_identifier?)));
     let expected = known.or_else(|| identifiers.clone().next().map(|it| it.1));
     for (name, identifier) in identifiers {

@@ -5,7 +5,7 @@
 
 use super::archive::{chain_of, needs, no_chain};
 use crate::fault::{Blame, Fault};
-use crate::format::base::{BaseFacts, ManifestFound};
+use crate::format::base::BaseFacts;
 use crate::format::lsn::Lsn;
 use crate::format::wal_archive::ArchiveSeen;
 use crate::recipe::{BaseSeen, Learnt, Question, Searched, Survey, Until, WalPart};
@@ -129,11 +129,7 @@ fn candidate<'a>(
     let mut timelines = vec![(timeline, None)];
     if let Some((path, archive)) = archive {
         let of = archive.headers.iter().find_map(|it| it.system_identifier);
-        let own = match &facts.manifest {
-            ManifestFound::Whole(manifest) => manifest.system_identifier,
-            ManifestFound::Absent | ManifestFound::Unreadable { .. } => None,
-        };
-        if let Some((own, of)) = own.zip(of).filter(|(own, of)| own != of) {
+        if let Some((own, of)) = facts.system_identifier().zip(of).filter(|(own, of)| own != of) {
             return Err(Fault::new(Blame::Backup, format!("recover {} with the archive {path}", base.path))
                 .cause(format!("it is of the cluster {own}, and the archive of {of}")));
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::format::base::{BaseLayout, Label};
+use crate::format::base::{BaseLayout, Label, ManifestFound};
 use crate::format::manifest::{ManifestFacts, WalRange};
 use crate::recipe::Found;
 
@@ -22,6 +22,7 @@ fn base(path: &str, segment: u64, started: &str) -> BaseSeen {
         }),
         manifest: ManifestFound::Whole(ManifestFacts { wal, ..ManifestFacts::default() }),
         settings: std::collections::BTreeMap::new(),
+        control: crate::format::base::ControlFound::NotRead,
     };
     BaseSeen { path: path.to_owned(), facts: Some(Box::new(facts)), unreadable: None }
 }

@@ -222,6 +222,7 @@ mod tests {
             label: None,
             manifest: ManifestFound::Absent,
             settings: BTreeMap::new(),
+            control: crate::format::base::ControlFound::NotRead,
         };
         let unpack = Action::Unpack { from: "/b/full".to_owned(), facts: Box::new(facts), part: None };
         let unpacked = Unpacked { files: 1, bytes: 1, manifest: Some(manifest), pages: Some(pages) };

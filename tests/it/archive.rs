@@ -45,6 +45,70 @@ fn at_the_mark(names: &[String]) -> (usize, String) {
     (names.iter().position(|it| *it == name).unwrap(), name)
 }
 
+/// Manifests name their cluster since 17; before that only pg_control tells that all of an archive is another's.
+#[test]
+fn an_archive_that_is_wholly_of_another_cluster_is_named_before_anything_is_restored() {
+    let program = Program::new();
+    let wal = archive(&program, |directory, names| {
+        for name in names {
+            let path = directory.join(name);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[24] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    });
+    for form in ["plain", "tar-no-wal"] {
+        let text = format!(
+            "version: 1\ndrills:\n  - name: foreign\n    runtime: local\n    source:\n      base_backup: {{ path: {}, wal: {wal}, \
+             tablespaces: {{ {}: {} }} }}\n    checks:\n      - query: {{ name: it answers, sql: select 1, expect: 1 }}\n",
+            lab().path(&format!("base/{form}")),
+            lab().path("ts"),
+            lab().path("base/plain-ts"),
+        );
+        let file = program.file("foreign.yaml", &text);
+        let text = told(&program.run(&["plan", &file]).expect(1));
+        assert!(text.contains("is of the cluster") && text.contains(", the backup is of "), "{form}: {text}");
+    }
+}
+
+/// A data directory with nothing in it but what says what it is.
+fn built(program: &Program, major: u32, control: &[u8]) -> String {
+    let directory = program.path("built");
+    std::fs::create_dir_all(directory.join("pg_tblspc")).unwrap();
+    std::fs::create_dir_all(directory.join("global")).unwrap();
+    std::fs::write(directory.join("PG_VERSION"), format!("{major}\n")).unwrap();
+    std::fs::write(directory.join("global/pg_control"), control).unwrap();
+    let label = "START WAL LOCATION: 0/4000028 (file 000000010000000000000004)\nSTART TIMELINE: 1\n";
+    std::fs::write(directory.join("backup_label"), label).unwrap();
+    let scenario = format!(
+        "version: 1\ndrills:\n  - name: built\n    runtime: local\n    source: {{ base_backup: {{ path: {} }} }}\n    \
+         target: immediate\n    checks:\n      - query: {{ name: it answers, sql: select 1, expect: 1 }}\n",
+        directory.display()
+    );
+    program.file("built.yaml", &scenario)
+}
+
+#[test]
+fn what_no_server_here_could_read_is_refused_by_the_plan() {
+    let control = std::fs::read(crate::program::fixture("../pg_control/15")).unwrap();
+    let program = Program::new();
+    let text = told(&program.run(&["plan", &built(&program, 15, &control)]).expect(0));
+    assert!(text.contains("unpack the base backup"), "{text}");
+    // Blocks of 16 KiB: blcksz, and the checksum of the whole.
+    let mut blocks = control.clone();
+    blocks[216..220].copy_from_slice(&16384_u32.to_le_bytes());
+    let sum = crc32c::crc32c(&blocks[..288]);
+    blocks[288..292].copy_from_slice(&sum.to_le_bytes());
+    let text = told(&program.run(&["plan", &built(&program, 15, &blocks)]).expect(3));
+    assert!(text.contains("its blocks have 16384 bytes, and not 8192"), "{text}");
+    assert!(text.contains("(this host is at fault)"), "{text}");
+    // Files of two clusters.
+    let other = std::fs::read(crate::program::fixture("../pg_control/13")).unwrap();
+    let text = told(&program.run(&["plan", &built(&program, 15, &other)]).expect(1));
+    assert!(text.contains("PG_VERSION says 15, and pg_control has the catalogue of 13"), "{text}");
+    assert!(text.contains("(the backup is at fault)"), "{text}");
+}
+
 /// Of two backups, with the deletion between them.
 fn of_the_best(target: &str) -> String {
     let lab = lab();
