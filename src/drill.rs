@@ -216,6 +216,7 @@ fn read_by<'a>(step: &'a Step, plan: &'a Plan) -> &'a str {
         | Action::Recover { .. }
         | Action::Promote
         | Action::LookAgain
+        | Action::LookAround { .. }
         | Action::ReadWal { .. }
         | Action::Sql { .. } => &plan.backup.file.path,
     }

@@ -519,6 +519,8 @@ pub enum Action {
     Promote,
     /// Looks again at pages that looked wrong before replay.
     LookAgain,
+    /// Looks for what a restored cluster carries and no check examines. `major`: of the server.
+    LookAround { major: u32 },
     /// Reads the WAL that the server replayed out of the archive, and says what it holds around the place where replay stopped.
     /// `whole`: and on to the archive's end.
     ReadWal { from: String, target: Target, whole: bool },
@@ -542,6 +544,7 @@ impl Action {
             | Action::Recover { .. }
             | Action::Promote
             | Action::LookAgain
+            | Action::LookAround { .. }
             | Action::ReadWal { .. } => None,
         }
     }
@@ -601,9 +604,53 @@ pub struct Output {
     /// Pages that looked wrong before replay, as they are now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<Again>,
+    /// What the restored cluster carries beside what checks examine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub around: Option<Around>,
     /// What the host did meanwhile that decides the blame.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<HostCondition>,
+}
+
+/// What a restored cluster carries that matters to whoever takes it into service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Around {
+    /// Transactions that were prepared and wait for their end: they hold their locks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prepared: Vec<Prepared>,
+    /// Databases that nobody can connect to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed: Vec<Closed>,
+    /// Databases whose order of texts was made with another version of the collation than this host has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collations: Vec<CollationSeen>,
+    /// What could not be asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Prepared {
+    pub gid: String,
+    pub database: String,
+    pub owner: String,
+    pub since: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Closed {
+    pub database: String,
+    /// It was being dropped when the server stopped (`datconnlimit` of -2).
+    pub half_dropped: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CollationSeen {
+    pub database: String,
+    pub collation: String,
+    pub recorded: String,
+    /// None: this host has no such collation.
+    pub here: Option<String>,
 }
 
 /// What the WAL itself says of a recovery, read independently of the server.

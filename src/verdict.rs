@@ -1,5 +1,6 @@
 //! Judges evidence against objectives and checks. Pure, total, and re-runnable on stored evidence.
 
+mod around;
 mod intact;
 mod rpo;
 mod rpo_wal;
@@ -168,6 +169,7 @@ pub fn judge(evidence: &Evidence) -> Judgement {
     judging.scope(&mut checks);
     judging.waivers(&checks);
     judging.changed_input();
+    judging.findings.extend(around::findings(evidence));
     judging.remnants();
     let Judging { mut reasons, findings, .. } = judging;
     reasons.sort_by_key(|it| std::cmp::Reverse(it.verdict));
@@ -734,6 +736,7 @@ fn names(waiver: &scenario::Waiver, object: &str) -> bool {
 fn by_the_host(asked: &Asked) -> bool {
     asked.answers.iter().any(|it| match it {
         Answer::Silent { .. } => true,
+        Answer::Refused { message, .. } if message.contains(crate::check::LOCALE_MISSING) => true,
         Answer::Refused { sqlstate, .. } => {
             // A statement that took too long was perhaps only a long one.
             let class = sqlstate.get(..2).unwrap_or_default();

@@ -82,6 +82,7 @@ impl Segment {
     }
 
     /// The next one on the same timeline.
+    #[must_use]
     pub fn following(self) -> Segment {
         Segment { number: self.number + 1, ..self }
     }

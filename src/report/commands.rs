@@ -143,6 +143,7 @@ impl Script<'_> {
             | Action::Recover { .. }
             | Action::Promote
             | Action::LookAgain
+            | Action::LookAround { .. }
             | Action::ReadWal { .. } => {}
         }
     }

@@ -72,6 +72,8 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
         let action = Action::ReadWal { from: archive.clone(), target: it.target.clone(), whole: it.whole };
         steps.push(step(Phase::Validate, "read the replayed WAL independently", action, Tolerance::Strict));
     }
+    let action = Action::LookAround { major: it.server.major };
+    steps.push(step(Phase::Validate, "look for what no check examines", action, Tolerance::Strict));
     let action = Action::LookAgain;
     steps.push(step(Phase::Validate, "look again at pages that looked wrong before replay", action, Tolerance::Strict));
     let database = it.restore.database.clone().unwrap_or_else(|| DATABASE.to_owned());

@@ -5,7 +5,7 @@
 
 use super::archive::{chain_of, needs, no_chain};
 use crate::fault::{Blame, Fault};
-use crate::format::base::BaseFacts;
+use crate::format::base::{BaseFacts, Label};
 use crate::format::lsn::Lsn;
 use crate::format::wal_archive::ArchiveSeen;
 use crate::recipe::{BaseSeen, Learnt, Question, Searched, Survey, Until, WalPart};
@@ -93,7 +93,7 @@ pub fn choose(
                 if searched > SEARCHED_BYTES {
                     return Err(too_dear(target, searched));
                 }
-                return Ok(Next::Ask(Box::new(Question::Search(part))));
+                return Ok(Next::Ask(Box::new(Question::Search(*part))));
             }
             Fits::Yes(why) => {
                 let older = candidates
@@ -143,7 +143,7 @@ enum Fits {
     Yes(String),
     /// Why not, and how much WAL was searched for that.
     No(String, u64),
-    Ask(WalPart),
+    Ask(Box<WalPart>),
 }
 
 /// Whether the target lies behind a backup. `behind`: the end of the next newer one, behind which it was looked for already.
@@ -164,7 +164,7 @@ fn fits(
     };
     let search = |part: WalPart| match known.answer(&Question::Search(part.clone())) {
         Some(Learnt::Searched(searched)) => Ok(searched.clone()),
-        Some(_) | None => Err(Fits::Ask(part)),
+        Some(_) | None => Err(Fits::Ask(Box::new(part))),
     };
     match &target.point {
         Point::Latest | Point::Immediate => Fits::Yes(format!("it is the newest: {}", it.words())),
@@ -173,7 +173,7 @@ fn fits(
             Ok(_) | Err(_) => Fits::Yes(format!("it is the newest before the target: {}", it.words())),
         },
         Point::Time(time) => {
-            let began = it.facts.label.as_ref().and_then(|it| it.began());
+            let began = it.facts.label.as_ref().and_then(Label::began);
             if let Some(began) = began.filter(|it| it > time) {
                 return Fits::No(format!("it began at {}, after the target", postgres_time(began)), 0);
             }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::format::base::{BaseLayout, Label, ManifestFound};
+use crate::format::base::{BaseLayout, ManifestFound};
 use crate::format::manifest::{ManifestFacts, WalRange};
 use crate::recipe::Found;
 

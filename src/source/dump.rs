@@ -830,6 +830,7 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
         | Action::Recover { .. }
         | Action::Promote
         | Action::LookAgain
+        | Action::LookAround { .. }
         | Action::ReadWal { .. } => false,
     };
     let statement = error.statement.as_deref().unwrap_or_default().to_lowercase();
