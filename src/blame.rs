@@ -135,7 +135,7 @@ pub fn blame_error(error: &StatementError) -> Whose {
     }
     if message.contains("locale name")
         || message.contains("could not create locale")
-        || message.contains(crate::check::LOCALE_MISSING)
+        || message.contains("locale is incompatible with operating system")
         || names_a_missing_collation(message)
     {
         return Whose::host("the server lacks a locale: use an image that has it, or generate it with localedef");

@@ -188,19 +188,11 @@ fn unknown(because: impl Into<String>) -> Judged {
     Judged { finding: Finding::Unknown { because: because.into() }, population: Population::default() }
 }
 
-/// What a server says of a database whose locale its operating system has not (`CheckMyDatabase` in postinit.c): it has no
-/// SQLSTATE of its own, and would pass for damage.
-pub(crate) const LOCALE_MISSING: &str = "database locale is incompatible with operating system";
-
 /// An error is an answer: what a check names is absent, not allowed or damaged, and the check is broken, unless the error
 /// tells of the scenario or of this host.
 fn refused(sqlstate: &str, message: &str, hint: Option<&str>) -> Judged {
     let hint = hint.map(|it| format!(" ({it})")).unwrap_or_default();
     let observed = format!("error {sqlstate}: {message}{hint}");
-    if message.contains(LOCALE_MISSING) {
-        let why = "this host lacks the locale of the database: use an image that has it, or generate it with localedef";
-        return unknown(format!("{why}: {observed}"));
-    }
     if let Some(why) = not_the_data(sqlstate) {
         return unknown(format!("{why}: {observed}"));
     }

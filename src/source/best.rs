@@ -14,7 +14,7 @@ use crate::target::{Point, Target, postgres_time};
 /// WAL that is searched for a transaction or a restore point, at most.
 const SEARCHED_BYTES: u64 = 16 << 30;
 /// WAL before a backup's end in which a transaction that is too late is looked for, at most.
-const BEFORE_ITS_END: u64 = 256 << 20;
+const BEFORE_ITS_END: u64 = 64 << 20;
 
 /// What comes of choosing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,7 +178,8 @@ fn fits(
                 return Fits::No(format!("it began at {}, after the target", postgres_time(began)), 0);
             }
             let until = it.stop.map_or(Until::EndOfBackup(it.start), Until::Place);
-            let near = it.stop.map_or(it.start, |stop| it.start.max(Lsn(stop.0.saturating_sub(BEFORE_ITS_END))));
+            // From before it began: the label has whole seconds, and an idle cluster may have nothing within the backup.
+            let near = Lsn(it.end().0.saturating_sub(BEFORE_ITS_END));
             match search(part(near, until)) {
                 Err(ask) => ask,
                 Ok(searched) => by_time(it, &searched),

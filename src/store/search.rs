@@ -21,6 +21,14 @@ pub fn search(part: &WalPart, stop: &Stop) -> Result<Searched, Fault> {
             break;
         }
         let Some(file) = there(part, number)? else {
+            // An archive may begin with the backup.
+            let skip = match part.until {
+                Until::Place(to) | Until::EndOfBackup(to) => seen.segments == 0 && begins.0 + bytes <= to.0,
+                Until::EndOfArchive => false,
+            };
+            if skip {
+                continue;
+            }
             seen.ended = Some(format!("the archive has no segment that begins at {begins}"));
             break;
         };

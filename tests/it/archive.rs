@@ -62,7 +62,7 @@ fn an_archive_that_is_wholly_of_another_cluster_is_named_before_anything_is_rest
             "version: 1\ndrills:\n  - name: foreign\n    runtime: local\n    source:\n      base_backup: {{ path: {}, wal: {wal}, \
              tablespaces: {{ {}: {} }} }}\n    checks:\n      - query: {{ name: it answers, sql: select 1, expect: 1 }}\n",
             lab().path(&format!("base/{form}")),
-            lab().path("ts"),
+            lab().path("base/plain-ts"),
             lab().path("base/plain-ts"),
         );
         let file = program.file("foreign.yaml", &text);
@@ -184,6 +184,23 @@ fn a_target_before_a_gap_is_reached_and_one_behind_it_fails() {
     let text = told(&ran);
     assert!(text.contains("at a gap in the WAL archive"), "{text}");
     assert!(text.contains("fault: the backup"), "{text}");
+}
+
+#[test]
+fn a_target_in_a_segment_that_was_not_finished_is_refused_with_what_would_do() {
+    let program = Program::new();
+    let mut partial = String::new();
+    let wal = archive(&program, |directory, names| {
+        let (at, name) = at_the_mark(names);
+        partial = format!("{name}.partial");
+        std::fs::rename(directory.join(&name), directory.join(&partial)).unwrap();
+        for name in &names[at + 1..] {
+            std::fs::remove_file(directory.join(name)).unwrap();
+        }
+    });
+    let text = told(&drill(&program, &wal, &format!("{{ lsn: {} }}", lab().lsn)).expect(3));
+    assert!(text.contains(&format!("it lies in {partial}, a segment that was not finished")), "{text}");
+    assert!(text.contains("not reached: provision"), "{text}");
 }
 
 #[test]

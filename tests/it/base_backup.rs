@@ -68,9 +68,13 @@ fn a_backup_recovers_to_its_own_end() {
 fn a_database_whose_locale_this_host_lacks_is_the_hosts_fault() {
     let text = scenario("tar", "local", "    target: immediate\n", &[("t", ROWS[0])]);
     let abroad = "      - query: { name: abroad, database: abroad, sql: select 1, expect: 1 }\n";
-    let ran = ends(&format!("{text}{abroad}"), 3);
-    assert!(ran.stdout.contains("this host lacks the locale of the database"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("fault: this host"), "{}", ran.stdout);
+    let program = Program::new();
+    program.drill(&format!("{text}{abroad}"), &[]).expect(3);
+    let drill = program.report().drills.remove(0);
+    let reason = &drill.reasons[0];
+    assert_eq!((drill.reasons.len(), reason.blame), (1, Some(pgdrill::fault::Blame::Host)), "{reason:?}");
+    assert!(reason.text.contains("database locale is incompatible with operating system"), "{reason:?}");
+    assert!(reason.text.contains("install the missing locale"), "{reason:?}");
 }
 
 #[test]
