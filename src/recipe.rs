@@ -1,5 +1,7 @@
 //! The words between those who decide and those who act: what to learn, what to do, what came of it.
 
+mod physical;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -15,6 +17,7 @@ use crate::format::wal_archive::ArchiveSeen;
 use crate::format::{Compression, DumpFacts, Selection};
 use crate::phase::Phase;
 use crate::target::Target;
+pub use physical::{Around, Closed, CollationSeen, Found, Prepared, Searched, Until, WalPart};
 
 /// Something to learn before a plan can be made. Asking creates nothing that will receive data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,46 +104,6 @@ pub struct BaseSeen {
     pub facts: Option<Box<BaseFacts>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<Fault>,
-}
-
-/// A part of the WAL in an archive, and what to look for there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct WalPart {
-    pub archive: String,
-    pub segment_bytes: u64,
-    /// The timelines that are followed, the oldest first, each with where it is left.
-    pub timelines: Vec<(u32, Option<Lsn>)>,
-    pub from: Lsn,
-    pub until: Until,
-    pub target: Target,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Until {
-    Place(Lsn),
-    /// The end of the base backup whose WAL begins here.
-    EndOfBackup(Lsn),
-    EndOfArchive,
-}
-
-/// What came of a search.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Searched {
-    /// The first record at which recovery would stop.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub found: Option<Found>,
-    pub segments: u64,
-    /// Why the part was not read to its end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Found {
-    pub at: Lsn,
-    #[schemars(with = "Option<String>")]
-    pub time: Option<jiff::Timestamp>,
 }
 
 /// Which runtime the scenario asks for.
@@ -610,47 +573,6 @@ pub struct Output {
     /// What the host did meanwhile that decides the blame.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<HostCondition>,
-}
-
-/// What a restored cluster carries that matters to whoever takes it into service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Around {
-    /// Transactions that were prepared and wait for their end: they hold their locks.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub prepared: Vec<Prepared>,
-    /// Databases that nobody can connect to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub closed: Vec<Closed>,
-    /// Databases whose order of texts was made with another version of the collation than this host has.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub collations: Vec<CollationSeen>,
-    /// What could not be asked.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unknown: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Prepared {
-    pub gid: String,
-    pub database: String,
-    pub owner: String,
-    pub since: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Closed {
-    pub database: String,
-    /// It was being dropped when the server stopped (`datconnlimit` of -2).
-    pub half_dropped: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct CollationSeen {
-    pub database: String,
-    pub collation: String,
-    pub recorded: String,
-    /// None: this host has no such collation.
-    pub here: Option<String>,
 }
 
 /// What the WAL itself says of a recovery, read independently of the server.
