@@ -135,6 +135,7 @@ pub fn blame_error(error: &StatementError) -> Whose {
     }
     if message.contains("locale name")
         || message.contains("could not create locale")
+        || message.contains("locale is incompatible with operating system")
         || names_a_missing_collation(message)
     {
         return Whose::host("the server lacks a locale: use an image that has it, or generate it with localedef");
@@ -334,6 +335,7 @@ fn program(action: &Action) -> Option<&Command> {
         | Action::Recover { .. }
         | Action::Promote
         | Action::LookAgain
+        | Action::LookAround { .. }
         | Action::ReadWal { .. } => None,
     }
 }

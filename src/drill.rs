@@ -148,6 +148,7 @@ async fn ask_once(tape: &mut Tape<'_>, question: Question) -> Result<(), Fault> 
                 | Question::Archive { .. }
                 | Question::Window(_)
                 | Question::Stops { .. }
+                | Question::Search(_)
                 | Question::Headers { .. }
                 | Question::Text { .. }
                 | Question::Server { .. }
@@ -223,6 +224,7 @@ fn read_by<'a>(step: &'a Step, plan: &'a Plan) -> &'a str {
         | Action::Recover { .. }
         | Action::Promote
         | Action::LookAgain
+        | Action::LookAround { .. }
         | Action::ReadWal { .. }
         | Action::Sql { .. } => &plan.backup.file.path,
     }

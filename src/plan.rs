@@ -15,10 +15,12 @@ pub use crate::recipe::{Note, NoteKind};
 use crate::scenario::Drill;
 use crate::source::archive;
 use crate::source::base_backup;
+use crate::source::best;
 use crate::source::chain::{self, Link};
 use crate::source::dump::{self, Ingredients, Made};
 use crate::source::sweep;
 use crate::source::{BaseBackup, Pick, Roles, Source};
+use crate::target::Target;
 
 /// The newest major that is looked for when the backup's own is not to be had.
 const NEWEST_MAJOR: u32 = 18;
@@ -56,6 +58,9 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Backup {
     pub file: FileSeen,
+    /// Why this one, where that took more than its age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// Other matches, and why each was passed over.
     pub passed_over: Vec<PassedOver>,
 }
@@ -105,7 +110,11 @@ pub fn questions(drill: &Drill, known: &Survey) -> Vec<Question> {
         let files = known.files(&drill.source.location().path).unwrap_or_default();
         // Which is the newest, each says itself, where its name does not.
         let undated = (2..=BASES).contains(&files.len()) && files.iter().any(|it| name_date(&it.path).is_none());
-        if let Some(question) = bases_question(source, files, known).filter(|_| undated) {
+        let best = source.location.pick == Pick::BestForTarget;
+        if let Some(question) = bases_question(source, files, known).filter(|_| undated || best) {
+            return vec![question];
+        }
+        if best && let Some(question) = best_question(source, &drill.target, known) {
             return vec![question];
         }
     }
@@ -339,6 +348,33 @@ fn archive_question(source: &BaseBackup, facts: &BaseFacts) -> Option<Question> 
     Some(Question::Archive { path: source.wal.clone()?, timeline, start })
 }
 
+/// What must be known to choose the best one for the target, beside what the backups are.
+fn best_question(source: &BaseBackup, target: &Target, known: &Survey) -> Option<Question> {
+    let bases = matching(source, known);
+    let start = best::earliest(&bases)?;
+    if let Some(path) = &source.wal {
+        let question = Question::Archive { path: path.clone(), timeline: None, start: Some(start) };
+        if known.answer(&question).is_none() {
+            return Some(question);
+        }
+    }
+    match best_of(source, target, known) {
+        Ok(best::Next::Ask(question)) => Some(*question),
+        Ok(best::Next::Chosen(_)) | Err(_) => None,
+    }
+}
+
+fn best_of(source: &BaseBackup, target: &Target, known: &Survey) -> Result<best::Next, Fault> {
+    let archive = source.wal.as_ref().and_then(|path| Some((path.as_str(), known.archive(path)?)));
+    best::choose(&matching(source, known), archive, target, known)
+}
+
+/// Those that the source's pattern matches.
+fn matching<'a>(source: &BaseBackup, known: &'a Survey) -> Vec<&'a BaseSeen> {
+    let files = known.files(&source.location.path).unwrap_or_default();
+    known.bases().filter(|base| files.iter().any(|it| it.path == base.path)).collect()
+}
+
 /// What those of these are that nobody asked about yet: the newest first, [`BASES`] at a time.
 fn bases_question(source: &BaseBackup, files: &[FileSeen], known: &Survey) -> Option<Question> {
     let asked = |path: &str| known.base(path).is_some() || known.bases().any(|it| it.path == path);
@@ -376,7 +412,7 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
     let mut files = files.to_vec();
     // By the date in the name where every name has one: a copy changes the modification time, not the name.
     let dated: Option<Vec<String>> = files.iter().map(|it| name_date(&it.path)).collect();
-    let labelled: Option<Vec<(String, Lsn)>> = files.iter().map(|it| label_date(survey, &it.path)).collect();
+    let labelled: Option<Vec<(jiff::Timestamp, Lsn)>> = files.iter().map(|it| label_date(survey, &it.path)).collect();
     let labelled = labelled.filter(|it| !it.is_empty());
     match (&dated, &labelled) {
         (Some(_), None) => files.sort_by_cached_key(|it| (name_date(&it.path), it.path.clone())),
@@ -385,6 +421,11 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
         (None, None) => files.sort_by_key(|it| (it.modified, it.path.clone())),
     }
     let count = files.len();
+    if let (Source::BaseBackup(source), Pick::BestForTarget) = (&drill.source, &location.pick)
+        && count > 0
+    {
+        return best_backup(drill, source, files, survey);
+    }
     // Barman keeps the data of a backup one level deeper than its name.
     let name = |it: &FileSeen| {
         let path = it.path.trim_end_matches('/');
@@ -392,7 +433,8 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
         path.rsplit('/').next().unwrap_or_default().to_owned()
     };
     let index = match &location.pick {
-        Pick::Newest | Pick::All => count.checked_sub(1),
+        // Of dumps there is none that is better for a target.
+        Pick::Newest | Pick::All | Pick::BestForTarget => count.checked_sub(1),
         Pick::Oldest => (count > 0).then_some(0),
         Pick::Random { seed } => usize::try_from(*seed).unwrap_or(usize::MAX).checked_rem(count),
         Pick::Label { label } => files.iter().position(|it| name(it) == *label),
@@ -417,7 +459,7 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
         (None, None) => "its modification time",
     };
     let why = match &location.pick {
-        Pick::Newest | Pick::All => format!("older, by {by}"),
+        Pick::Newest | Pick::All | Pick::BestForTarget => format!("older, by {by}"),
         Pick::Oldest => format!("newer, by {by}"),
         Pick::Random { seed } => format!("not drawn (seed {seed})"),
         Pick::Label { label } => format!("not {label}"),
@@ -432,15 +474,26 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
         let text = "the backup was chosen by modification time: the names carry no dates";
         notes.push(Note { kind: NoteKind::Deviation, text: text.to_owned() });
     }
-    Ok((Backup { file, passed_over }, notes))
+    Ok((Backup { file, why: None, passed_over }, notes))
+}
+
+fn best_backup(
+    drill: &Drill,
+    source: &BaseBackup,
+    files: Vec<FileSeen>,
+    survey: &Survey,
+) -> Result<(Backup, Vec<Note>), Fault> {
+    let missing = || Fault::new(Blame::Harness, "choose a base backup before the survey is complete");
+    let best::Next::Chosen(chosen) = best_of(source, &drill.target, survey)? else { return Err(missing()) };
+    let file = files.into_iter().find(|it| it.path == chosen.path).ok_or_else(missing)?;
+    let passed_over = chosen.passed_over.into_iter().map(|(path, why)| PassedOver { path, why }).collect();
+    Ok((Backup { file, why: Some(chosen.why), passed_over }, Vec::new()))
 }
 
 /// When a base backup began, by its own label, and where in the WAL. None where it does not say.
-fn label_date(survey: &Survey, path: &str) -> Option<(String, Lsn)> {
+fn label_date(survey: &Survey, path: &str) -> Option<(jiff::Timestamp, Lsn)> {
     let label = survey.base(path)?.label.as_ref()?;
-    // Servers write it in their own zone, and with its abbreviation: two zones cannot be compared.
-    let started = label.started.as_ref().filter(|it| it.ends_with(" UTC") || it.ends_with(" GMT"))?;
-    Some((started.clone(), label.start.parse().ok()?))
+    Some((label.began()?, label.start.parse().ok()?))
 }
 
 /// The date and time that a file's name carries, as digits that sort. None where there is none, or one that can be read in

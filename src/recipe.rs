@@ -1,5 +1,6 @@
 //! The words between those who decide and those who act: what to learn, what to do, what came of it.
 
+mod physical;
 mod stops;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,8 @@ use crate::format::wal_archive::ArchiveSeen;
 use crate::format::{Compression, DumpFacts, Selection};
 use crate::phase::Phase;
 use crate::target::Target;
-pub use stops::{Found, Stop, StopsSeen, WalWay, WalWindow};
+pub use physical::{Around, Closed, CollationSeen, Found, Prepared, Searched, Until, WalPart};
+pub use stops::{Stop, StopPlace, StopsSeen, WalWay, WalWindow};
 
 /// Something to learn before a plan can be made. Asking creates nothing that will receive data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +45,8 @@ pub enum Question {
     Window(WalWay),
     /// Where these targets lie in it. Reads all of it, once.
     Stops { way: WalWay, consistent: Lsn, targets: Vec<Target> },
+    /// Where in this part of an archive's WAL a recovery would stop.
+    Search(WalPart),
     /// The text of a small file that the scenario names (SQL to run, a table to compare with).
     Text { path: String },
     /// A server of this major version that could run the backup.
@@ -60,6 +64,7 @@ pub enum Learnt {
     Base(Box<BaseFacts>),
     Bases(Vec<BaseSeen>),
     Archive(Box<ArchiveSeen>),
+    Searched(Searched),
     Headers(Vec<HeaderSeen>),
     Window(WalWindow),
     Stops(Box<StopsSeen>),
@@ -215,6 +220,7 @@ impl Survey {
             | Learnt::Base(_)
             | Learnt::Bases(_)
             | Learnt::Archive(_)
+            | Learnt::Searched(_)
             | Learnt::Headers(_)
             | Learnt::Window(_)
             | Learnt::Stops(_)
@@ -233,6 +239,7 @@ impl Survey {
             | Learnt::Base(_)
             | Learnt::Bases(_)
             | Learnt::Archive(_)
+            | Learnt::Searched(_)
             | Learnt::Headers(_)
             | Learnt::Window(_)
             | Learnt::Stops(_)
@@ -261,6 +268,7 @@ impl Survey {
             | Learnt::Archive(_)
             | Learnt::Window(_)
             | Learnt::Stops(_)
+            | Learnt::Searched(_)
             | Learnt::Text(_)
             | Learnt::Server(_)
             | Learnt::NoServer { .. }
@@ -277,11 +285,30 @@ impl Survey {
         alone.or_else(|| self.bases().find(|it| it.path == path)?.facts.as_deref())
     }
 
-    /// The WAL archive at this path.
+    /// The WAL archive at this path: as it was looked at last, for the backup that was chosen.
     pub fn archive(&self, path: &str) -> Option<&ArchiveSeen> {
-        self.0.iter().find_map(|(question, learnt)| match (question, learnt) {
+        self.0.iter().rev().find_map(|(question, learnt)| match (question, learnt) {
             (Question::Archive { path: asked, .. }, Learnt::Archive(seen)) if asked == path => Some(&**seen),
             _ => None,
+        })
+    }
+
+    /// Where the target was found in the WAL, where it was searched for.
+    pub fn place(&self) -> Option<Lsn> {
+        self.0.iter().rev().find_map(|(_, learnt)| match learnt {
+            Learnt::Searched(searched) => Some(searched.found.as_ref()?.at),
+            Learnt::Archive(_)
+            | Learnt::Window(_)
+            | Learnt::Stops(_)
+            | Learnt::Bases(_)
+            | Learnt::Files(_)
+            | Learnt::Dump(_)
+            | Learnt::Base(_)
+            | Learnt::Headers(_)
+            | Learnt::Text(_)
+            | Learnt::Server(_)
+            | Learnt::NoServer { .. }
+            | Learnt::Host(_) => None,
         })
     }
 
@@ -290,6 +317,7 @@ impl Survey {
         self.0.iter().flat_map(|(_, learnt)| match learnt {
             Learnt::Bases(bases) => bases.as_slice(),
             Learnt::Archive(_)
+            | Learnt::Searched(_)
             | Learnt::Files(_)
             | Learnt::Dump(_)
             | Learnt::Base(_)
@@ -327,6 +355,7 @@ impl Survey {
             | Learnt::Base(_)
             | Learnt::Bases(_)
             | Learnt::Archive(_)
+            | Learnt::Searched(_)
             | Learnt::Headers(_)
             | Learnt::Window(_)
             | Learnt::Stops(_)
@@ -505,6 +534,8 @@ pub enum Action {
     Promote,
     /// Looks again at pages that looked wrong before replay.
     LookAgain,
+    /// Looks for what a restored cluster carries and no check examines. `major`: of the server.
+    LookAround { major: u32 },
     /// Reads the WAL that the server replayed out of the archive, and says what it holds around the place where replay stopped.
     /// `whole`: and on to the archive's end.
     ReadWal { from: String, target: Target, whole: bool },
@@ -529,6 +560,7 @@ impl Action {
             | Action::Recover { .. }
             | Action::Promote
             | Action::LookAgain
+            | Action::LookAround { .. }
             | Action::ReadWal { .. } => None,
         }
     }
@@ -595,6 +627,9 @@ pub struct Output {
     /// Pages that looked wrong before replay, as they are now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<Again>,
+    /// What the restored cluster carries beside what checks examine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub around: Option<Around>,
     /// What the host did meanwhile that decides the blame.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<HostCondition>,

@@ -5,6 +5,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::format::wal::What;
+
 /// A recovery target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Target {
@@ -102,6 +104,24 @@ impl Target {
         };
         settings.push(("recovery_target_timeline", timeline));
         settings
+    }
+
+    /// Whether recovery stops at this record of the WAL.
+    pub fn stops_at(&self, what: &What) -> bool {
+        match (&self.point, what) {
+            (Point::Time(time), What::Commit { time: at, .. } | What::Abort { time: at, .. }) => {
+                jiff::Timestamp::from_microsecond(*at)
+                    .is_ok_and(|at| if self.inclusive { at > *time } else { at >= *time })
+            }
+            // Transaction ids of targets may carry an epoch, those of records do not.
+            (Point::Xid(wanted), What::Commit { xid, .. } | What::Abort { xid, .. }) => {
+                *wanted & 0xFFFF_FFFF == u64::from(*xid)
+            }
+            (Point::Name(wanted), What::RestorePoint { name, .. }) => wanted == name,
+            (Point::Latest | Point::Immediate | Point::Time(_) | Point::Lsn(_) | Point::Xid(_) | Point::Name(_), _) => {
+                false
+            }
+        }
     }
 
     /// `time 2026-11-22 10:00:00+00`, `the end of the archive`: for people.

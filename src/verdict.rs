@@ -1,5 +1,6 @@
 //! Judges evidence against objectives and checks. Pure, total, and re-runnable on stored evidence.
 
+mod around;
 mod intact;
 mod rpo;
 mod rpo_wal;
@@ -181,6 +182,7 @@ pub fn judge(evidence: &Evidence) -> Judgement {
     judging.scope(&mut checks);
     judging.waivers(&checks);
     judging.changed_input();
+    judging.findings.extend(around::findings(evidence));
     judging.remnants();
     let Judging { mut reasons, findings, .. } = judging;
     reasons.sort_by_key(|it| std::cmp::Reverse(it.verdict));
@@ -502,8 +504,12 @@ impl Judging<'_> {
         let wal = self.evidence.done.iter().find_map(|it| it.output.wal.as_ref());
         let reach = target::reached(target, recovered, wal);
         let (verdict, blame, text, causes) = match &reach {
-            // A server that ended before it made the phase fail, which says whose fault that is.
-            Reach::Reached { .. } | Reach::EndedBefore { .. } => return Some(reach),
+            Reach::Reached { .. } => return Some(reach),
+            // Where the server says so itself the phase failed, which tells whose fault that is. Here only the WAL says so.
+            Reach::EndedBefore { evidence } => {
+                let text = format!("recovery ended before {}, whatever the server says", target.words());
+                (Verdict::Inconclusive, Blame::Harness, text, evidence.clone())
+            }
             Reach::WentBeyond { evidence } => {
                 (Verdict::Failed, Blame::Harness, format!("recovery went beyond {}", target.words()), evidence.clone())
             }
@@ -877,6 +883,7 @@ pub fn host(evidence: &Evidence) -> Option<&crate::recipe::HostFacts> {
         | Learnt::Archive(_)
         | Learnt::Window(_)
         | Learnt::Stops(_)
+        | Learnt::Searched(_)
         | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Server(_)

@@ -110,7 +110,11 @@ fn planned(drill: &Drill, evidence: &Evidence) -> String {
     if let Some(facts) = evidence.survey.dump(&file.path) {
         line("", &described(facts));
     }
+    plan.backup.why.iter().for_each(|it| line("chosen", it));
     plan.backup.passed_over.iter().for_each(|it| line("passed over", &format!("{}: {}", it.path, it.why)));
+    for it in physical::way(drill, evidence, plan) {
+        line("wal", &it);
+    }
     line("server", &format!("PostgreSQL {} ({})", short(&plan.server.version), plan.server.because));
     plan.server.passed_over.iter().for_each(|it| line("not used", &it.line()));
     let free = plan.server.disk_free.map_or("unknown".to_owned(), words::bytes);
@@ -170,6 +174,7 @@ fn step_words(step: &Step) -> String {
         | Action::Recover { .. }
         | Action::Promote
         | Action::LookAgain
+        | Action::LookAround { .. }
         | Action::ReadWal { .. } => String::new(),
     };
     format!("{}{with}", step.what)

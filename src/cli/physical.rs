@@ -3,14 +3,18 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use crate::evidence::Evidence;
 use crate::fault::Fault;
-use crate::format::base::{BaseFacts, BaseLayout, ManifestFound, MemberKind};
+use crate::format::base::{BaseFacts, BaseLayout, ControlFound, ManifestFound, MemberKind};
 use crate::format::lsn::{Lsn, Segment};
 use crate::format::wal_archive::{ArchiveSeen, Follow, Stretch, chain};
+use crate::plan::Plan;
 use crate::recipe::FileSeen;
 use crate::report::words;
-use crate::source::archive;
+use crate::scenario::Drill;
+use crate::source::{BaseBackup, Source, archive};
 use crate::store::{self, Reading, WalSpan};
+use crate::target::Point;
 
 /// Stretches whose records are looked at for their times.
 const DATED: usize = 50;
@@ -137,6 +141,16 @@ fn base(page: &mut Page, file: &FileSeen, facts: &BaseFacts) {
             page.line("manifest", &format!("{} files, {}{end}{of}", manifest.files, words::bytes(manifest.bytes)));
         }
     }
+    match &facts.control {
+        ControlFound::NotRead => {}
+        ControlFound::Unreadable { why } => page.line("WARNING", &format!("pg_control cannot be believed: {why}")),
+        ControlFound::Whole(control) => {
+            let checksums = if control.checksum_version > 0 { "with page checksums" } else { "without page checksums" };
+            let of = format!("the cluster {}, {checksums}; it was {}", control.system_identifier, control.state);
+            page.line("pg_control", &of);
+            control.unusual().iter().for_each(|it| page.line("WARNING", it));
+        }
+    }
     for it in &facts.tablespaces {
         page.line("tablespace", &format!("{} at {}", it.oid, it.location));
     }
@@ -209,6 +223,47 @@ fn recoverable(page: &mut Page, facts: &BaseFacts, seen: &ArchiveSeen, spans: &[
     if let Some(gap) = &found.gap {
         page.line("GAP", &archive::gap_words(seen, gap));
     }
+}
+
+/// Which WAL a drill will replay, and how far it could go: for the plan.
+pub(crate) fn way(drill: &Drill, evidence: &Evidence, plan: &Plan) -> Vec<String> {
+    let Source::BaseBackup(BaseBackup { wal: Some(wal), .. }) = &drill.source else { return Vec::new() };
+    let survey = &evidence.survey;
+    let (Some(seen), Some(facts)) = (survey.archive(wal), survey.base(&plan.backup.file.path)) else {
+        return Vec::new();
+    };
+    let (Some((timeline, start, stop)), Some(Ok(found))) =
+        (archive::needs(facts), archive::chain_of(seen, facts, &drill.target))
+    else {
+        return Vec::new();
+    };
+    let bytes = seen.segment_bytes;
+    let holding = |at: Lsn, timeline: u32| seen.name(Segment { timeline, number: at.0 / bytes });
+    let amount = |to: Lsn| words::bytes(to.0.saturating_sub(start.0));
+    let on = |at: Lsn| found.timelines.iter().find(|it| it.1.is_none_or(|left| at < left)).map_or(timeline, |it| it.0);
+    let up_to = |at: Lsn| format!("{} to {at}, in {}", amount(at), holding(at, on(at)));
+    let mut lines = vec![format!(
+        "recovers from {} on, to {}; replays from {start}, in {}",
+        stop.unwrap_or(start),
+        found.end,
+        holding(start, timeline)
+    )];
+    lines.push(match &drill.target.point {
+        Point::Latest => format!("{} to the end of the archive", amount(found.end)),
+        Point::Immediate => format!("{} to the end of the backup", amount(stop.unwrap_or(start))),
+        Point::Lsn(text) => match text.parse::<Lsn>() {
+            Ok(lsn) => up_to(lsn),
+            Err(_) => return lines,
+        },
+        // Where it lies is known where it was searched for, to choose the backup.
+        Point::Xid(_) | Point::Name(_) if survey.place().is_some_and(|it| it >= start) => {
+            up_to(survey.place().unwrap_or(start))
+        }
+        Point::Time(_) | Point::Xid(_) | Point::Name(_) => {
+            format!("at most {}, to the end of the archive", amount(found.end))
+        }
+    });
+    lines
 }
 
 /// A first scenario for a base backup.

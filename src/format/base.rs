@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Compression;
 use super::lsn::Lsn;
 use super::manifest::ManifestFacts;
+use super::pg_control::ControlData;
 
 /// A base backup, as the survey saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +24,8 @@ pub struct BaseFacts {
     pub label: Option<Label>,
     #[serde(default)]
     pub manifest: ManifestFound,
+    #[serde(default)]
+    pub control: ControlFound,
     /// What the catalogue of the tool that made it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<Told>,
@@ -45,15 +48,6 @@ pub struct Told {
 }
 
 impl BaseFacts {
-    /// Of the cluster: by the manifest, which has it since PostgreSQL 17, or by the tool's catalogue.
-    pub fn system_identifier(&self) -> Option<u64> {
-        let by_manifest = match &self.manifest {
-            ManifestFound::Whole(manifest) => manifest.system_identifier,
-            ManifestFound::Absent | ManifestFound::Unreadable { .. } => None,
-        };
-        by_manifest.or_else(|| self.told.as_ref()?.system_identifier)
-    }
-
     /// The archives that it consists of; none of a data directory.
     pub fn members(&self) -> &[BaseMember] {
         match &self.layout {
@@ -76,6 +70,37 @@ pub enum ManifestFound {
     Whole(ManifestFacts),
 }
 
+/// The backup's `pg_control`, as far as it could be read without reading the backup: of a compressed archive it is the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlFound {
+    #[default]
+    NotRead,
+    Unreadable {
+        why: String,
+    },
+    Whole(Box<ControlData>),
+}
+
+impl BaseFacts {
+    pub fn control(&self) -> Option<&ControlData> {
+        match &self.control {
+            ControlFound::Whole(control) => Some(control),
+            ControlFound::NotRead | ControlFound::Unreadable { .. } => None,
+        }
+    }
+
+    /// Of the cluster that was backed up: manifests carry it since PostgreSQL 17, catalogues of tools and pg_control always do.
+    pub fn system_identifier(&self) -> Option<u64> {
+        let by_manifest = match &self.manifest {
+            ManifestFound::Whole(manifest) => manifest.system_identifier,
+            ManifestFound::Absent | ManifestFound::Unreadable { .. } => None,
+        };
+        let by_tool = || self.told.as_ref()?.system_identifier;
+        by_manifest.or_else(|| Some(self.control()?.system_identifier)).or_else(by_tool)
+    }
+}
+
 /// What `backup_label` says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Label {
@@ -90,6 +115,15 @@ pub struct Label {
     /// Of an incremental backup: where the one before it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<After>,
+}
+
+impl Label {
+    /// None where the server wrote it in another zone than UTC: an abbreviation names no zone for certain.
+    pub fn began(&self) -> Option<jiff::Timestamp> {
+        let started = self.started.as_deref()?;
+        let civil = started.strip_suffix(" UTC").or_else(|| started.strip_suffix(" GMT"))?;
+        format!("{}Z", civil.replacen(' ', "T", 1)).parse().ok()
+    }
 }
 
 /// The backup that an incremental one was made after.

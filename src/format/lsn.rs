@@ -64,11 +64,6 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// The segment that holds this position. `bytes`: the size of segments.
-    pub fn of(timeline: u32, lsn: Lsn, bytes: u64) -> Segment {
-        Segment { timeline, number: lsn.0 / bytes }
-    }
-
     /// From a name of 24 hexadecimal digits.
     pub fn parse(name: &str, bytes: u64) -> Option<Segment> {
         if name.len() != 24 || !name.bytes().all(|it| matches!(it, b'0'..=b'9' | b'A'..=b'F')) {
@@ -84,6 +79,12 @@ impl Segment {
     pub fn name(self, bytes: u64) -> String {
         let per_log = (1 << 32) / bytes;
         format!("{:08X}{:08X}{:08X}", self.timeline, self.number / per_log, self.number % per_log)
+    }
+
+    /// The next one on the same timeline.
+    #[must_use]
+    pub fn following(self) -> Segment {
+        Segment { number: self.number + 1, ..self }
     }
 
     pub fn start(self, bytes: u64) -> Lsn {
@@ -117,7 +118,7 @@ mod tests {
             let segment = Segment::parse(name, bytes).expect(name);
             assert_eq!(segment.start(bytes).to_string(), start);
             assert_eq!(segment.name(bytes), name);
-            assert_eq!(Segment::of(segment.timeline, segment.start(bytes), bytes), segment);
+            assert_eq!(segment.following().start(bytes), Lsn(segment.start(bytes).0 + bytes));
         }
         for (name, bytes) in [("000000010000000000000100", 16 * MIB), ("00000001000000000000001", MIB), ("", MIB)] {
             assert_eq!(Segment::parse(name, bytes), None, "{name}");

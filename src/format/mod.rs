@@ -17,6 +17,7 @@ pub mod lsn;
 pub mod manifest;
 pub mod page;
 pub mod pages;
+pub mod pg_control;
 pub mod plain;
 pub mod promised;
 pub mod select;

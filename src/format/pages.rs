@@ -11,13 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::inspect::Inspector;
 use super::page::{self, PAGE, Page};
+use super::pg_control::{self, ControlData, SEGMENT_BLOCKS};
 
 /// Suspects that are remembered, at most.
 const REMEMBERED: usize = 1000;
-/// `RELSEG_SIZE`: blocks in a file of a relation.
-const SEGMENT_BLOCKS: u32 = 131_072;
-/// Of `pg_control`, what is used.
-const CONTROL_BYTES: usize = 512;
 /// `INCREMENTAL_MAGIC` of basebackup_incremental.h
 const INCREMENTAL_MAGIC: u32 = 0xd3ae_1f0d;
 
@@ -167,12 +164,12 @@ impl Pages {
 
     /// What came of it, after the last file.
     pub fn finish(mut self) -> PagesChecked {
-        let control = Control::read(&self.control);
-        self.checked.enabled = control.as_ref().map(|it| it.checksums);
-        if self.checked.enabled == Some(false) || control.as_ref().is_some_and(|it| it.page != PAGE) {
+        let control = ControlData::parse(&self.control).ok();
+        self.checked.enabled = control.as_ref().map(|it| it.checksum_version > 0);
+        if self.checked.enabled == Some(false) || control.as_ref().is_some_and(|it| it.block_bytes as usize != PAGE) {
             return PagesChecked { enabled: self.checked.enabled.map(|_| false), ..PagesChecked::default() };
         }
-        let start = self.start.or(control.map(|it| it.redo));
+        let start = self.start.or(control.map(|it| it.redo.0));
         let torn = |lsn: Option<u64>| lsn.zip(start).is_none_or(|(lsn, start)| lsn >= start);
         self.checked.suspects =
             self.suspects.into_iter().map(|(suspect, lsn)| Suspect { perhaps_torn: torn(lsn), ..suspect }).collect();
@@ -271,7 +268,7 @@ impl Inspector for Pages {
     fn begin(&mut self, path: &Path) {
         self.part.clear();
         self.open = match path.to_str() {
-            Some("global/pg_control") => Open::Control,
+            Some(pg_control::FILE) => Open::Control,
             Some(path) => relation(path),
             None => Open::Nothing,
         };
@@ -282,7 +279,7 @@ impl Inspector for Pages {
         match &self.open {
             Open::Nothing => {}
             Open::Control => {
-                let room = CONTROL_BYTES - self.control.len().min(CONTROL_BYTES);
+                let room = pg_control::USED - self.control.len().min(pg_control::USED);
                 self.control.extend_from_slice(&bytes[..bytes.len().min(room)]);
             }
             Open::Relation { .. } => self.pages(bytes),
@@ -344,25 +341,6 @@ fn relation(path: &str) -> Open {
     }
 }
 
-/// Of `ControlFileData` in pg_control.h, what pages need; the same from 13 to 18.
-struct Control {
-    checksums: bool,
-    page: usize,
-    redo: u64,
-}
-
-impl Control {
-    fn read(bytes: &[u8]) -> Option<Control> {
-        let word = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        // `floatFormat` stands before what is read here, and shows that all of it stands where it should.
-        if long(208)? != 1_234_567.0_f64.to_bits() {
-            return None;
-        }
-        Some(Control { checksums: word(252)? > 0, page: word(216)? as usize, redo: long(40)? })
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -371,12 +349,7 @@ mod tests {
     use super::*;
 
     fn control(checksums: u32) -> Vec<u8> {
-        let mut control = vec![0; 8192];
-        control[40..48].copy_from_slice(&1000u64.to_le_bytes());
-        control[208..216].copy_from_slice(&1_234_567.0f64.to_le_bytes());
-        control[216..220].copy_from_slice(&8192u32.to_le_bytes());
-        control[252..256].copy_from_slice(&checksums.to_le_bytes());
-        control
+        pg_control::made(1300, &[(40, 1000), (216, 8192), (252, checksums)])
     }
 
     /// A page that was last changed at this place of the WAL.

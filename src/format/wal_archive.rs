@@ -120,11 +120,6 @@ impl ArchiveSeen {
         archive
     }
 
-    pub fn has(&self, segment: Segment) -> bool {
-        let at = self.stretches.partition_point(|it| (it.timeline, it.last) < (segment.timeline, segment.number));
-        self.stretches.get(at).is_some_and(|it| it.timeline == segment.timeline && it.first <= segment.number)
-    }
-
     pub fn name(&self, segment: Segment) -> String {
         segment.name(self.segment_bytes)
     }

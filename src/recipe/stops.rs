@@ -55,7 +55,7 @@ pub struct WalWindow {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StopsSeen {
     /// By target. None: the WAL does not reach it, or has no such record.
-    pub found: Vec<Option<Found>>,
+    pub found: Vec<Option<StopPlace>>,
     /// The end of the last whole record.
     pub end: Lsn,
     pub records: u64,
@@ -74,7 +74,7 @@ pub struct StopsSeen {
 
 /// A target's place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Found {
+pub struct StopPlace {
     /// Where the last record ends that belongs before it: the place at which the WAL is cut.
     pub at: Lsn,
     /// The last transaction that ended up to there, and the first one behind it.
@@ -89,5 +89,5 @@ pub struct Found {
 pub struct Stop {
     pub target: Target,
     #[serde(flatten)]
-    pub place: Found,
+    pub place: StopPlace,
 }

@@ -62,6 +62,7 @@ impl DrillReport {
             backup: backup(&evidence),
             source: asked.map(|it| it.source.kind().to_owned()),
             pattern: asked.map(|it| it.source.location().path.clone()),
+            chosen: evidence.plan.as_ref().and_then(|it| it.backup.why.clone()),
             passed_over: evidence.plan.as_ref().map(|it| it.backup.passed_over.clone()).unwrap_or_default(),
             runtime: runtime(&evidence),
             host: host(&evidence),
@@ -182,6 +183,7 @@ fn runtime(evidence: &Evidence) -> Option<RuntimeReport> {
         | Learnt::Archive(_)
         | Learnt::Window(_)
         | Learnt::Stops(_)
+        | Learnt::Searched(_)
         | Learnt::Headers(_)
         | Learnt::Text(_)
         | Learnt::Host(_) => None,

@@ -144,6 +144,7 @@ impl Script<'_> {
             | Action::Recover { .. }
             | Action::Promote
             | Action::LookAgain
+            | Action::LookAround { .. }
             | Action::ReadWal { .. } => {}
         }
     }

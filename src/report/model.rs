@@ -76,6 +76,9 @@ pub struct DrillReport {
     /// What was asked for: `pg_dump`, and its path or pattern.
     pub source: Option<String>,
     pub pattern: Option<String>,
+    /// Why this backup, where that took more than its age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<String>,
     /// Other backups that match, and why each was passed over.
     pub passed_over: Vec<PassedOver>,
     pub runtime: Option<RuntimeReport>,

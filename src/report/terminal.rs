@@ -91,6 +91,7 @@ fn headline(page: &mut Page, drill: &DrillReport) {
             }
         }
     }
+    drill.chosen.iter().for_each(|it| page.field("chosen", it));
     if let Some(runtime) = &drill.runtime {
         page.field("server", &server_line(runtime));
     }

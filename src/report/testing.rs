@@ -526,6 +526,7 @@ fn plan() -> Plan {
     let note = |kind, text: &str| Note { kind, text: text.to_owned() };
     Plan {
         backup: Backup {
+            why: None,
             file: file(),
             passed_over: vec![PassedOver {
                 path: "/backups/shop-2026-11-21.dump".to_owned(),

@@ -142,6 +142,7 @@ impl Runtime for Fake {
             Question::Archive { .. } | Question::Window(_) | Question::Stops { .. } => {
                 Err(Fault::new(Blame::Harness, "survey a WAL archive").cause("the fake has dumps only"))
             }
+            Question::Search(_) => Err(Fault::new(Blame::Harness, "search WAL").cause("the fake has dumps only")),
             Question::Bases { .. } => {
                 Err(Fault::new(Blame::Harness, "survey base backups").cause("the fake has dumps only"))
             }

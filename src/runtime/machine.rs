@@ -142,6 +142,7 @@ impl Runtime for Machine {
                 };
                 movers.run(reading).await.map(Box::new).map(Learnt::Stops)
             }
+            Question::Search(part) => movers.run(move |stop| store::search(&part, stop)).await.map(Learnt::Searched),
             Question::Bases { paths, tablespaces } => {
                 let reading = move |stop: &store::Reading| Ok(store::bases(&paths, &tablespaces, stop));
                 movers.run(reading).await.map(Learnt::Bases)

@@ -11,6 +11,7 @@ pub(crate) mod local;
 pub(crate) mod machine;
 pub(crate) mod processes;
 pub(crate) mod reaper;
+mod around;
 mod disk;
 mod physical;
 mod room;

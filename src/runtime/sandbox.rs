@@ -181,6 +181,7 @@ impl LiveSandbox {
             Action::Recover { target } => self.recover(target, watch).await?,
             Action::Promote => self.promote().await?,
             Action::LookAgain => self.look_again().await?,
+            Action::LookAround { major } => self.look_around(*major).await,
             Action::ReadWal { from, target, whole } => self.read_wal(&step.what, from, target, *whole, watch).await?,
             Action::Sql { database, statements } => {
                 let errors = self.sql().execute(database, statements).await?;

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use super::sandbox::Movers;
 use crate::fault::{Blame, Fault};
-use crate::format::lsn::Lsn;
+use crate::format::lsn::{Lsn, Segment};
+use crate::format::wal_archive::{Named, named};
 use crate::store::{self, Reading};
 
 /// Threads that fetch. Decompressing is what takes time, and a server replays with one process.
@@ -365,8 +366,8 @@ impl Shared {
         let ahead = usize::try_from(AHEAD_BYTES / self.segment_bytes).unwrap_or(1).clamp(1, 16);
         let mut next = name.to_owned();
         for _ in 0..ahead {
-            let Some(following) = following(&next, self.segment_bytes) else { return };
-            next = following;
+            let Some(segment) = Segment::parse(&next, self.segment_bytes) else { return };
+            next = segment.following().name(self.segment_bytes);
             if state.known.contains_key(&next) {
                 continue;
             }
@@ -414,32 +415,16 @@ fn cut(segment: &Path, served: u64, segment_bytes: u64) -> Result<(), Fault> {
     })
 }
 
-/// `000000010000000000000001`, `00000002.history`, `000000010000000000000001.00000028.backup`
+/// What a server in recovery asks for.
 fn is_wal_name(name: &str) -> bool {
-    let hex = |it: &str, length: usize| it.len() == length && it.bytes().all(|it| it.is_ascii_hexdigit());
-    let mut parts = name.split('.');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(segment), None, None, None) => hex(segment, 24),
-        (Some(timeline), Some("history"), None, None) => hex(timeline, 8),
-        (Some(segment), Some(offset), Some("backup"), None) => hex(segment, 24) && hex(offset, 8),
-        _ => false,
-    }
+    matches!(named(name), Named::Segment(_) | Named::History(_) | Named::Label)
 }
 
 fn is_segment(name: &str) -> bool {
-    name.len() == 24
+    matches!(named(name), Named::Segment(_))
 }
 
 /// Where a segment begins, in bytes of WAL.
 fn place(name: &str, segment_bytes: u64) -> Option<u64> {
-    let high = u64::from_str_radix(name.get(8..16)?, 16).ok()?;
-    let low = u64::from_str_radix(name.get(16..24)?, 16).ok()?;
-    Some((high << 32) + low.checked_mul(segment_bytes)?)
-}
-
-/// The name of the segment after this one, on the same timeline.
-pub(super) fn following(name: &str, segment_bytes: u64) -> Option<String> {
-    let at = place(name, segment_bytes)?.checked_add(segment_bytes)?;
-    let timeline = name.get(..8)?;
-    Some(format!("{timeline}{:08X}{:08X}", at >> 32, (at & 0xffff_ffff) / segment_bytes))
+    Segment::parse(name, segment_bytes).map(|it| it.start(segment_bytes).0)
 }

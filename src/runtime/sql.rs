@@ -88,7 +88,10 @@ impl Sql {
             Err(ConnectError::Server(error)) => match error.as_db_error() {
                 Some(it) if it.code().code() == "3D000" => return refused(&error),
                 Some(it) => {
-                    return Answer::Silent { because: format!("connect: {}: {}", it.code().code(), it.message()) };
+                    // A missing locale, say: its hint tells what would do.
+                    let hint = it.hint().map(|it| format!(" ({it})")).unwrap_or_default();
+                    let because = format!("connect: {}: {}{hint}", it.code().code(), it.message());
+                    return Answer::Silent { because };
                 }
                 None => return silent("connect", &error),
             },

@@ -3,9 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use super::spool::following;
 use crate::fault::Fault;
-use crate::format::lsn::Lsn;
+use crate::format::lsn::{Lsn, Segment};
 use crate::format::wal::Reader;
 use crate::recipe::WalSeen;
 use crate::source::witness::Witness;
@@ -50,7 +49,8 @@ pub(super) fn read(
         })?;
         first.get_or_insert_with(|| name.clone());
         // What was fetched ahead need not have been asked for. Of a later timeline the server asks.
-        next = following(&name, segment_bytes).map(|next| {
+        next = Segment::parse(&name, segment_bytes).map(|it| {
+            let next = it.following().name(segment_bytes);
             let asked = segments.iter().find(|it| it[8..] == next[8..]);
             behind += u32::from(asked.is_none());
             asked.cloned().unwrap_or(next)

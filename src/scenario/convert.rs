@@ -139,7 +139,7 @@ impl Converter<'_> {
             WireSource::PgDump(WirePgDump { path, pick, globals, timezone, trust }) => Source::PgDump(PgDump {
                 location: Location {
                     path: self.path(&path, true),
-                    pick: self.pick(pick.as_ref()),
+                    pick: self.pick(pick.as_ref(), false),
                     timezone: timezone.map(|it| it.0),
                     trusted: trust.is_some(),
                     key: None,
@@ -153,7 +153,7 @@ impl Converter<'_> {
                 Source::PgDump(PgDump {
                     location: Location {
                         path,
-                        pick: self.pick(it.pick.as_ref()),
+                        pick: self.pick(it.pick.as_ref(), false),
                         timezone: it.timezone.map(|it| it.0),
                         trusted: it.trust.is_some(),
                         key: secret.map(|key| KeyRef { cipher: Cipher::Databasus, key, passphrase: None }),
@@ -168,7 +168,7 @@ impl Converter<'_> {
                 Source::BaseBackup(BaseBackup {
                     location: Location {
                         path: path.clone(),
-                        pick: self.pick(it.pick.as_ref()),
+                        pick: self.pick(it.pick.as_ref(), true),
                         timezone: None,
                         trusted: it.trust.is_some(),
                         key,
@@ -184,7 +184,7 @@ impl Converter<'_> {
                 tool: BaseTool::PgBasebackup,
                 location: Location {
                     path: self.path(&it.path, true),
-                    pick: self.pick(it.pick.as_ref()),
+                    pick: self.pick(it.pick.as_ref(), true),
                     timezone: None,
                     trusted: it.trust.is_some(),
                     key: None,
@@ -200,7 +200,7 @@ impl Converter<'_> {
             WireSource::PgDumpall(it) => Source::PgDumpall(PgDumpall {
                 location: Location {
                     path: self.path(&it.path, true),
-                    pick: self.pick(it.pick.as_ref()),
+                    pick: self.pick(it.pick.as_ref(), false),
                     timezone: it.timezone.map(|it| it.0),
                     trusted: it.trust.is_some(),
                     key: None,
@@ -219,7 +219,7 @@ impl Converter<'_> {
             wal: Some(format!("{path}/wals")),
             location: Location {
                 path,
-                pick: self.pick(wire.pick.as_ref()),
+                pick: self.pick(wire.pick.as_ref(), true),
                 timezone: None,
                 trusted: wire.trust.is_some(),
                 key: None,
@@ -347,10 +347,19 @@ impl Converter<'_> {
         }
     }
 
-    fn pick(&self, wire: Option<&WirePick>) -> Pick {
-        match wire {
+    /// `targets`: whether the backup has points in time.
+    fn pick(&self, wire: Option<&At<WirePick>>, targets: bool) -> Pick {
+        match wire.map(|it| &it.value) {
             None | Some(WirePick::Newest) => Pick::Newest,
             Some(WirePick::Oldest) => Pick::Oldest,
+            Some(WirePick::BestForTarget) => {
+                if let Some(wire) = wire.filter(|_| !targets) {
+                    let mistake =
+                        Mistake::new(wire.span, "a dump has one state, and no target that another would be better for");
+                    self.note(mistake.help("write `newest`, or name base backups with their WAL archive"));
+                }
+                Pick::BestForTarget
+            }
             Some(WirePick::All) => Pick::All,
             Some(WirePick::Random(seed)) => Pick::Random { seed: seed.unwrap_or(self.environment.seed) },
             Some(WirePick::Label(label)) => Pick::Label { label: label.trim().to_owned() },

@@ -132,8 +132,8 @@ pub(super) enum WireSource {
 pub(super) struct WireWalG {
     /// The directory that holds `basebackups_005` and `wal_005`: WAL-G's own prefix. Relative to this file.
     pub(super) path: At<Text>,
-    /// Which backup: `newest` (default), `oldest`, `random`, `{random: SEED}`, `{label: NAME}` or `all`.
-    pub(super) pick: Option<WirePick>,
+    /// Which backup: `newest` (default), `oldest`, `best_for_target`, `random`, `{random: SEED}`, `{label: NAME}` or `all`.
+    pub(super) pick: Option<At<WirePick>>,
     /// What `WALG_LIBSODIUM_KEY` was when the backups were made, where they are encrypted with libsodium.
     pub(super) libsodium_key: Option<At<WireSecret>>,
     /// The armored secret key, where they are encrypted with OpenPGP.
@@ -152,8 +152,8 @@ pub(super) struct WireBarman {
     pub(super) path: At<Text>,
     /// The server's name.
     pub(super) server: At<Text>,
-    /// Which backup: `newest` (default), `oldest`, `random`, `{random: SEED}`, `{label: ID}` or `all`.
-    pub(super) pick: Option<WirePick>,
+    /// Which backup: `newest` (default), `oldest`, `best_for_target`, `random`, `{random: SEED}`, `{label: ID}` or `all`.
+    pub(super) pick: Option<At<WirePick>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
 }
@@ -164,7 +164,7 @@ pub(super) struct WireDatabasus {
     /// The directory of its backups, one of its files, or a pattern. Relative to this file.
     pub(super) path: At<Text>,
     /// Which of the files that match: `newest` (default), `oldest`, `random`, `{random: SEED}`, `{label: NAME}` or `all`.
-    pub(super) pick: Option<WirePick>,
+    pub(super) pick: Option<At<WirePick>>,
     /// Databasus' `secret.key`, where the backups are encrypted.
     pub(super) secret_key: Option<At<WireSecret>>,
     /// What `pg_dumpall -g` wrote for the same cluster: its roles.
@@ -191,7 +191,7 @@ pub(super) struct WirePgDump {
     /// The file or directory, or a pattern with `*`, `?`, `[…]`, `{…}` or `**`. Relative to this file.
     pub(super) path: At<Text>,
     /// Which of the files that match: `newest` (default), `oldest`, `random`, `{random: SEED}` or `all`.
-    pub(super) pick: Option<WirePick>,
+    pub(super) pick: Option<At<WirePick>>,
     /// What `pg_dumpall -g` wrote for the same cluster: its roles.
     pub(super) globals: Option<At<Text>>,
     /// Time zone of the machine that dumped: dumps do not record it.
@@ -206,7 +206,7 @@ pub(super) struct WirePgDumpall {
     /// The file, or a pattern with `*`, `?`, `[…]`, `{…}` or `**`. Relative to this file.
     pub(super) path: At<Text>,
     /// Which of the files that match: `newest` (default), `oldest`, `random`, `{random: SEED}` or `all`.
-    pub(super) pick: Option<WirePick>,
+    pub(super) pick: Option<At<WirePick>>,
     /// Time zone of the machine that dumped: dumps do not record it.
     pub(super) timezone: Option<Zone>,
     /// `backup`: it may be restored where the kernel offers no isolation.
@@ -218,8 +218,9 @@ pub(super) struct WirePgDumpall {
 pub(super) struct WireBaseBackup {
     /// The directory that pg_basebackup wrote (or a base.tar), or a pattern. Relative to this file.
     pub(super) path: At<Text>,
-    /// Which of the backups that match: `newest` (default), `oldest`, `random`, `{random: SEED}` or `all`.
-    pub(super) pick: Option<WirePick>,
+    /// Which of the backups that match: `newest` (default), `oldest`, `best_for_target` (the newest that ends before the
+    /// target), `random`, `{random: SEED}` or `all`.
+    pub(super) pick: Option<At<WirePick>>,
     /// Directory of the WAL archive. Without it, recovery ends where the backup ends.
     pub(super) wal: Option<At<Text>>,
     /// Where tablespaces' data lie, by their OID or location, for a plain backup whose links lead out of it.
@@ -233,6 +234,7 @@ pub(super) struct WireBaseBackup {
 pub(super) enum WirePick {
     Newest,
     Oldest,
+    BestForTarget,
     All,
     /// Without a seed the run's own is used, and recorded.
     Random(Option<u64>),
@@ -249,7 +251,7 @@ impl JsonSchema for WirePick {
         json_schema!({
             "description": "Which of the files that match a pattern.",
             "oneOf": [
-                { "enum": ["newest", "oldest", "random", "all"] },
+                { "enum": ["newest", "oldest", "best_for_target", "random", "all"] },
                 {
                     "type": "object",
                     "properties": { "random": { "description": "The seed.", "type": "integer", "minimum": 0 } },

@@ -3,7 +3,7 @@
 use super::base_backup::Ingredients;
 use crate::fault::{Blame, Fault};
 use crate::format::base::{BaseFacts, ManifestFound};
-use crate::format::lsn::Lsn;
+use crate::format::lsn::{Lsn, Segment};
 use crate::format::wal_archive::{ArchiveSeen, Chain, Follow, Gap, NoChain, chain, way};
 use crate::recipe::{Note, NoteKind, WalWay};
 use crate::target::{Point, Target, Timeline};
@@ -95,9 +95,19 @@ pub fn examine(it: &Ingredients<'_>) -> Result<Vec<Note>, Fault> {
     if let (Point::Lsn(lsn), Ok(wanted)) = (&it.target.point, lsn_of(it.target))
         && found.end <= wanted
     {
-        return Err(Fault::new(Blame::Scenario, what())
-            .cause(format!("the archive ends at {}, before {lsn}", found.end))
-            .hint("Name an earlier target, or wait until that WAL was archived."));
+        let fault =
+            Fault::new(Blame::Scenario, what()).cause(format!("the archive ends at {}, before {lsn}", found.end));
+        return Err(match holding(archive, &found, wanted) {
+            Some(partial) => fault
+                .cause(format!(
+                    "it lies in {partial}, a segment that was not finished, and no server asks for such a file"
+                ))
+                .hint(format!(
+                    "If nothing else has the end of that segment, name a copy of the archive in which it is called {}.",
+                    partial.trim_end_matches(".partial")
+                )),
+            None => fault.hint("Name an earlier target, or wait until that WAL was archived."),
+        });
     }
     if !archive.partial.is_empty() {
         let text =
@@ -105,6 +115,17 @@ pub fn examine(it: &Ingredients<'_>) -> Result<Vec<Note>, Fault> {
         notes.push(Note { kind: NoteKind::NotChecked, text });
     }
     Ok(notes)
+}
+
+/// The unfinished segment in which a place lies, on one of the timelines that are followed.
+fn holding<'a>(archive: &'a ArchiveSeen, chain: &Chain, at: Lsn) -> Option<&'a String> {
+    archive.partial.iter().find(|name| {
+        let segment = Segment::parse(name.trim_end_matches(".partial"), archive.segment_bytes);
+        segment.is_some_and(|it| {
+            it.number == at.0 / archive.segment_bytes
+                && chain.timelines.iter().any(|(timeline, _)| *timeline == it.timeline)
+        })
+    })
 }
 
 fn lsn_of(target: &Target) -> Result<Lsn, ()> {
@@ -116,7 +137,7 @@ fn lsn_of(target: &Target) -> Result<Lsn, ()> {
 
 /// The last segment of all may still be on its way into the archive.
 fn is_needed(archive: &ArchiveSeen, chain: &Chain, name: &str) -> bool {
-    let segment = crate::format::lsn::Segment::parse(name, archive.segment_bytes);
+    let segment = Segment::parse(name, archive.segment_bytes);
     let last = archive.stretches.iter().map(|it| (it.timeline, it.last)).max();
     segment.is_some_and(|it| {
         chain.first.is_some_and(|first| first.number <= it.number)
@@ -151,7 +172,7 @@ fn foreign(path: &str, archive: &ArchiveSeen, facts: &BaseFacts) -> Result<(), F
     Ok(())
 }
 
-fn no_chain(path: &str, why: &NoChain) -> Fault {
+pub(super) fn no_chain(path: &str, why: &NoChain) -> Fault {
     let fault = |cause: String, hint: &str| {
         Fault::new(Blame::Scenario, format!("choose a timeline in the archive {path}")).cause(cause).hint(hint)
     };

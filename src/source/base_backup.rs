@@ -83,6 +83,8 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
         let action = Action::ReadWal { from: archive.clone(), target: it.target.clone(), whole: it.whole };
         steps.push(step(Phase::Validate, "read the replayed WAL independently", action, Tolerance::Strict));
     }
+    let action = Action::LookAround { major: it.server.major };
+    steps.push(step(Phase::Validate, "look for what no check examines", action, Tolerance::Strict));
     let action = Action::LookAgain;
     steps.push(step(Phase::Validate, "look again at pages that looked wrong before replay", action, Tolerance::Strict));
     let database = it.restore.database.clone().unwrap_or_else(|| DATABASE.to_owned());
@@ -159,6 +161,7 @@ fn refuse(it: &Ingredients<'_>) -> Result<(), Fault> {
             "Leave `postgres.major` out; to move to another major, restore here, then dump and load, or pg_upgrade.",
         ));
     }
+    built(it)?;
     if it.server.streams {
         return Err(Fault::new(Blame::Host, "restore a base backup in a container of this engine")
             .cause("the engine does not see the files of this machine, where base backups are unpacked and WAL is served from")
@@ -181,6 +184,31 @@ fn refuse(it: &Ingredients<'_>) -> Result<(), Fault> {
         return Err(Fault::new(Blame::Host, "find disk space for the restore")
             .cause(format!("at least {} MiB are needed, {} MiB are free", needed >> 20, free >> 20))
             .hint("Free some space, or point TMPDIR at a larger disk."));
+    }
+    Ok(())
+}
+
+/// Whether the servers that there are can read files that were made like this.
+fn built(it: &Ingredients<'_>) -> Result<(), Fault> {
+    for facts in it.before.iter().map(|it| it.facts).chain([it.facts]) {
+        let Some(control) = facts.control() else { continue };
+        if let Some(major) = control.major().filter(|major| *major != facts.major) {
+            return Err(Fault::new(Blame::Backup, format!("tell which PostgreSQL {} is of", it.file.path))
+                .cause(format!(
+                    "PG_VERSION says {}, and pg_control has the catalogue of {major} ({})",
+                    facts.major, control.catalog_version
+                ))
+                .hint("files of two clusters were put together, or pg_upgrade was stopped: make the backup again"));
+        }
+        let unusual = control.unusual();
+        if !unusual.is_empty() {
+            let fault =
+                Fault::new(Blame::Host, format!("find a PostgreSQL that was built as the server of {}", it.file.path));
+            return Err(unusual.into_iter().fold(fault, Fault::cause).hint(
+                "The server was built with other sizes (--with-blocksize, --with-segsize), and only one built alike can read \
+                 its files, which pgdrill cannot drill yet.",
+            ));
+        }
     }
     Ok(())
 }

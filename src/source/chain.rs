@@ -105,6 +105,7 @@ mod tests {
             manifest: ManifestFound::Whole(manifest),
             told: None,
             settings: std::collections::BTreeMap::new(),
+            control: crate::format::base::ControlFound::NotRead,
         };
         BaseSeen { path: path.to_owned(), facts: Some(Box::new(facts)), unreadable: None }
     }

@@ -874,6 +874,7 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
         | Action::Recover { .. }
         | Action::Promote
         | Action::LookAgain
+        | Action::LookAround { .. }
         | Action::ReadWal { .. } => None,
     };
     if drift::explains(error).is_some() {

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod base_backup;
+pub mod best;
 pub mod chain;
 pub mod drift;
 pub mod dump;
@@ -150,6 +151,8 @@ pub enum Pick {
     #[default]
     Newest,
     Oldest,
+    /// Of base backups: the newest that ends before the target.
+    BestForTarget,
     /// By this seed, which is recorded.
     Random {
         seed: u64,

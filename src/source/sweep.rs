@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::fault::{Blame, Fault};
 use crate::format::lsn::Lsn;
 use crate::format::wal::{What, end_before};
-use crate::recipe::{Found, Note, NoteKind, Stop, StopsSeen, Transaction, WalWay, WalWindow};
+use crate::recipe::{Note, NoteKind, Stop, StopPlace, StopsSeen, Transaction, WalWay, WalWindow};
 use crate::target::{Point, Points, Sweep, Target};
 
 /// More stops than these take longer than anybody waits for.
@@ -268,7 +268,7 @@ impl<'a> Locator<'a> {
     }
 
     fn found(&mut self, target: usize, at: Lsn) {
-        self.seen.found[target] = Some(Found { at, last: self.last.clone(), next: None });
+        self.seen.found[target] = Some(StopPlace { at, last: self.last.clone(), next: None });
         self.open.push(target);
     }
 

@@ -32,9 +32,9 @@ impl<'a> Witness<'a> {
         let (xid, time, committed) = match &record.what {
             What::Commit { xid, time } => (*xid, *time, true),
             What::Abort { xid, time } => (*xid, *time, false),
-            What::RestorePoint { name, .. } => {
+            What::RestorePoint { .. } => {
                 // The first of a name is where recovery stops.
-                if self.target.point == Point::Name(name.clone()) && self.seen.target.is_none() {
+                if self.target.stops_at(&record.what) && self.seen.target.is_none() {
                     self.seen.target = Some((record.at, record.end));
                 }
                 return ControlFlow::Continue(());
@@ -46,13 +46,11 @@ impl<'a> Witness<'a> {
         let Ok(time) = jiff::Timestamp::from_microsecond(time) else { return ControlFlow::Continue(()) };
         let transaction = Transaction { xid, at: record.at, end: record.end, time, committed };
         match &self.target.point {
-            // Transaction ids of targets may carry an epoch, those of records do not.
-            Point::Xid(wanted) if *wanted & 0xFFFF_FFFF == u64::from(xid) && self.seen.target.is_none() => {
+            Point::Xid(_) if self.target.stops_at(&record.what) && self.seen.target.is_none() => {
                 self.seen.target = Some((record.at, record.end));
             }
-            Point::Time(wanted) if self.seen.late.is_none() => {
-                let late = if self.target.inclusive { time > *wanted } else { time >= *wanted };
-                self.seen.late = late.then(|| transaction.clone());
+            Point::Time(_) if self.seen.late.is_none() => {
+                self.seen.late = self.target.stops_at(&record.what).then(|| transaction.clone());
             }
             Point::Latest | Point::Immediate | Point::Time(_) | Point::Lsn(_) | Point::Xid(_) | Point::Name(_) => {}
         }

@@ -12,9 +12,11 @@ use super::tap::medium;
 use super::walg;
 use crate::fault::{Blame, Fault};
 use crate::format::base::{
-    BaseFacts, BaseLayout, BaseMember, Label, ManifestFound, MemberKind, Tablespace, label, tablespace_map,
+    BaseFacts, BaseLayout, BaseMember, ControlFound, Label, ManifestFound, MemberKind, Tablespace, label,
+    tablespace_map,
 };
 use crate::format::manifest::{self, Manifest};
+use crate::format::pg_control::{self, ControlData};
 use crate::format::{Compression, decode, sniff};
 use crate::recipe::BaseSeen;
 
@@ -128,6 +130,7 @@ fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>) -> Result<B
         label,
         manifest: manifest_found(path)?,
         told: None,
+        control: control(&path.join(pg_control::FILE))?,
         settings: settings(path),
     })
 }
@@ -232,6 +235,27 @@ fn settings(path: &Path) -> BTreeMap<String, String> {
     settings
 }
 
+fn control(path: &Path) -> Result<ControlFound, Fault> {
+    match File::open(path) {
+        Ok(file) => {
+            let mut bytes = Vec::new();
+            file.take(pg_control::USED as u64).read_to_end(&mut bytes).map_err(|it| medium(path, "read", &it))?;
+            Ok(control_of(&bytes))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(ControlFound::Unreadable { why: "it is not there".to_owned() })
+        }
+        Err(error) => Err(medium(path, "open", &error)),
+    }
+}
+
+fn control_of(bytes: &[u8]) -> ControlFound {
+    match ControlData::parse(bytes) {
+        Ok(control) => ControlFound::Whole(Box::new(control)),
+        Err(why) => ControlFound::Unreadable { why },
+    }
+}
+
 /// None where there is no such file.
 fn optional(path: &Path) -> Result<Option<String>, Fault> {
     match fs::symlink_metadata(path) {
@@ -294,6 +318,7 @@ struct Seen {
     map: BTreeMap<u32, String>,
     label: Option<Label>,
     settings: BTreeMap<String, String>,
+    control: ControlFound,
 }
 
 impl Seen {
@@ -312,17 +337,20 @@ impl Seen {
             }
             let mut entry = entry.map_err(|it| bad(&it))?;
             let name = entry.path().map_err(|it| bad(&it))?.to_string_lossy().trim_start_matches("./").to_owned();
-            let mut text = || -> Result<String, Fault> {
+            let mut bytes = || -> Result<Vec<u8>, Fault> {
                 let mut bytes = Vec::new();
                 (&mut entry).take(SMALL).read_to_end(&mut bytes).map_err(|it| bad(&it))?;
-                Ok(String::from_utf8_lossy(&bytes).into_owned())
+                Ok(bytes)
             };
+            let mut text = || bytes().map(|it| String::from_utf8_lossy(&it).into_owned());
             if name == "tablespace_map" {
                 self.map = tablespace_map(&text()?).map_err(|it| unmapped(file, it))?;
             } else if name == "backup_label" {
                 self.label = Some(label(&text()?).ok_or_else(|| unlabelled(file))?);
             } else if name == "postgresql.conf" || name == "postgresql.auto.conf" {
                 self.settings.extend(crate::format::base::settings(&text()?));
+            } else if name == pg_control::FILE {
+                self.control = control_of(&bytes()?);
             } else if name == "PG_VERSION" || (self.version.is_none() && name.ends_with("/PG_VERSION")) {
                 self.version = Some(major(file, &text()?)?);
             }
@@ -353,7 +381,7 @@ fn archives(path: &Path, members: Vec<BaseMember>, stop: &Reading) -> Result<Bas
         let mut archive = tar::Archive::new(decode::decoder(base.compression, input).map_err(|it| bad(&it))?);
         seen.members(&file, archive.entries().map_err(|it| bad(&it))?, true, stop, bad)?;
     }
-    let Seen { version, map, label, settings } = seen;
+    let Seen { version, map, label, settings, control } = seen;
     let Some(major) = version else {
         return Err(Fault::new(Blame::Backup, format!("recognise {} as a base backup", file.display()))
             .cause("it is a tar archive without PG_VERSION")
@@ -380,6 +408,7 @@ fn archives(path: &Path, members: Vec<BaseMember>, stop: &Reading) -> Result<Bas
         bytes,
         label,
         manifest,
+        control,
         told: None,
         settings,
     })

@@ -28,7 +28,7 @@ pub fn unpack_checked(
 ) -> Result<(Written, ManifestSeen, PagesChecked), Fault> {
     let manifest = manifest_text(backup)?;
     let mut verifier = Verifier::new(manifest.as_deref());
-    let mut pages = Pages::new(facts.label.as_ref().and_then(|it| Some(it.start.parse::<Lsn>().ok()?.0)));
+    let mut pages = Pages::new(facts.label.as_ref().and_then(|it| it.start.parse::<Lsn>().ok()).map(|it| it.0));
     let inspectors: Vec<&mut dyn Inspector> = vec![&mut verifier, &mut pages];
     let written = unpack((backup, facts), beneath, to, inspectors, stop, on_bytes)?;
     // Archives have it beside them; pg_combinebackup wants it inside.

@@ -10,6 +10,7 @@ mod find;
 mod header;
 mod parcel;
 mod pour;
+mod search;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod counting_tests;
@@ -38,6 +39,7 @@ pub use find::{databasus_files, list, look, read_text};
 pub use header::headers;
 pub(crate) use parcel::{parcel, parcel_of};
 pub use pour::{Counting, copy, pour, scan};
+pub use search::search;
 pub use unpack::{Destination, Written, unpack};
 pub use vault::{Vault, is_databasus};
 pub use wal::{WalFile, WalSpan, fetch_wal, find_wal, read_wal, wal_archive, wal_span};

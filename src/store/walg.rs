@@ -9,7 +9,7 @@ use super::Reading;
 use super::tap::{file_name, medium};
 use crate::fault::{Blame, Fault};
 use crate::format::base::{
-    After, BaseFacts, BaseLayout, BaseMember, Label, ManifestFound, MemberKind, Tablespace, Told,
+    After, BaseFacts, BaseLayout, BaseMember, ControlFound, Label, ManifestFound, MemberKind, Tablespace, Told,
 };
 use crate::format::lsn::Lsn;
 use crate::format::walg::{self, BACKUPS, Files, PARTS, SENTINEL, Sentinel};
@@ -86,6 +86,7 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
             after,
         }),
         manifest: ManifestFound::Absent,
+        control: ControlFound::NotRead,
         told: Some(Told {
             system_identifier: sentinel.system_identifier,
             stop: sentinel.finish_lsn.map(Lsn),

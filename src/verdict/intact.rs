@@ -236,6 +236,7 @@ mod tests {
             manifest: ManifestFound::Absent,
             told: None,
             settings: BTreeMap::new(),
+            control: crate::format::base::ControlFound::NotRead,
         };
         let unpack =
             Action::Unpack { from: "/b/full".to_owned(), facts: Box::new(facts), part: None, beneath: Vec::new() };

@@ -96,7 +96,7 @@ fn reached(stop: &Stop, recovered: &Recovered, promoted: Option<&Recovered>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::{Found, Transaction};
+    use crate::recipe::{StopPlace, Transaction};
     use crate::target::Target;
 
     fn transaction(end: u64, time: &str) -> Transaction {
@@ -109,7 +109,7 @@ mod tests {
         let (last, next) = (transaction(0x100, "09:59:59.5"), transaction(0x180, "10:00:01"));
         Stop {
             target: Target { point: Point::Time(time), ..Target::default() },
-            place: Found { at: Lsn(0x120), last: Some(last), next: Some(next) },
+            place: StopPlace { at: Lsn(0x120), last: Some(last), next: Some(next) },
         }
     }
 

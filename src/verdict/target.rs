@@ -176,7 +176,7 @@ fn beyond(target: &Target, recovered: &Recovered, stop: &str) -> Result<(), Wron
             let prefix = format!("recovery stopping {side} WAL location (LSN) \"");
             let at =
                 stop.strip_prefix(&prefix).and_then(|it| it.split('"').next()).and_then(|it| it.parse::<Lsn>().ok());
-            let (Some(at), Some(wanted)) = (at, lsn.parse::<Lsn>().ok()) else { return Err(Wrong::Elsewhere) };
+            let (Some(at), Ok(wanted)) = (at, lsn.parse::<Lsn>()) else { return Err(Wrong::Elsewhere) };
             holds(at >= wanted)
         }
         Point::Time(time) => {

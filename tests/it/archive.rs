@@ -45,6 +45,113 @@ fn at_the_mark(names: &[String]) -> (usize, String) {
     (names.iter().position(|it| *it == name).unwrap(), name)
 }
 
+/// Manifests name their cluster since 17; before that only pg_control tells that all of an archive is another's.
+#[test]
+fn an_archive_that_is_wholly_of_another_cluster_is_named_before_anything_is_restored() {
+    let program = Program::new();
+    let wal = archive(&program, |directory, names| {
+        for name in names {
+            let path = directory.join(name);
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[24] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    });
+    for form in ["plain", "tar-no-wal"] {
+        let text = format!(
+            "version: 1\ndrills:\n  - name: foreign\n    runtime: local\n    source:\n      base_backup: {{ path: {}, wal: {wal}, \
+             tablespaces: {{ {}: {} }} }}\n    checks:\n      - query: {{ name: it answers, sql: select 1, expect: 1 }}\n",
+            lab().path(&format!("base/{form}")),
+            lab().path("base/plain-ts"),
+            lab().path("base/plain-ts"),
+        );
+        let file = program.file("foreign.yaml", &text);
+        let text = told(&program.run(&["plan", &file]).expect(1));
+        assert!(text.contains("is of the cluster") && text.contains(", the backup is of "), "{form}: {text}");
+    }
+}
+
+/// A data directory with nothing in it but what says what it is.
+fn built(program: &Program, major: u32, control: &[u8]) -> String {
+    let directory = program.path("built");
+    std::fs::create_dir_all(directory.join("pg_tblspc")).unwrap();
+    std::fs::create_dir_all(directory.join("global")).unwrap();
+    std::fs::write(directory.join("PG_VERSION"), format!("{major}\n")).unwrap();
+    std::fs::write(directory.join("global/pg_control"), control).unwrap();
+    let label = "START WAL LOCATION: 0/4000028 (file 000000010000000000000004)\nSTART TIMELINE: 1\n";
+    std::fs::write(directory.join("backup_label"), label).unwrap();
+    let scenario = format!(
+        "version: 1\ndrills:\n  - name: built\n    runtime: local\n    source: {{ base_backup: {{ path: {} }} }}\n    \
+         target: immediate\n    checks:\n      - query: {{ name: it answers, sql: select 1, expect: 1 }}\n",
+        directory.display()
+    );
+    program.file("built.yaml", &scenario)
+}
+
+#[test]
+fn what_no_server_here_could_read_is_refused_by_the_plan() {
+    let control = std::fs::read(crate::program::fixture("../pg_control/15")).unwrap();
+    let program = Program::new();
+    let text = told(&program.run(&["plan", &built(&program, 15, &control)]).expect(0));
+    assert!(text.contains("unpack the base backup"), "{text}");
+    // Blocks of 16 KiB: blcksz, and the checksum of the whole.
+    let mut blocks = control.clone();
+    blocks[216..220].copy_from_slice(&16384_u32.to_le_bytes());
+    let sum = crc32c::crc32c(&blocks[..288]);
+    blocks[288..292].copy_from_slice(&sum.to_le_bytes());
+    let text = told(&program.run(&["plan", &built(&program, 15, &blocks)]).expect(3));
+    assert!(text.contains("its blocks have 16384 bytes, and not 8192"), "{text}");
+    assert!(text.contains("(this host is at fault)"), "{text}");
+    // Files of two clusters.
+    let other = std::fs::read(crate::program::fixture("../pg_control/13")).unwrap();
+    let text = told(&program.run(&["plan", &built(&program, 15, &other)]).expect(1));
+    assert!(text.contains("PG_VERSION says 15, and pg_control has the catalogue of 13"), "{text}");
+    assert!(text.contains("(the backup is at fault)"), "{text}");
+}
+
+/// Of two backups, with the deletion between them.
+fn of_the_best(target: &str) -> String {
+    let lab = lab();
+    format!(
+        "version: 1\ndrills:\n  - name: best\n    runtime: local\n    source:\n      base_backup: {{ path: \"{}\", wal: {}, \
+         pick: best_for_target }}\n    target: {target}\n    checks:\n      - rows: {{ table: t, equals: {} }}\n",
+        lab.path("base/{tar,later}"),
+        lab.path("wal"),
+        crate::lab::ROWS[1],
+    )
+}
+
+#[test]
+fn the_best_base_backup_for_a_target_is_chosen_and_why_is_said() {
+    let program = Program::new();
+    program.drill(&of_the_best(&format!("{{ time: \"{}\" }}", lab().time)), &[]).expect(0);
+    let drill = program.report().drills.remove(0);
+    assert!(drill.backup.unwrap().path.ends_with("base/tar"));
+    assert!(drill.chosen.unwrap().starts_with("it is the newest that holds nothing behind the target: it ends at "));
+    assert!(drill.passed_over[0].path.ends_with("base/later"), "{:?}", drill.passed_over);
+    for (target, expected) in [
+        ("latest".to_owned(), "base/later ("),
+        (format!("{{ lsn: {} }}", lab().lsn), "base/tar ("),
+        ("{ name: before the deletion }".to_owned(), "base/tar ("),
+        (format!("{{ xid: {} }}", lab().deletion), "base/tar ("),
+    ] {
+        let program = Program::new();
+        let file = program.file("best.yaml", &of_the_best(&target));
+        let text = told(&program.run(&["plan", &file]).expect(0));
+        assert!(text.contains(expected), "{target}: {text}");
+        assert!(text.contains("wal recovers from "), "{target}: {text}");
+    }
+    for (target, why) in [
+        ("{ time: \"2001-01-01 00:00:00+00\" }", "the earliest that can be recovered is the end of "),
+        ("{ name: never made }", "and the target is not in the WAL behind it"),
+    ] {
+        let program = Program::new();
+        let file = program.file("best.yaml", &of_the_best(target));
+        let text = told(&program.run(&["plan", &file]).expect(3));
+        assert!(text.contains(why) && text.contains("(the scenario is at fault)"), "{target}: {text}");
+    }
+}
+
 #[test]
 fn a_gap_before_the_end_fails_in_the_survey_and_names_the_segment() {
     let program = Program::new();
@@ -77,6 +184,23 @@ fn a_target_before_a_gap_is_reached_and_one_behind_it_fails() {
     let text = told(&ran);
     assert!(text.contains("at a gap in the WAL archive"), "{text}");
     assert!(text.contains("fault: the backup"), "{text}");
+}
+
+#[test]
+fn a_target_in_a_segment_that_was_not_finished_is_refused_with_what_would_do() {
+    let program = Program::new();
+    let mut partial = String::new();
+    let wal = archive(&program, |directory, names| {
+        let (at, name) = at_the_mark(names);
+        partial = format!("{name}.partial");
+        std::fs::rename(directory.join(&name), directory.join(&partial)).unwrap();
+        for name in &names[at + 1..] {
+            std::fs::remove_file(directory.join(name)).unwrap();
+        }
+    });
+    let text = told(&drill(&program, &wal, &format!("{{ lsn: {} }}", lab().lsn)).expect(3));
+    assert!(text.contains(&format!("it lies in {partial}, a segment that was not finished")), "{text}");
+    assert!(text.contains("not reached: provision"), "{text}");
 }
 
 #[test]

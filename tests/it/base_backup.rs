@@ -53,7 +53,28 @@ fn a_compressed_tar_backup_recovers_to_a_time() {
 
 #[test]
 fn a_backup_recovers_to_its_own_end() {
-    passes("tar-zstd", "local", "immediate", ROWS[0]);
+    let drill = passes("tar-zstd", "local", "immediate", ROWS[0]);
+    // What it brings along is told, and neither ended nor removed.
+    for told in [
+        "“unfinished” of lab_owner in postgres, since",
+        "database half was being dropped",
+        "database abroad: texts were ordered by xx_XX.UTF-8 of version 2.1, and this host has version",
+    ] {
+        assert!(drill.notes.findings.iter().any(|it| it.contains(told)), "{told}: {:?}", drill.notes.findings);
+    }
+}
+
+#[test]
+fn a_database_whose_locale_this_host_lacks_is_the_hosts_fault() {
+    let text = scenario("tar", "local", "    target: immediate\n", &[("t", ROWS[0])]);
+    let abroad = "      - query: { name: abroad, database: abroad, sql: select 1, expect: 1 }\n";
+    let program = Program::new();
+    program.drill(&format!("{text}{abroad}"), &[]).expect(3);
+    let drill = program.report().drills.remove(0);
+    let reason = &drill.reasons[0];
+    assert_eq!((drill.reasons.len(), reason.blame), (1, Some(pgdrill::fault::Blame::Host)), "{reason:?}");
+    assert!(reason.text.contains("database locale is incompatible with operating system"), "{reason:?}");
+    assert!(reason.text.contains("install the missing locale"), "{reason:?}");
 }
 
 #[test]

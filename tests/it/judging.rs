@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use pgdrill::check::{Answer, Severity, Table};
-use pgdrill::evidence::{Event, Evidence, PhaseOutcome};
+use pgdrill::evidence::{Event, Evidence, PhaseOutcome, PhaseRecord};
 use pgdrill::fault::{Blame, Fault};
 use pgdrill::format::DumpFormat;
 use pgdrill::phase::Phase;
-use pgdrill::recipe::{FileSeen, HostCondition, Output, StatementError};
+use pgdrill::recipe::{FileSeen, HostCondition, Output, Recovered, StatementError, Transaction, WalSeen};
 use pgdrill::scenario::{Ready, Waiver};
 use pgdrill::source::{Durability, Pick};
+use pgdrill::target::{Point, Target};
 use pgdrill::verdict::{self, About, Rto, Verdict};
 use tokio_util::sync::CancellationToken;
 
@@ -543,4 +544,53 @@ async fn checks_of_a_backup_that_was_replaced_meanwhile_prove_nothing() {
     let replaced = run_on(&fake, &drill, &CancellationToken::new()).await;
     let verdicts: Vec<_> = replaced.judgement.reasons.iter().map(|it| (it.verdict, it.blame)).collect();
     assert!(verdicts.iter().all(|it| *it == (Verdict::Inconclusive, Some(Blame::Host))), "{verdicts:?}");
+}
+
+/// A drill that passed, as if it had been one to this time, with what the server says it did and what the WAL says.
+async fn recovered(outcome: PhaseOutcome, in_time: bool) -> verdict::Judgement {
+    let mut evidence = run_on(&fake(), &drill(), &CancellationToken::new()).await.evidence;
+    let transaction = |xid: u32, second: &str| Transaction {
+        xid,
+        at: pgdrill::format::lsn::Lsn(u64::from(xid) << 8),
+        end: pgdrill::format::lsn::Lsn((u64::from(xid) << 8) + 40),
+        time: format!("2026-11-22T10:00:{second}Z").parse().unwrap(),
+        committed: true,
+    };
+    let next = transaction(8, if in_time { "04" } else { "06" });
+    let wal = WalSeen {
+        segments: Some(("000000010000000000000001".to_owned(), "000000010000000000000001".to_owned())),
+        last: Some(transaction(7, "03")),
+        late: (!in_time).then(|| next.clone()),
+        next: Some(next),
+        ..WalSeen::default()
+    };
+    let stopped = Recovered {
+        paused: true,
+        replayed: Some("0/728".to_owned()),
+        last_commit: Some("2026-11-22 10:00:03+00".to_owned()),
+        log: vec!["recovery stopping before commit of transaction 8, time 2026-11-22 10:00:06+00".to_owned()],
+        ..Recovered::default()
+    };
+    let point = Point::Time("2026-11-22T10:00:05Z".parse().unwrap());
+    evidence.asked.as_mut().unwrap().target = Target { point, ..Target::default() };
+    let output = &mut evidence.done[0].output;
+    (output.recovered, output.wal) = (Some(stopped), Some(wal));
+    let began = Duration::ZERO;
+    evidence.phases.push(PhaseRecord { phase: Phase::Recover, began, elapsed: began, outcome });
+    verdict::judge(&evidence)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recovery_that_the_wal_says_ended_before_its_target_is_no_pass() {
+    let reached = recovered(PhaseOutcome::Completed, false).await;
+    assert_eq!(reached.verdict, Verdict::Passed, "{:?}", reached.reasons);
+    let before = recovered(PhaseOutcome::Completed, true).await;
+    assert_eq!(before.verdict, Verdict::Inconclusive, "{:?}", before.target);
+    let reason = &before.reasons[0];
+    assert_eq!((&reason.about, reason.blame), (&About::Phase(Phase::Recover), Some(Blame::Harness)));
+    assert!(reason.text.starts_with("recovery ended before time 2026-11-22 10:00:05"), "{}", reason.text);
+    assert!(reason.causes.iter().any(|it| it.contains("it stopped before transaction 8")), "{:?}", reason.causes);
+    // A phase that failed has said why itself.
+    let failed = recovered(PhaseOutcome::Failed(Fault::new(Blame::Backup, "recover")), true).await;
+    assert!(failed.reasons.iter().all(|it| it.blame != Some(Blame::Harness)), "{:?}", failed.reasons);
 }

@@ -157,7 +157,7 @@ fn make() -> Lab {
     // What production has and a throwaway server must not be stopped by, nor act upon.
     let settings = format!(
         "listen_addresses = ''\nunix_socket_directories = '{}'\narchive_mode = on\narchive_command = 'cp %p {}/%f'\n\
-         max_connections = 123\nshared_preload_libraries = 'auto_explain'\nssl = off\nfsync = off\n",
+         max_connections = 123\nmax_prepared_transactions = 4\nshared_preload_libraries = 'auto_explain'\nssl = off\nfsync = off\n",
         at("sock"),
         at("wal"),
     );
@@ -179,6 +179,16 @@ fn fill(source: &Source, root: &Path) -> [String; 3] {
     source.sql("create table t(id int primary key, v text)");
     source.sql("create table u(id int) tablespace ts");
     source.sql("create table beat(at timestamptz)");
+    // What a restored cluster brings along: a transaction that nobody ended, and a database that was half dropped.
+    source.sql("begin; create table unfinished(); prepare transaction 'unfinished'");
+    source.sql("create database half");
+    // And one of another operating system, whose locale this one has not.
+    source.sql("create database abroad");
+    source.sql(
+        "update pg_database set datcollate = 'xx_XX.UTF-8', datctype = 'xx_XX.UTF-8', datcollversion = '2.1' \
+         where datname = 'abroad'",
+    );
+    source.sql("update pg_database set datconnlimit = -2 where datname = 'half'");
     source.sql("insert into t select g, repeat('x', 50) from generate_series(1, 20000) g");
     source.sql("insert into u select generate_series(1, 1000)");
     source.sql("alter system set synchronous_standby_names = 'nobody'");
@@ -203,6 +213,8 @@ fn fill(source: &Source, root: &Path) -> [String; 3] {
         "insert into t values (100001, 'late'); insert into t values (100002, 'last'); insert into beat select now()",
     );
     source.sql("select pg_switch_wal()");
+    // Behind every mark: the best for none of them.
+    backup("later", &["-Ft", "-Xn"]);
     archived(source, root);
     [time, lsn, deletion]
 }

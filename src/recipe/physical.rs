@@ -1,0 +1,88 @@
+//! The words of physical backups: a search in WAL, and what a restored cluster brings along.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::format::lsn::Lsn;
+use crate::target::Target;
+
+/// A part of the WAL in an archive, and what to look for there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WalPart {
+    pub archive: String,
+    pub segment_bytes: u64,
+    /// The timelines that are followed, the oldest first, each with where it is left.
+    pub timelines: Vec<(u32, Option<Lsn>)>,
+    pub from: Lsn,
+    pub until: Until,
+    pub target: Target,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    Place(Lsn),
+    /// The end of the base backup whose WAL begins here.
+    EndOfBackup(Lsn),
+    EndOfArchive,
+}
+
+/// What came of a search.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Searched {
+    /// The first record at which recovery would stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<Found>,
+    pub segments: u64,
+    /// Why the part was not read to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Found {
+    pub at: Lsn,
+    #[schemars(with = "Option<String>")]
+    pub time: Option<jiff::Timestamp>,
+}
+
+/// What a restored cluster carries that matters to whoever takes it into service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Around {
+    /// Transactions that were prepared and wait for their end: they hold their locks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prepared: Vec<Prepared>,
+    /// Databases that nobody can connect to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed: Vec<Closed>,
+    /// Databases whose order of texts was made with another version of the collation than this host has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collations: Vec<CollationSeen>,
+    /// What could not be asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Prepared {
+    pub gid: String,
+    pub database: String,
+    pub owner: String,
+    pub since: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Closed {
+    pub database: String,
+    /// It was being dropped when the server stopped (`datconnlimit` of -2).
+    pub half_dropped: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CollationSeen {
+    pub database: String,
+    pub collation: String,
+    pub recorded: String,
+    /// None: this host has no such collation.
+    pub here: Option<String>,
+}
