@@ -13,7 +13,13 @@ pub(crate) fn vault<'a>(drills: impl IntoIterator<Item = &'a Drill>) -> Arc<Vaul
     let mut vault = Vault::default();
     for location in drills.into_iter().map(|it| it.source.location()) {
         if let Some(reference) = &location.key {
-            vault.add(location.root(), key(reference));
+            // The archive lies beside the backups, and opens with the same.
+            let root = location.root();
+            let root = match reference.cipher {
+                Cipher::PgBackRest => root.rsplit_once("/backup/").map_or(root, |it| it.0),
+                Cipher::Databasus | Cipher::Libsodium | Cipher::OpenPgp => root,
+            };
+            vault.add(root, key(reference));
         }
     }
     Arc::new(vault)
@@ -25,6 +31,7 @@ fn key(reference: &KeyRef) -> Result<Key, Fault> {
     let key = match reference.cipher {
         // Whatever is in the file belongs to the secret, but for the newline that an editor adds.
         Cipher::Databasus => Ok(Key::Databasus(text.trim_end_matches(['\r', '\n']).into())),
+        Cipher::PgBackRest => Ok(Key::PgBackRest(text.trim_end_matches(['\r', '\n']).into())),
         Cipher::Libsodium => Key::sodium(&text),
         Cipher::OpenPgp => Key::pgp(&text, passphrase.as_deref().map(|it| it.trim_end_matches(['\r', '\n']))),
     };

@@ -24,6 +24,11 @@ pub(crate) enum Repository {
         tool: BaseTool,
         servers: Vec<(String, Vec<BaseSeen>)>,
     },
+    /// A repository of pgBackRest: its stanzas with their backups.
+    PgBackRest {
+        path: String,
+        stanzas: Vec<(String, Vec<BaseSeen>)>,
+    },
     Databasus {
         path: String,
         files: Vec<FileSeen>,
@@ -39,6 +44,16 @@ pub(crate) fn recognise(path: &Path) -> Result<Option<Repository>, Fault> {
         let mut backups = store::bases(&paths, &BTreeMap::new(), &Reading::default());
         backups.sort_by_key(|it| it.facts.as_ref().and_then(|it| it.label.as_ref()?.started.clone()));
         return Ok(Some(Repository::WalG { path: shown, backups }));
+    }
+    let names = store::stanzas(path);
+    if !names.is_empty() {
+        let of = |name: String| {
+            let listed = store::list(&path.join("backup").join(&name).display().to_string())?;
+            let paths: Vec<String> = listed.into_iter().map(|it| it.path).collect();
+            Ok((name, store::bases(&paths, &BTreeMap::new(), &Reading::default())))
+        };
+        let stanzas = names.into_iter().map(of).collect::<Result<_, Fault>>()?;
+        return Ok(Some(Repository::PgBackRest { path: shown, stanzas }));
     }
     if let Some(found) = barman(path)? {
         return Ok(Some(found));
@@ -89,6 +104,10 @@ impl Repository {
                 let servers: BTreeMap<&String, &Vec<BaseSeen>> = servers.iter().map(|it| (&it.0, &it.1)).collect();
                 serde_json::json!({ "tool": tool, "path": path, "servers": servers })
             }
+            Repository::PgBackRest { path, stanzas } => {
+                let stanzas: BTreeMap<&String, &Vec<BaseSeen>> = stanzas.iter().map(|it| (&it.0, &it.1)).collect();
+                serde_json::json!({ "tool": "pgbackrest", "path": path, "stanzas": stanzas })
+            }
             Repository::Databasus { path, files, sealed } => {
                 serde_json::json!({ "tool": "databasus", "path": path, "files": files, "encrypted": sealed })
             }
@@ -123,6 +142,19 @@ impl Repository {
                     }
                 }
             }
+            Repository::PgBackRest { path, stanzas } => {
+                let _ = writeln!(
+                    text,
+                    "repository   {path}\nis a         repository of pgBackRest, {}",
+                    words::count(stanzas.len(), "stanza")
+                );
+                for (stanza, backups) in stanzas {
+                    let _ = writeln!(text, "stanza       {stanza}, {}", words::count(backups.len(), "backup"));
+                    for backup in backups {
+                        let _ = writeln!(text, "backup       {}", of_backup(backup));
+                    }
+                }
+            }
             Repository::Databasus { path, files, sealed } => {
                 let how = if *sealed { "encrypted dumps" } else { "dumps" };
                 let _ = writeln!(
@@ -149,7 +181,10 @@ impl Repository {
             Repository::Barman { servers, .. } if servers.len() == 1 && path.ends_with(&servers[0].0) => {
                 quoted(path.trim_end_matches(&servers[0].0).trim_end_matches('/'))
             }
-            Repository::Barman { .. } | Repository::WalG { .. } | Repository::Databasus { .. } => quoted(path),
+            Repository::Barman { .. }
+            | Repository::PgBackRest { .. }
+            | Repository::WalG { .. }
+            | Repository::Databasus { .. } => quoted(path),
         };
         let (source, target) = match self {
             Repository::WalG { .. } => (
@@ -172,6 +207,14 @@ impl Repository {
                     targets,
                 )
             }
+            Repository::PgBackRest { stanzas, .. } => (
+                format!(
+                    "pgbackrest:\n        path: {path}\n        stanza: {}\n        # pick: {{ label: LABEL }}     # default: \
+                     newest\n        # cipher_pass: {{ env: PGBACKREST_REPO1_CIPHER_PASS }}\n",
+                    stanzas[0].0
+                ),
+                targets,
+            ),
             Repository::Databasus { sealed, .. } => {
                 let key = if *sealed { "secret_key" } else { "# secret_key" };
                 let line = format!("        {key}: {{ file: secret.key }}    # or {{ env: NAME }}\n");

@@ -51,7 +51,7 @@ impl BaseFacts {
     /// The archives that it consists of; none of a data directory.
     pub fn members(&self) -> &[BaseMember] {
         match &self.layout {
-            BaseLayout::Plain => &[],
+            BaseLayout::Plain | BaseLayout::PgBackRest { .. } => &[],
             BaseLayout::Tar { members } | BaseLayout::WalG { members } => members,
         }
     }
@@ -143,6 +143,8 @@ pub enum BaseLayout {
     Tar { members: Vec<BaseMember> },
     /// A backup in a storage of WAL-G, whole or only what changed since the one beneath it.
     WalG { members: Vec<BaseMember> },
+    /// A backup in a repository of pgBackRest, whose manifest says where its files lie.
+    PgBackRest { compression: Compression },
 }
 
 /// One archive of a backup in tar format.

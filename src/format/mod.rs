@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod page;
 pub mod pages;
 pub mod pg_control;
+pub mod pgbackrest;
 pub mod plain;
 pub mod promised;
 pub mod select;

@@ -132,12 +132,16 @@ fn base_format(facts: &BaseFacts) -> String {
         BaseLayout::Plain => "base backup, a data directory",
         BaseLayout::Tar { .. } => "base backup in tar format",
         BaseLayout::WalG { .. } => "backup of WAL-G",
+        BaseLayout::PgBackRest { .. } => "backup of pgBackRest",
     };
     let incremental = facts.label.as_ref().is_some_and(|it| it.after.is_some());
     if incremental { format!("{layout}, incremental") } else { layout.to_owned() }
 }
 
 fn base_compression(facts: &BaseFacts) -> Option<String> {
+    if let BaseLayout::PgBackRest { compression } = &facts.layout {
+        return Some(compression.name().to_owned());
+    }
     facts.members().first().map(|it| it.compression.name().to_owned())
 }
 

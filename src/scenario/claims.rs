@@ -30,7 +30,11 @@ impl Converter<'_> {
         let wrong = match (scope.value, source) {
             (
                 Scope::Database | Scope::Objects,
-                WireSource::BaseBackup(_) | WireSource::WalG(_) | WireSource::Barman(_) | WireSource::BarmanCloud(_),
+                WireSource::BaseBackup(_)
+                | WireSource::WalG(_)
+                | WireSource::Barman(_)
+                | WireSource::BarmanCloud(_)
+                | WireSource::Pgbackrest(_),
             ) => ("a base backup always brings back the whole cluster", "take the key away, or write `cluster`"),
             (Scope::Database, WireSource::PgDumpall(_)) => (
                 "a pg_dumpall brings back more than a `database`",
@@ -129,7 +133,8 @@ impl Converter<'_> {
                 | WireSource::BaseBackup(_)
                 | WireSource::WalG(_)
                 | WireSource::Barman(_)
-                | WireSource::BarmanCloud(_) => (),
+                | WireSource::BarmanCloud(_)
+                | WireSource::Pgbackrest(_) => (),
             }
         }
         let alone = [
@@ -158,7 +163,11 @@ impl Converter<'_> {
         }
         if let (
             Some(window),
-            WireSource::BaseBackup(_) | WireSource::WalG(_) | WireSource::Barman(_) | WireSource::BarmanCloud(_),
+            WireSource::BaseBackup(_)
+            | WireSource::WalG(_)
+            | WireSource::Barman(_)
+            | WireSource::BarmanCloud(_)
+            | WireSource::Pgbackrest(_),
         ) = (&wire.rpo_window, source)
         {
             let message = "`rpo_window` has no meaning with a WAL archive: it has no gaps between backups";

@@ -7,8 +7,8 @@ use super::collect::{At, Findings};
 use super::problem::{Mistake, Span, line_number, nearest};
 use super::units::{Length, Name, Text};
 use super::wire::{
-    WireBarman, WireDatabasus, WireDefaults, WireDrill, WireFile, WireObjectives, WirePgDump, WirePick, WirePostgres,
-    WireReady, WireRestore, WireSecret, WireSource, WireTarget, WireTargetKeys, WireWaiver, WireWalG,
+    WireBarman, WireDatabasus, WireDefaults, WireDrill, WireFile, WireObjectives, WirePgBackRest, WirePgDump, WirePick,
+    WirePostgres, WireReady, WireRestore, WireSecret, WireSource, WireTarget, WireTargetKeys, WireWaiver, WireWalG,
 };
 use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Waiver, claims, paths};
 use crate::check::{BUILT_IN, Check};
@@ -178,6 +178,7 @@ impl Converter<'_> {
                     tool: BaseTool::WalG,
                 })
             }
+            WireSource::Pgbackrest(it) => self.pgbackrest(&it),
             WireSource::Barman(it) => self.barman(&it, BaseTool::Barman),
             WireSource::BarmanCloud(it) => self.barman(&it, BaseTool::BarmanCloud),
             WireSource::BaseBackup(it) => Source::BaseBackup(BaseBackup {
@@ -207,6 +208,28 @@ impl Converter<'_> {
                 },
             }),
         }
+    }
+
+    fn pgbackrest(&self, wire: &WirePgBackRest) -> Source {
+        let stanza = wire.stanza.value.0.trim();
+        if stanza.contains('/') || stanza.starts_with('.') {
+            self.note(Mistake::new(wire.stanza.span, format!("`{stanza}` is no name of a stanza")));
+        }
+        let repository = self.path(&wire.path, false);
+        let repository = repository.trim_end_matches('/');
+        let pass = wire.cipher_pass.as_ref().map(|it| self.secret(&it.value));
+        Source::BaseBackup(BaseBackup {
+            wal: Some(format!("{repository}/archive/{stanza}")),
+            location: Location {
+                path: format!("{repository}/backup/{stanza}"),
+                pick: self.pick(wire.pick.as_ref(), true),
+                timezone: None,
+                trusted: wire.trust.is_some(),
+                key: pass.map(|key| KeyRef { cipher: Cipher::PgBackRest, key, passphrase: None }),
+            },
+            tablespaces: BTreeMap::new(),
+            tool: BaseTool::PgBackRest,
+        })
     }
 
     fn barman(&self, wire: &WireBarman, tool: BaseTool) -> Source {
@@ -258,7 +281,11 @@ impl Converter<'_> {
         let Some(wire) = wire else { return Target::default() };
         if !matches!(
             source,
-            WireSource::BaseBackup(_) | WireSource::WalG(_) | WireSource::Barman(_) | WireSource::BarmanCloud(_)
+            WireSource::BaseBackup(_)
+                | WireSource::WalG(_)
+                | WireSource::Barman(_)
+                | WireSource::BarmanCloud(_)
+                | WireSource::Pgbackrest(_)
         ) {
             let mistake = Mistake::new(wire.span, "a dump has one state, and no points in time to recover to");
             self.note(mistake.help("take `target` away, or name a base backup with its WAL archive"));
@@ -434,7 +461,11 @@ impl Converter<'_> {
                     self.note(mistake.help("it carries its roles itself: take the key away"));
                 }
             }
-            WireSource::BaseBackup(_) | WireSource::WalG(_) | WireSource::Barman(_) | WireSource::BarmanCloud(_) => {
+            WireSource::BaseBackup(_)
+            | WireSource::WalG(_)
+            | WireSource::Barman(_)
+            | WireSource::BarmanCloud(_)
+            | WireSource::Pgbackrest(_) => {
                 let wrong = [
                     (wire.jobs.as_ref().map(|it| it.span), "jobs"),
                     (wire.schemas.as_ref().map(|it| it.span), "schemas"),

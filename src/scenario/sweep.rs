@@ -25,7 +25,11 @@ impl Converter<'_> {
                 let help = "name the archive as `wal:` of the source";
                 refuse(span, "a base backup alone recovers to its own end only", help);
             }
-            WireSource::BaseBackup(_) | WireSource::WalG(_) | WireSource::Barman(_) | WireSource::BarmanCloud(_) => {}
+            WireSource::BaseBackup(_)
+            | WireSource::WalG(_)
+            | WireSource::Barman(_)
+            | WireSource::BarmanCloud(_)
+            | WireSource::Pgbackrest(_) => {}
         }
         if let Some(target) = &wire.target {
             refuse(target.span, "`target` beside `targets`", "take one of them away: a drill has one or the other");

@@ -119,6 +119,8 @@ pub(super) enum WireSource {
     BaseBackup(WireBaseBackup),
     /// A storage of WAL-G: full backups and deltas, and its WAL.
     WalG(WireWalG),
+    /// A stanza in a repository of pgBackRest: its backups, and its WAL.
+    Pgbackrest(WirePgBackRest),
     /// A server's backups by Barman, and its WAL.
     Barman(WireBarman),
     /// A server's backups by barman-cloud-backup, and its WAL.
@@ -140,6 +142,21 @@ pub(super) struct WireWalG {
     pub(super) pgp_key: Option<At<WireSecret>>,
     /// Its passphrase, where it has one.
     pub(super) pgp_passphrase: Option<At<WireSecret>>,
+    /// `backup`: it may be restored where the kernel offers no isolation.
+    pub(super) trust: Option<WireTrust>,
+}
+
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "PgBackRest", deny_unknown_fields)]
+pub(super) struct WirePgBackRest {
+    /// The repository (`repo1-path`): it holds `backup` and `archive`. Relative to this file.
+    pub(super) path: At<Text>,
+    /// The stanza's name.
+    pub(super) stanza: At<Text>,
+    /// Which backup: `newest` (default), `oldest`, `best_for_target`, `random`, `{random: SEED}`, `{label: LABEL}` or `all`.
+    pub(super) pick: Option<At<WirePick>>,
+    /// `repo1-cipher-pass`, where the repository is encrypted.
+    pub(super) cipher_pass: Option<At<WireSecret>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
 }

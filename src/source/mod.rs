@@ -72,6 +72,7 @@ pub enum BaseTool {
     WalG,
     Barman,
     BarmanCloud,
+    PgBackRest,
 }
 
 impl BaseTool {
@@ -82,6 +83,7 @@ impl BaseTool {
             BaseTool::WalG => "wal_g",
             BaseTool::Barman => "barman",
             BaseTool::BarmanCloud => "barman_cloud",
+            BaseTool::PgBackRest => "pgbackrest",
         }
     }
 }
@@ -132,6 +134,8 @@ pub enum Cipher {
     /// libsodium's secretstream.
     Libsodium,
     OpenPgp,
+    /// AES-256-CBC, as pgBackRest uses it.
+    PgBackRest,
 }
 
 /// A secret by the place where it lies: what is written down is never the secret.

@@ -9,7 +9,7 @@ use super::Reading;
 use super::barman::{self, Catalogued};
 use super::find::look;
 use super::tap::medium;
-use super::walg;
+use super::{pgbackrest, walg};
 use crate::fault::{Blame, Fault};
 use crate::format::base::{
     BaseFacts, BaseLayout, BaseMember, ControlFound, Label, ManifestFound, MemberKind, Tablespace, label,
@@ -32,6 +32,9 @@ pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, stop: &Reading
     let seen = look(path)?;
     if !seen.directory {
         return archives(path, vec![member(path, "", MemberKind::Data)?], stop);
+    }
+    if pgbackrest::is_backup(path) {
+        return pgbackrest::facts(path, stop);
     }
     if walg::is_backup(path) {
         return walg::facts(path, stop);

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::tap::{file_name, medium, metadata, missing};
-use super::{barman, walg};
+use super::{barman, pgbackrest, walg};
 use crate::fault::{Blame, Fault};
 use crate::recipe::FileSeen;
 
@@ -52,11 +52,20 @@ pub fn list(pattern: &str) -> Result<Vec<FileSeen>, Fault> {
 
 fn exact(path: &Path) -> Result<Vec<FileSeen>, Fault> {
     let within = base_backups(path);
-    if !within.is_empty() || walg::backups(path).is_some() || barman::backups(path).is_some() {
+    let empty = || [pgbackrest::backups, walg::backups, barman::backups].iter().any(|it| it(path).is_some());
+    if !within.is_empty() || empty() {
         return within.iter().map(|it| look(it)).collect();
     }
     if let Some(files) = databasus_files(path) {
         return files.iter().map(|it| look(it)).collect();
+    }
+    if let Some(repository) = path.parent().filter(|it| !path.exists() && file_name(it) == pgbackrest::BACKUPS) {
+        let others = repository.parent().map(pgbackrest::stanzas).unwrap_or_default();
+        if !others.is_empty() {
+            return Err(Fault::new(Blame::Scenario, format!("find {}", path.display()))
+                .cause(format!("the repository has no stanza {}: it has {}", file_name(path), others.join(", ")))
+                .hint("correct `stanza` in the scenario"));
+        }
     }
     let others = path.parent().filter(|_| !path.exists()).map(barman::servers).unwrap_or_default();
     if !others.is_empty() {
@@ -165,7 +174,7 @@ pub(super) fn toc_of(directory: &Path) -> Option<PathBuf> {
 
 /// The base backups of a directory that holds several: full ones and incremental ones, as pg_basebackup wrote them.
 fn base_backups(path: &Path) -> Vec<PathBuf> {
-    if let Some(found) = walg::backups(path).or_else(|| barman::backups(path)) {
+    if let Some(found) = pgbackrest::backups(path).or_else(|| walg::backups(path)).or_else(|| barman::backups(path)) {
         return found;
     }
     if is_backup_directory(path) {

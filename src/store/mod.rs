@@ -9,6 +9,7 @@ mod dump;
 mod find;
 mod header;
 mod parcel;
+mod pgbackrest;
 mod pour;
 mod search;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use dump::dump_facts;
 pub use find::{databasus_files, list, look, read_text};
 pub use header::headers;
 pub(crate) use parcel::{parcel, parcel_of};
+pub use pgbackrest::stanzas;
 pub use pour::{Counting, copy, pour, scan};
 pub use search::search;
 pub use unpack::{Destination, Written, unpack};

@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::tap::{medium, metadata};
+use sha1::{Digest, Sha1};
+
+use super::pgbackrest::Backup;
+use super::tap::{hex, medium, metadata};
 use super::walg::{self, Layer};
 use super::{OnBytes, Reading};
 use crate::fault::{Blame, Fault};
@@ -63,7 +66,7 @@ pub fn unpack(
 ) -> Result<Written, Fault> {
     let links = make_tablespaces(facts, to)?;
     let layers = match &facts.layout {
-        BaseLayout::Plain | BaseLayout::Tar { .. } => Vec::new(),
+        BaseLayout::Plain | BaseLayout::Tar { .. } | BaseLayout::PgBackRest { .. } => Vec::new(),
         BaseLayout::WalG { .. } => walg::layers(&[beneath, &[(backup, facts)]].concat())?,
     };
     let lost = || Fault::new(Blame::Harness, "write the data directory: a thread is gone");
@@ -84,6 +87,7 @@ pub fn unpack(
         let read = match &facts.layout {
             BaseLayout::Plain => reader.tree(backup, facts),
             BaseLayout::Tar { members } => members.iter().try_for_each(|it| reader.member(backup, it, None)),
+            BaseLayout::PgBackRest { .. } => reader.repository(backup),
             BaseLayout::WalG { .. } => layers.iter().try_for_each(|it| reader.layer(it)),
         };
         let stored = reader.stored;
@@ -324,6 +328,65 @@ impl Reader<'_> {
             .into())
     }
 
+    /// Every file that the manifest names, compared with its SHA-1.
+    fn repository(&mut self, backup: &Path) -> Result<(), Ended> {
+        let backup = Backup::open(backup, self.stop)?;
+        for directory in &backup.manifest.directories {
+            let at = directory.strip_prefix("pg_data/").unwrap_or(directory);
+            if !matches!(at, "pg_data" | "pg_tblspc") {
+                self.say(&Message::Directory(inside(Path::new(at), Path::new(directory))?.into()))?;
+            }
+        }
+        for file in &backup.manifest.files {
+            let path = backup.path(file);
+            let at = inside(Path::new(file.place()), &path)?;
+            self.say(&Message::File(at.into()))?;
+            let bad = |it: &io::Error| match it.raw_os_error() {
+                Some(_) => medium(&path, "read", it),
+                None => cut(&path, format!("within {}: {it}", file.name)),
+            };
+            let mut sum = Sha1::new();
+            if let Some(blocks) = file.blocks {
+                let mut next = 0;
+                let (stop, receivers) = (self.stop, &self.receivers);
+                let mut ended = None;
+                let each = &mut |at: u64, block: Vec<u8>| {
+                    let stopped = || io::Error::other("stopped");
+                    if at != next || stop.is_stopped() {
+                        return Err(stopped());
+                    }
+                    next += block.len() as u64;
+                    sum.update(&block);
+                    let bytes = Message::Bytes(Arc::new(block));
+                    receivers.iter().try_for_each(|it| it.send(bytes.clone())).map_err(|_| {
+                        ended = Some(());
+                        stopped()
+                    })
+                };
+                let read = backup.blocks(file, blocks, each);
+                if ended.is_some() {
+                    return Err(Ended::Unheard);
+                }
+                read.map_err(|it| bad(&it))?;
+                self.say(&Message::End)?;
+            } else if file.size == 0 {
+                self.say(&Message::End)?;
+            } else {
+                let input = backup.whole(file).map_err(|it| bad(&it))?;
+                self.contents(Summed { input, sum: &mut sum }, file.size, bad)?;
+            }
+            let sum = hex(&sum.finalize());
+            if file.size > 0 && file.checksum.as_ref().is_some_and(|it| *it != sum) {
+                return Err(
+                    cut(&path, format!("{} has the SHA-1 {sum}, and not that of the manifest", file.name)).into()
+                );
+            }
+            self.stored += file.repo_size;
+            (self.on_bytes)(self.stored);
+        }
+        Ok(())
+    }
+
     fn layer(&mut self, layer: &Layer<'_>) -> Result<(), Ended> {
         let last = layer.wanted.is_none();
         // What the layers above bring themselves, they bring whole.
@@ -399,6 +462,20 @@ impl Reader<'_> {
             return Err(cut(&path, format!("it ends after {last}, without the mark of an archive's end")).into());
         }
         Ok(())
+    }
+}
+
+/// Digests what passes.
+struct Summed<'a, R> {
+    input: R,
+    sum: &'a mut Sha1,
+}
+
+impl<R: Read> Read for Summed<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.sum.update(&buffer[..read]);
+        Ok(read)
     }
 }
 

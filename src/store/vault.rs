@@ -30,6 +30,11 @@ impl Vault {
         above.max_by_key(|(root, _)| root.components().count()).map(|(_, key)| key)
     }
 
+    /// The key for what lies beneath a place, as it was given.
+    pub(super) fn key_of(&self, path: &Path) -> Option<&Result<Key, Fault>> {
+        self.key(path)
+    }
+
     pub(super) fn has_key(&self, path: &Path) -> bool {
         self.key(path).is_some()
     }
@@ -38,7 +43,7 @@ impl Vault {
     pub(super) fn seals(&self, path: &Path) -> bool {
         match self.key(path) {
             Some(Ok(Key::Databasus(_)) | Err(_)) | None => is_databasus(path),
-            Some(Ok(Key::Sodium(_) | Key::Pgp(..))) => !is_plain(path),
+            Some(Ok(Key::Sodium(_) | Key::Pgp(..) | Key::PgBackRest(_))) => !is_plain(path),
         }
     }
 

@@ -7,12 +7,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::Reading;
+use super::pgbackrest;
 use super::tap::{CHUNK, medium};
 use crate::fault::{Blame, Fault};
 use crate::format::lsn::{Lsn, Segment};
 use crate::format::wal::{Reader, Record, SegmentHeader};
 use crate::format::wal_archive::{ArchiveSeen, History, Named, SegmentSeen, Stretch, named};
-use crate::format::{Compression, decode, sniff, wal};
+use crate::format::{Compression, decode, pgbackrest as format, sniff, wal};
 
 /// What archiving commands append to names, by the programs that people pipe through.
 const ENDINGS: [(&str, Compression); 8] = [
@@ -38,6 +39,33 @@ fn hashed(archive: &Path, name: &str) -> Option<PathBuf> {
     Some(archive.join(name.get(..16).filter(|_| name.len() >= 24)?))
 }
 
+/// pgBackRest writes a segment's SHA-1 into its name: `000000010000000000000001-6b7a….zst`. Two of one segment are no answer.
+fn summed(directory: &Path, name: &str) -> Result<Option<WalFile>, Fault> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unlistable(directory, &error)),
+    };
+    let names = entries.flatten().filter_map(|it| it.file_name().into_string().ok());
+    let mut found: Vec<String> = names.filter(|it| unsummed(it) == Some(name)).collect();
+    found.sort();
+    if let [one, another, ..] = found.as_slice() {
+        return Err(Fault::new(Blame::Backup, format!("choose a segment in {}", directory.display()))
+            .cause(format!("{one} and {another} are two of one segment, with different contents"))
+            .hint("two clusters archive to one stanza: find out which one is production's"));
+    }
+    let Some(stored) = found.first() else { return Ok(None) };
+    let ending = ENDINGS.iter().rfind(|(ending, _)| stored.ends_with(ending)).unwrap_or(&ENDINGS[0]);
+    Ok(Some(WalFile { path: directory.join(stored), compression: ending.1 }))
+}
+
+/// The segment in such a name.
+fn unsummed(stored: &str) -> Option<&str> {
+    let (name, rest) = stored.split_once('-')?;
+    let sum = rest.split_once('.').map_or(rest, |it| it.0);
+    (name.len() == 24 && sum.len() == 40).then_some(name)
+}
+
 impl WalFile {
     /// A name without an ending says nothing: Barman compresses without one.
     fn of(path: PathBuf, compression: Compression) -> Result<WalFile, Fault> {
@@ -55,7 +83,15 @@ impl WalFile {
 ///
 /// What PostgreSQL cannot tell apart is told apart here: an archive that cannot be asked is a fault of the host.
 pub fn find_wal(archive: &Path, name: &str) -> Result<Option<WalFile>, Fault> {
+    let cluster = pgbackrest::newest_cluster(archive);
+    let archive = cluster.as_deref().unwrap_or(archive);
     for directory in [Some(archive.to_owned()), hashed(archive, name)].into_iter().flatten() {
+        if cluster.is_some() && name.len() == 24 {
+            if let Some(file) = summed(&directory, name)? {
+                return Ok(Some(file));
+            }
+            continue;
+        }
         for (ending, compression) in ENDINGS {
             let path = directory.join(format!("{name}{ending}"));
             match fs::metadata(&path) {
@@ -89,7 +125,8 @@ pub fn wal_archive(
     stop: &Reading,
 ) -> Result<ArchiveSeen, Fault> {
     let mut listing = Listing::default();
-    listing.directory(archive, true, stop)?;
+    let cluster = pgbackrest::newest_cluster(archive);
+    listing.directory(cluster.as_deref().unwrap_or(archive), true, stop)?;
     let Listing { mut files, histories, partial } = listing;
     let header_of = |it: &Listed| header(&WalFile::of(it.path.clone(), it.compression)?, stop);
     let sizes = files.values().take(TRIES).filter_map(|it| header_of(it).ok()?.ok());
@@ -150,10 +187,13 @@ impl Listing {
             }
             let ending = ENDINGS.iter().rfind(|(ending, _)| stored.ends_with(ending)).unwrap_or(&ENDINGS[0]);
             let name = stored.strip_suffix(ending.0).unwrap_or(&stored);
+            let sum = unsummed(&stored);
+            let name = sum.unwrap_or(name);
             let listed = |bytes| Listed { path: entry.path(), compression: ending.1, bytes };
             match named(name) {
                 Named::Segment(name) => {
-                    let plain = ending.1 == Compression::None;
+                    // An encrypted one is larger.
+                    let plain = ending.1 == Compression::None && sum.is_none();
                     let bytes = if plain { entry.metadata().ok().map(|it| it.len()) } else { None };
                     self.files.insert(name.to_owned(), listed(bytes));
                 }
@@ -338,8 +378,10 @@ impl<'a> Decoded<'a> {
     fn open(file: &'a WalFile, reading: &'a Reading) -> Result<Decoded<'a>, Fault> {
         let path = &file.path;
         let input = File::open(path).map_err(|it| medium(path, "open", &it))?;
-        let plain = reading.vault.plain(path, input);
-        let input = plain.and_then(|it| decode::decoder(file.compression, it));
+        let input: io::Result<Box<dyn Read>> = match pgbackrest::wal_pass(path, reading)? {
+            Some(pass) => format::unpacked(input, Some(&pass), file.compression),
+            None => reading.vault.plain(path, input).and_then(|it| decode::decoder(file.compression, it)),
+        };
         Ok(Decoded { path, reading, input: input.map_err(|it| Decoded::fault(path, reading, &it))? })
     }
 

@@ -28,8 +28,11 @@ pub(super) struct Intact {
 /// Nothing where no base backup was unpacked.
 pub(super) fn judged(evidence: &Evidence) -> Intact {
     let mut intact = Intact::default();
-    // WAL-G lists the files of each backup itself, and unpacking compares them.
-    let listed = |action: &Action| matches!(action, Action::Unpack { facts, .. } if matches!(facts.layout, BaseLayout::WalG { .. }));
+    // WAL-G and pgBackRest list the files of each backup themselves, and unpacking compares them.
+    let listed = |action: &Action| {
+        matches!(action, Action::Unpack { facts, .. }
+            if matches!(facts.layout, BaseLayout::WalG { .. } | BaseLayout::PgBackRest { .. }))
+    };
     let by_tool = evidence.done.iter().any(|it| listed(&it.step.action));
     let unpacked: Vec<(&str, &Unpacked, Duration)> = evidence
         .done

@@ -25,6 +25,7 @@ mod matrix;
 mod options;
 mod moves;
 mod parallel;
+mod pgbackrest;
 mod podman;
 mod program;
 mod quarantine;

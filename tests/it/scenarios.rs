@@ -23,6 +23,7 @@ const RUN: &[&str] = &[
     "newer-major.yaml",
     "pg_dump.yaml",
     "pg_dumpall.yaml",
+    "pgbackrest.yaml",
     "quickstart.yaml",
     "scope.yaml",
     "sweep.yaml",
@@ -42,6 +43,11 @@ fn barman() {
 #[test]
 fn barman_cloud() {
     passes("barman_cloud.yaml");
+}
+
+#[test]
+fn pgbackrest() {
+    passes("pgbackrest.yaml");
 }
 
 #[test]

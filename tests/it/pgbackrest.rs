@@ -1,0 +1,149 @@
+//! Repositories of pgBackRest 2.33, 2.45, 2.55 and 2.60 (PostgreSQL 13, 15, 17, 18), as it wrote them: plain with gzip, and encrypted
+//! with bundles and, from 2.55 on, block incremental. Each has a full, a differential and an incremental backup.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::program::{Program, Ran, fixture};
+
+fn unpacked(major: u32) -> tempfile::TempDir {
+    let directory = tempfile::Builder::new().prefix("pgdrill-lab-pgbackrest-").tempdir_in("/tmp").unwrap();
+    let packed = std::fs::File::open(fixture(&format!("pgbackrest/pg{major}.tar.zst"))).unwrap();
+    tar::Archive::new(zstd::Decoder::new(packed).unwrap()).unpack(directory.path()).unwrap();
+    directory
+}
+
+/// Unpacked once for all tests; 17 lies there as it is.
+fn repository(major: u32, kind: &str) -> (PathBuf, Value) {
+    static UNPACKED: [OnceLock<PathBuf>; 3] = [const { OnceLock::new() }; 3];
+    let (directory, name) = match [13, 15, 18].iter().position(|it| *it == major) {
+        Some(at) => (UNPACKED[at].get_or_init(|| unpacked(major).keep()).clone(), kind),
+        None => (fixture("pgbackrest"), "repository"),
+    };
+    let truth = std::fs::read_to_string(directory.join("truth.json")).unwrap();
+    (directory.join(name), serde_json::from_str(&truth).unwrap())
+}
+
+fn drill(repository: &Path, more: &str, target: &str, checks: &str) -> Ran {
+    let pass = fixture("pgbackrest/pass").display().to_string();
+    let text = format!(
+        "version: 1\ndrills:\n  - name: pgbackrest\n    \
+         source: {{ pgbackrest: {{ path: {}, stanza: shop{} }} }}\n    \
+         postgres: {{ image: \"pgdrill-postgres:{{major}}\" }}\n    target: {target}\n    checks:\n{checks}",
+        repository.display(),
+        more.replace("PASS", &format!("cipher_pass: {{ file: {pass} }}"))
+    );
+    Program::new().drill(&text, &[])
+}
+
+fn rows(rows: u64) -> String {
+    format!("      - rows: {{ table: orders, database: shop, equals: {rows} }}\n")
+}
+
+fn folded(ran: &Ran) -> String {
+    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_version_and_form_recovers_to_every_kind_of_target() {
+    for (major, kind, more, target, orders) in [
+        (13, "plain", "", "latest", 100),
+        (13, "plain", "", "{ name: rp1 }", 600),
+        (13, "plain", ", pick: oldest", "immediate", 500),
+        (15, "sealed", ", PASS", "{ time: \"TIME\" }", 600),
+        (15, "sealed", ", PASS, pick: oldest", "latest", 100),
+        (17, "sealed", ", PASS", "{ lsn: LSN }", 600),
+        (17, "sealed", ", PASS, pick: best_for_target", "{ time: \"TIME\" }", 600),
+        (18, "sealed", ", PASS", "latest", 100),
+        (18, "sealed", ", PASS", "{ name: rp1 }", 600),
+    ] {
+        let (path, truth) = repository(major, kind);
+        let told = |key: &str| truth[key].as_str().unwrap().to_owned();
+        let at = target.replace("LSN", &told("lsn")).replace("TIME", &told("time"));
+        let mut checks = rows(orders);
+        // Blocks that changed from backup to backup: the contents are what they were.
+        if !target.contains("immediate") {
+            checks += &format!(
+                "      - query: {{ name: contents, sql: \"select md5(string_agg(note, ',' order by id)) from big\", database: shop, \
+                 expect: {} }}\n",
+                told("big")
+            );
+        }
+        let ran = drill(&path, more, &at, &checks);
+        assert_eq!(ran.exit, Some(0), "{major} {kind} {at}: {}\n{}", ran.stdout, ran.stderr);
+    }
+}
+
+#[test]
+fn a_pass_that_is_wrong_or_missing_and_a_stanza_that_is_not_there_are_the_scenarios_fault() {
+    let (sealed, _) = repository(18, "sealed");
+    let wrong = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(wrong.path(), "another pass").unwrap();
+    for (more, told) in [
+        (String::new(), "it is encrypted"),
+        (format!(", cipher_pass: {{ file: {} }}", wrong.path().display()), "it cannot be decrypted"),
+        (", PASS, pick: { label: 20200101-000000F }".to_owned(), "there are 3 others"),
+    ] {
+        let ran = drill(&sealed, &more, "latest", &rows(100)).expect(3);
+        assert!(folded(&ran).contains(told), "{told}: {}", ran.stdout);
+    }
+    let text = format!(
+        "version: 1\ndrills:\n  - name: stanza\n    source: {{ pgbackrest: {{ path: {}, stanza: shpo }} }}\n    checks:\n{}",
+        sealed.display(),
+        rows(1)
+    );
+    let ran = Program::new().drill(&text, &[]).expect(3);
+    assert!(folded(&ran).contains("the repository has no stanza shpo: it has shop"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_is_missing_or_damaged_is_named_and_the_backups_fault() {
+    let directory = unpacked(18);
+    let path = directory.path().join("sealed");
+    let backups = path.join("backup/shop");
+    let full = std::fs::read_dir(&backups).unwrap().map(|it| it.unwrap().path()).find(|it| {
+        let name = it.file_name().unwrap().to_str().unwrap();
+        name.ends_with('F') && !name.contains('_')
+    });
+    let bundle = full.unwrap().join("bundle/1");
+    let bytes = std::fs::read(&bundle).unwrap();
+    // The incremental backup refers to it.
+    std::fs::write(&bundle, &bytes[..bytes.len() / 2]).unwrap();
+    let ran = drill(&path, ", PASS", "latest", &rows(100)).expect(1);
+    assert!(folded(&ran).contains("bundle/1"), "{}", ran.stdout);
+    let mut changed = bytes.clone();
+    changed[bytes.len() / 2] ^= 1;
+    std::fs::write(&bundle, changed).unwrap();
+    let ran = drill(&path, ", PASS", "latest", &rows(100)).expect(1);
+    assert!(folded(&ran).contains("bundle/1"), "{}", ran.stdout);
+    std::fs::write(&bundle, &bytes).unwrap();
+
+    let wal = path.join("archive/shop/18-1/0000000100000000");
+    let mut segments: Vec<PathBuf> = std::fs::read_dir(&wal).unwrap().map(|it| it.unwrap().path()).collect();
+    segments.retain(|it| it.file_name().unwrap().to_str().unwrap().contains('-'));
+    segments.sort();
+    let gap = &segments[segments.len() - 2];
+    let name = gap.file_name().unwrap().to_str().unwrap()[..24].to_owned();
+    let kept = std::fs::read(gap).unwrap();
+    std::fs::remove_file(gap).unwrap();
+    let ran = drill(&path, ", PASS", "latest", &rows(100)).expect(1);
+    assert!(folded(&ran).contains(&name), "{name}: {}", ran.stdout);
+    std::fs::write(gap, &kept[..kept.len() / 32 * 16]).unwrap();
+    let ran = drill(&path, ", PASS", "latest", &rows(100)).expect(1);
+    assert!(folded(&ran).contains(&name), "{name}: {}", ran.stdout);
+}
+
+#[test]
+fn a_repository_is_recognised_and_a_scenario_for_it_runs() {
+    let (plain, _) = repository(13, "plain");
+    let program = Program::new();
+    let path = plain.display().to_string();
+    let ran = program.run(&["inspect", &path]).expect(0);
+    assert!(ran.stdout.contains("pgBackRest") && ran.stdout.contains("shop, 3 backups"), "{}", ran.stdout);
+    let ran = program.run(&["init", &path]).expect(0);
+    let scenario =
+        ran.stdout.replace("drills:", "defaults: { postgres: { image: \"pgdrill-postgres:{major}\" } }\ndrills:");
+    program.drill(&scenario, &[]).expect(0);
+}
