@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pgdrill::format::Compression;
 use pgdrill::format::plain::Scanner;
-use pgdrill::store::{Counting, Stop, pour, scan};
+use pgdrill::store::{Counting, Reading, pour, scan};
 
 const ROWS: usize = 400_000;
 
@@ -54,7 +54,7 @@ fn digesting(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("digest of a file");
     group.throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function("scan", |bencher| {
-        bencher.iter(|| scan(file.path(), &Stop::default(), &mut |_| {}).expect("a readable file"));
+        bencher.iter(|| scan(file.path(), &Reading::default(), &mut |_| {}).expect("a readable file"));
     });
     group.bench_function("pour", |bencher| {
         let mut sink = |chunk: &[u8]| {
@@ -62,7 +62,7 @@ fn digesting(criterion: &mut Criterion) {
             ControlFlow::Continue(())
         };
         bencher.iter(|| {
-            pour(file.path(), Compression::None, Counting::Nothing, &mut sink, &Stop::default(), &mut |_| {})
+            pour(file.path(), Compression::None, Counting::Nothing, &mut sink, &Reading::default(), &mut |_| {})
                 .expect("a readable file")
         });
     });

@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Blame, Fault};
-use crate::format::base::{BaseFacts, lsn_value};
+use crate::format::base::BaseFacts;
+use crate::format::lsn::Lsn;
 use crate::format::{DumpFacts, Selection};
 use crate::recipe::{BaseSeen, FileSeen, Learnt, Question, Recipe, ServerFacts, Stop, Survey};
 pub use crate::recipe::{Note, NoteKind};
@@ -26,6 +27,8 @@ const SHM_BYTES: u64 = 256 << 20;
 const PIDS: u32 = 512;
 /// Dumps whose headers are read to know how far apart they are: the newest.
 const HEADERS: usize = 400;
+/// Names that an error lists.
+const LISTED: usize = 5;
 /// Base backups that are looked at together.
 const BASES: usize = 100;
 
@@ -373,7 +376,7 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
     let mut files = files.to_vec();
     // By the date in the name where every name has one: a copy changes the modification time, not the name.
     let dated: Option<Vec<String>> = files.iter().map(|it| name_date(&it.path)).collect();
-    let labelled: Option<Vec<(String, u64)>> = files.iter().map(|it| label_date(survey, &it.path)).collect();
+    let labelled: Option<Vec<(String, Lsn)>> = files.iter().map(|it| label_date(survey, &it.path)).collect();
     let labelled = labelled.filter(|it| !it.is_empty());
     match (&dated, &labelled) {
         (Some(_), None) => files.sort_by_cached_key(|it| (name_date(&it.path), it.path.clone())),
@@ -382,12 +385,27 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
         (None, None) => files.sort_by_key(|it| (it.modified, it.path.clone())),
     }
     let count = files.len();
-    let index = match location.pick {
+    // Barman keeps the data of a backup one level deeper than its name.
+    let name = |it: &FileSeen| {
+        let path = it.path.trim_end_matches('/');
+        let path = path.strip_suffix("/data").unwrap_or(path);
+        path.rsplit('/').next().unwrap_or_default().to_owned()
+    };
+    let index = match &location.pick {
         Pick::Newest | Pick::All => count.checked_sub(1),
         Pick::Oldest => (count > 0).then_some(0),
-        Pick::Random { seed } => usize::try_from(seed).unwrap_or(usize::MAX).checked_rem(count),
+        Pick::Random { seed } => usize::try_from(*seed).unwrap_or(usize::MAX).checked_rem(count),
+        Pick::Label { label } => files.iter().position(|it| name(it) == *label),
     };
     let Some(index) = index else {
+        if let Pick::Label { label } = &location.pick
+            && count > 0
+        {
+            let last: Vec<String> = files.iter().rev().take(LISTED).map(name).collect();
+            return Err(Fault::new(Blame::Scenario, format!("find the backup {label} at {}", location.path))
+                .cause(format!("there are {count} others, the newest of them {}", last.join(", ")))
+                .hint("Look whether retention removed it, and name one that is there."));
+        }
         return Err(Fault::new(Blame::Backup, format!("find a backup at {}", location.path))
             .cause("the directory is there, and nothing in it matches")
             .hint("Look at the job that should have written it, or at the pattern in the scenario."));
@@ -398,14 +416,19 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
         (None, Some(_)) => "the time in its backup_label",
         (None, None) => "its modification time",
     };
-    let why = match location.pick {
+    let why = match &location.pick {
         Pick::Newest | Pick::All => format!("older, by {by}"),
         Pick::Oldest => format!("newer, by {by}"),
         Pick::Random { seed } => format!("not drawn (seed {seed})"),
+        Pick::Label { label } => format!("not {label}"),
     };
     let passed_over = files.into_iter().map(|it| PassedOver { path: it.path, why: why.clone() }).collect();
     let mut notes = Vec::new();
-    if count > 1 && dated.is_none() && labelled.is_none() && !matches!(location.pick, Pick::Random { .. }) {
+    if count > 1
+        && dated.is_none()
+        && labelled.is_none()
+        && matches!(location.pick, Pick::Newest | Pick::Oldest | Pick::All)
+    {
         let text = "the backup was chosen by modification time: the names carry no dates";
         notes.push(Note { kind: NoteKind::Deviation, text: text.to_owned() });
     }
@@ -413,11 +436,11 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
 }
 
 /// When a base backup began, by its own label, and where in the WAL. None where it does not say.
-fn label_date(survey: &Survey, path: &str) -> Option<(String, u64)> {
+fn label_date(survey: &Survey, path: &str) -> Option<(String, Lsn)> {
     let label = survey.base(path)?.label.as_ref()?;
     // Servers write it in their own zone, and with its abbreviation: two zones cannot be compared.
     let started = label.started.as_ref().filter(|it| it.ends_with(" UTC") || it.ends_with(" GMT"))?;
-    Some((started.clone(), lsn_value(&label.start)?))
+    Some((started.clone(), label.start.parse().ok()?))
 }
 
 /// The date and time that a file's name carries, as digits that sort. None where there is none, or one that can be read in

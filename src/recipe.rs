@@ -477,6 +477,9 @@ pub enum Action {
         facts: Box<BaseFacts>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         part: Option<usize>,
+        /// What a delta of WAL-G builds upon, the full backup first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        beneath: Vec<Layer>,
     },
     /// Makes a restored data directory safe to start: sets aside what the backup says of its own server, and writes this
     /// configuration, with what `pg_control` insists on. `recover`: replay WAL (`recovery.signal`).
@@ -529,6 +532,13 @@ impl Action {
             | Action::ReadWal { .. } => None,
         }
     }
+}
+
+/// A backup that another one builds upon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Layer {
+    pub from: String,
+    pub facts: Box<BaseFacts>,
 }
 
 /// Which step failures stop the drill. What they mean is judged later, from the output.

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use super::args::Chosen;
 use super::physical::{self, Physical};
 use super::run::absolute;
-use super::{Exit, Screen, complain, complain_of};
+use super::{Exit, Screen, complain, complain_of, repository};
 use crate::fault::{Blame, Fault};
 use crate::format::{DumpFacts, Selection};
 use crate::recipe::FileSeen;
 use crate::scenario::{self, Drill, Environment, File, Init};
 use crate::source::Pick;
-use crate::store::{self, Stop};
+use crate::store::{self, Reading};
 
 /// What a command works on.
 pub(crate) struct Loaded {
@@ -95,6 +95,9 @@ fn files(paths: &[PathBuf]) -> Result<Vec<File>, Fault> {
     for path in paths {
         if is_scenario(path) {
             files.push(read(path)?);
+        } else if let Some(found) = repository::recognise(path)? {
+            let text = found.scenario(&absolute(path).display().to_string());
+            files.push(File { name: path.display().to_string(), text, directory: "/".to_owned() });
         } else if let Some(Physical::Base(_, facts)) = physical::recognise(path)? {
             let text = physical::scenario(&absolute(path).display().to_string(), &facts, None);
             files.push(File { name: path.display().to_string(), text, directory: "/".to_owned() });
@@ -148,7 +151,7 @@ pub(crate) fn look_at(path: &Path) -> Result<(FileSeen, DumpFacts), Fault> {
             .hint("Name a backup file, a directory of pg_dump, a scenario file, or a directory of scenarios."));
     }
     let seen = store::look(Path::new(&path))?;
-    let facts = store::dump_facts(Path::new(&path), &Selection::default(), &Stop::default(), &mut |_| ())?;
+    let facts = store::dump_facts(Path::new(&path), &Selection::default(), &Reading::default(), &mut |_| ())?;
     Ok((seen, facts))
 }
 

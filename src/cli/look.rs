@@ -15,7 +15,7 @@ use super::out;
 use super::physical::{self, Physical};
 use super::run::{absolute, judged, summary};
 use super::world::surroundings;
-use super::{Exit, Screen, complain, complain_of, tell};
+use super::{Exit, Screen, complain, complain_of, keys, repository, tell};
 use crate::drill::{self, World};
 use crate::evidence::{Evidence, PhaseOutcome, Start};
 use crate::fault::{Blame, Fault};
@@ -40,7 +40,7 @@ pub(crate) async fn plan(asked: &args::Plan, screen: &Screen) -> Exit {
         Ok(surroundings) => surroundings,
         Err(exit) => return exit,
     };
-    let machine = surroundings.machine();
+    let machine = surroundings.machine().with_keys(keys::vault(&drills));
     let mut worst = Exit::Passed;
     for (number, drill) in drills.iter().enumerate() {
         let run = uuid::Uuid::now_v7().simple().to_string();
@@ -202,6 +202,14 @@ pub(crate) fn check(chosen: &Chosen, screen: &Screen) -> Exit {
 }
 
 pub(crate) fn inspect(args: &Inspect, _: &Screen) -> Exit {
+    match repository::recognise(&args.path) {
+        Ok(Some(found)) => {
+            tell(&if args.json { found.json() } else { found.text() });
+            return Exit::Passed;
+        }
+        Ok(None) => {}
+        Err(fault) => return refused(&fault),
+    }
     match physical::recognise(&args.path) {
         Ok(Some(found)) => {
             return match physical::inspected(&found, args.wal.as_deref(), args.json) {
@@ -283,12 +291,8 @@ fn inspected(seen: &FileSeen, facts: &DumpFacts) -> String {
     if facts.created.is_some() {
         line("", "the date carries no time zone: set `timezone` in a scenario to make it exact");
     }
-    let wrapped = match facts.wrapped {
-        Compression::None => String::new(),
-        Compression::Gzip | Compression::Zstd | Compression::Lz4 | Compression::Xz | Compression::Bzip2 => {
-            format!("{} around the whole file", facts.wrapped.name())
-        }
-    };
+    let is_wrapped = facts.wrapped != Compression::None;
+    let wrapped = if is_wrapped { format!("{} around the whole file", facts.wrapped.name()) } else { String::new() };
     let inner = facts.archive_compression.as_deref().map_or(String::new(), |it| format!("{it} within the archive"));
     line("compression", &[wrapped, inner].into_iter().filter(|it| !it.is_empty()).collect::<Vec<_>>().join(", "));
     line("encoding", contents.encoding.as_deref().unwrap_or_default());
@@ -342,6 +346,11 @@ fn listed(names: &[String]) -> String {
 }
 
 pub(crate) fn init(args: &Init, _: &Screen) -> Exit {
+    match repository::recognise(&args.path) {
+        Ok(Some(found)) => return write_or_tell(args, &found.scenario(&absolute(&args.path).display().to_string())),
+        Ok(None) => {}
+        Err(fault) => return refused(&fault),
+    }
     match physical::recognise(&args.path) {
         Ok(Some(Physical::Base(_, facts))) => {
             let whole = |it: &Path| absolute(it).display().to_string();

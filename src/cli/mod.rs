@@ -3,6 +3,7 @@
 mod args;
 mod doctor;
 mod exit;
+mod keys;
 mod load;
 mod look;
 mod manual;
@@ -10,6 +11,7 @@ mod out;
 mod physical;
 mod pool;
 mod progress;
+mod repository;
 mod run;
 mod shell;
 mod signals;

@@ -10,7 +10,7 @@ use crate::format::wal_archive::{ArchiveSeen, Follow, Stretch, chain};
 use crate::recipe::FileSeen;
 use crate::report::words;
 use crate::source::archive;
-use crate::store::{self, Stop, WalSpan};
+use crate::store::{self, Reading, WalSpan};
 
 /// Stretches whose records are looked at for their times.
 const DATED: usize = 50;
@@ -32,12 +32,12 @@ pub(crate) fn recognise(path: &Path) -> Result<Option<Physical>, Fault> {
     let is_base = path.is_dir()
         && (path.join("PG_VERSION").is_file() || holds(&|it| it == "base.tar" || it.starts_with("base.tar.")));
     if is_base || is_tar {
-        let facts = store::base_facts(path, &std::collections::BTreeMap::new(), &Stop::default())?;
+        let facts = store::base_facts(path, &std::collections::BTreeMap::new(), &Reading::default())?;
         return Ok(Some(Physical::Base(store::look(path)?, Box::new(facts))));
     }
     let is_segment = |name: &str| name.len() >= 24 && Segment::parse(&name[..24], 1 << 20).is_some();
     if path.is_dir() && holds(&is_segment) {
-        let seen = store::wal_archive(path, None, None, &Stop::default())?;
+        let seen = store::wal_archive(path, None, None, &Reading::default())?;
         return Ok(Some(Physical::Archive(path.display().to_string(), Box::new(seen))));
     }
     Ok(None)
@@ -48,14 +48,14 @@ pub(crate) fn inspected(physical: &Physical, wal: Option<&Path>, json: bool) -> 
     let archive = match (physical, wal) {
         (Physical::Archive(path, seen), _) => Some((path.clone(), (**seen).clone())),
         (Physical::Base(..), Some(wal)) => {
-            Some((wal.display().to_string(), store::wal_archive(wal, None, None, &Stop::default())?))
+            Some((wal.display().to_string(), store::wal_archive(wal, None, None, &Reading::default())?))
         }
         (Physical::Base(..), None) => None,
     };
     let mut spans = Vec::new();
     if let Some((path, seen)) = &archive {
         for stretch in seen.stretches.iter().take(DATED) {
-            spans.push((stretch.clone(), store::wal_span(Path::new(path), seen, stretch, &Stop::default())?));
+            spans.push((stretch.clone(), store::wal_span(Path::new(path), seen, stretch, &Reading::default())?));
         }
     }
     if json {
@@ -103,6 +103,9 @@ fn base(page: &mut Page, file: &FileSeen, facts: &BaseFacts) {
     page.line("backup", &format!("{} ({})", file.path, words::bytes(file.bytes)));
     let layout = match &facts.layout {
         BaseLayout::Plain => "plain: a data directory".to_owned(),
+        BaseLayout::WalG { members } => {
+            format!("in a storage of WAL-G ({})", members.first().map_or("none", |it| it.compression.name()))
+        }
         BaseLayout::Tar { members } => {
             let data = members.iter().find(|it| it.kind == MemberKind::Data);
             format!("tar ({})", data.map_or("none", |it| it.compression.name()))

@@ -14,7 +14,7 @@ use super::pool::{self, Load, Share};
 use super::progress::ProgressView;
 use super::signals::Signals;
 use super::world::{Surroundings, surroundings};
-use super::{Exit, Screen, complain, complain_of, tell};
+use super::{Exit, Screen, complain, complain_of, keys, tell};
 use crate::drill::{self, World};
 use crate::evidence::{self, Event, Evidence, PhaseOutcome, SCHEMA, Start};
 use crate::fault::{Blame, Fault};
@@ -72,7 +72,7 @@ impl Running<'_> {
     async fn to_the_end(&self) -> Exit {
         let view = if self.args.quiet { ProgressView::silent() } else { ProgressView::new(self.screen.err_is_tty) };
         let view = Arc::new(view);
-        let machine = self.surroundings.machine();
+        let machine = self.surroundings.machine().with_keys(keys::vault(&self.drills));
         let watcher = Arc::clone(&view);
         let last_words = format!(
             "left as it is: containers and volumes with the label pgdrill.run={}, directories {}/pgdrill-*; \

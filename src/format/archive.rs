@@ -105,6 +105,7 @@ impl Archive {
         DumpFacts {
             format,
             wrapped,
+            sealed: false,
             archive_version: Some(self.version),
             archive_compression: Some(self.compression.clone()),
             created: self.created.clone(),
@@ -154,6 +155,7 @@ impl Archive {
                         | Said::Table { .. }
                         | Said::Setting { .. }
                         | Said::NoSuperuser(_)
+                        | Said::Grantor(_)
                         | Said::SessionRole
                         | Said::LargeObject => {}
                     }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Compression;
+use super::lsn::Lsn;
 use super::manifest::ManifestFacts;
 
 /// A base backup, as the survey saw it.
@@ -22,9 +23,44 @@ pub struct BaseFacts {
     pub label: Option<Label>,
     #[serde(default)]
     pub manifest: ManifestFound,
+    /// What the catalogue of the tool that made it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Told>,
     /// What the backup's own configuration sets, of the settings that matter for a recovery. Read, never used.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
+}
+
+/// What a tool's catalogue says of a backup, beyond what the backup itself says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Told {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<u64>,
+    /// Where the WAL ends that makes it consistent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Lsn>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub stopped: Option<jiff::Timestamp>,
+}
+
+impl BaseFacts {
+    /// Of the cluster: by the manifest, which has it since PostgreSQL 17, or by the tool's catalogue.
+    pub fn system_identifier(&self) -> Option<u64> {
+        let by_manifest = match &self.manifest {
+            ManifestFound::Whole(manifest) => manifest.system_identifier,
+            ManifestFound::Absent | ManifestFound::Unreadable { .. } => None,
+        };
+        by_manifest.or_else(|| self.told.as_ref()?.system_identifier)
+    }
+
+    /// The archives that it consists of; none of a data directory.
+    pub fn members(&self) -> &[BaseMember] {
+        match &self.layout {
+            BaseLayout::Plain => &[],
+            BaseLayout::Tar { members } | BaseLayout::WalG { members } => members,
+        }
+    }
 }
 
 /// Whether a manifest lies beside or in the backup, as far as can be told without reading the backup.
@@ -71,6 +107,8 @@ pub enum BaseLayout {
     Plain,
     /// Archives (`pg_basebackup -Ft`), each perhaps compressed.
     Tar { members: Vec<BaseMember> },
+    /// A backup in a storage of WAL-G, whole or only what changed since the one beneath it.
+    WalG { members: Vec<BaseMember> },
 }
 
 /// One archive of a backup in tar format.
@@ -106,10 +144,11 @@ pub struct Tablespace {
 }
 
 /// Settings that say something about backups and recovery; the rest of a configuration is left unread.
-const TELLING: [&str; 9] = [
+const TELLING: [&str; 10] = [
     "archive_mode",
     "archive_command",
     "archive_library",
+    "basic_archive.archive_directory",
     "restore_command",
     "shared_preload_libraries",
     "primary_conninfo",
@@ -153,17 +192,11 @@ fn unquoted(text: &str) -> String {
     value
 }
 
-/// `16/B374D848` as a number.
-pub fn lsn_value(text: &str) -> Option<u64> {
-    let (high, low) = text.split_once('/')?;
-    Some((u64::from(u32::from_str_radix(high, 16).ok()?) << 32) + u64::from(u32::from_str_radix(low, 16).ok()?))
-}
-
 /// `backup_label` (`build_backup_content` in xlogbackup.c). None where it lacks what recovery needs of it.
 pub fn label(text: &str) -> Option<Label> {
     let value = |name: &str| text.lines().find_map(|it| it.strip_prefix(name)?.strip_prefix(": ")).map(str::trim);
     let start = value("START WAL LOCATION")?.split(' ').next()?;
-    lsn_value(start)?;
+    start.parse::<Lsn>().ok()?;
     let after = value("INCREMENTAL FROM LSN").zip(value("INCREMENTAL FROM TLI"));
     let after =
         after.map(|(start, timeline)| Some(After { start: start.to_owned(), timeline: timeline.parse().ok()? }));

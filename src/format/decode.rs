@@ -23,6 +23,11 @@ pub fn decoder<'a, R: Read + 'a>(compression: Compression, input: R) -> io::Resu
         }
         Compression::Lz4 => Box::new(Lz4::new(input)),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(BufReader::with_capacity(BUFFER, input))),
+        Compression::Lzma => {
+            let stream = liblzma::stream::Stream::new_lzma_decoder(u64::MAX)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(BufReader::with_capacity(BUFFER, input), stream))
+        }
+        Compression::Brotli => Box::new(brotli_decompressor::Decompressor::new(input, BUFFER)),
         Compression::Xz => {
             Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(BufReader::with_capacity(BUFFER, input)))
         }
@@ -152,6 +157,18 @@ mod tests {
                 encoder.finish().unwrap()
             }
             Compression::Xz => liblzma::encode_all(data, 1).unwrap(),
+            Compression::Lzma => {
+                let options = liblzma::stream::LzmaOptions::new_preset(1).unwrap();
+                let stream = liblzma::stream::Stream::new_lzma_encoder(&options).unwrap();
+                let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+                encoder.write_all(data).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::Brotli => {
+                let mut out = Vec::new();
+                brotli::BrotliCompress(&mut &*data, &mut out, &brotli::enc::BrotliEncoderParams::default()).unwrap();
+                out
+            }
             Compression::Bzip2 => {
                 let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
                 encoder.write_all(data).unwrap();
@@ -179,6 +196,18 @@ mod tests {
                 let file = packed(compression, &data);
                 assert_eq!(sniff::compression(&file), compression);
                 assert!(unpacked(compression, &file).unwrap() == data, "{compression:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_magic_comes_back_and_is_an_error_when_it_was_cut() {
+        for compression in [Compression::Lzma, Compression::Brotli] {
+            let data = sample();
+            let file = packed(compression, &data);
+            assert!(unpacked(compression, &file).unwrap() == data, "{compression:?}");
+            for end in (1..24).chain((40..file.len()).step_by(file.len() / 20)) {
+                assert!(unpacked(compression, &file[..end]).is_err(), "{compression:?} cut at {end} of {}", file.len());
             }
         }
     }

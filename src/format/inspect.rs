@@ -7,6 +7,8 @@ pub trait Inspector: Send {
     /// A file begins; its path within the data directory, tablespaces as `pg_tblspc/OID/…`.
     fn begin(&mut self, path: &Path);
     fn bytes(&mut self, bytes: &[u8]);
+    /// One block of a file that began with others: what is between them lies in what it builds upon.
+    fn block(&mut self, number: u32, bytes: &[u8]);
     /// It has no more bytes.
     fn end(&mut self);
 }

@@ -4,9 +4,12 @@
 //! trying a program on a file: the format is read from the bytes.
 
 pub mod archive;
+pub mod archiving;
 pub mod authid;
+pub mod barman;
 pub mod base;
 pub mod counted;
+pub mod crypt;
 pub mod data;
 pub mod decode;
 pub mod inspect;
@@ -22,6 +25,7 @@ mod sql;
 pub mod verify;
 pub mod wal;
 pub mod wal_archive;
+pub mod walg;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,6 +85,10 @@ pub enum Compression {
     Lz4,
     Xz,
     Bzip2,
+    /// `xz --format=lzma`: it has no magic, so only a file's name tells.
+    Lzma,
+    /// No magic either.
+    Brotli,
 }
 
 impl Compression {
@@ -93,6 +101,8 @@ impl Compression {
             Compression::Lz4 => "lz4",
             Compression::Xz => "xz",
             Compression::Bzip2 => "bzip2",
+            Compression::Lzma => "lzma",
+            Compression::Brotli => "brotli",
         }
     }
 }
@@ -103,6 +113,9 @@ pub struct DumpFacts {
     pub format: DumpFormat,
     /// How the whole file is compressed.
     pub wrapped: Compression,
+    /// The file is encrypted as a whole: no other program can read it where it lies.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
     /// The archive's own format version (1.14 …), for `custom`, `directory` and `tar`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archive_version: Option<ArchiveVersion>,
@@ -216,6 +229,10 @@ pub struct Contents {
     /// It takes the rights of a superuser from the role `postgres`, as dumps of managed services do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub demotes: bool,
+    /// Who granted the first membership of roles. Since PostgreSQL 16 that is the cluster's bootstrap superuser: others must have
+    /// been granted the right to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grantor: Option<String>,
     /// Bytes of all data files (directory), or of the archive or text: a lower bound for the disk that is needed.
     pub data_bytes: u64,
     /// The objects that it promises. None in evidence of older versions.

@@ -125,6 +125,8 @@ pub struct Pages {
     /// Where the WAL of the backup begins.
     start: Option<u64>,
     open: Open,
+    /// The block that the open file begins with.
+    first: u32,
     /// What is left of a page between two chunks.
     part: Vec<u8>,
     control: Vec<u8>,
@@ -155,6 +157,7 @@ impl Pages {
         Pages {
             start,
             open: Open::Nothing,
+            first: 0,
             part: Vec::new(),
             control: Vec::new(),
             suspects: Vec::new(),
@@ -272,6 +275,7 @@ impl Inspector for Pages {
             Some(path) => relation(path),
             None => Open::Nothing,
         };
+        self.first = if let Open::Relation { block, .. } = &self.open { *block } else { 0 };
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -287,6 +291,18 @@ impl Inspector for Pages {
                 self.pages(bytes);
             }
         }
+    }
+
+    fn block(&mut self, number: u32, bytes: &[u8]) {
+        let first = self.first;
+        let Open::Relation { file, block } = &mut self.open else { return };
+        *block = first.wrapping_add(number);
+        // What was wrong with it in the layer beneath is gone.
+        let (file, block) = (file.clone(), *block);
+        let before = self.suspects.len();
+        self.suspects.retain(|(it, _)| it.block != block || it.file != file);
+        self.checked.suspects_total -= (before - self.suspects.len()) as u64;
+        self.pages(bytes);
     }
 
     fn end(&mut self) {

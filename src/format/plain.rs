@@ -680,6 +680,7 @@ impl Facts {
             Said::Extension(name) => contents.extensions.push(Extension { name, database: self.connected.clone() }),
             Said::Database(name) => contents.databases.push(name),
             Said::NoSuperuser(name) => contents.demotes |= name == "postgres",
+            Said::Grantor(name) => drop(contents.grantor.get_or_insert(name)),
             Said::SessionRole => contents.as_owners = true,
             Said::LargeObject => self.large_objects += 1,
             Said::Table { schema, name, partitioned } => {
@@ -849,7 +850,7 @@ impl Facts {
         let rest = rest.trim_end_matches(|it: char| it == ';' || it.is_whitespace());
         let tokens: Vec<&str> = rest.split_whitespace().collect();
         if let [_, role, others @ ..] = tokens.as_slice()
-            && !rest.starts_with('-') | rest.starts_with("- ")
+            && (!rest.starts_with('-') || rest.starts_with("- "))
         {
             let role = role.trim_matches('"');
             if role != "-" && sql::is_own_role(role) {
@@ -922,6 +923,7 @@ impl Facts {
         DumpFacts {
             format,
             wrapped,
+            sealed: false,
             archive_version: None,
             archive_compression: None,
             created: self.created,

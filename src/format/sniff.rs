@@ -37,7 +37,13 @@ pub fn compression(head: &[u8]) -> Compression {
             match next.map(compression) {
                 Some(Compression::Lz4) => Compression::Lz4,
                 Some(
-                    Compression::None | Compression::Gzip | Compression::Zstd | Compression::Xz | Compression::Bzip2,
+                    Compression::None
+                    | Compression::Gzip
+                    | Compression::Zstd
+                    | Compression::Xz
+                    | Compression::Bzip2
+                    | Compression::Lzma
+                    | Compression::Brotli,
                 )
                 | None => Compression::Zstd,
             }

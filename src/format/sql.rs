@@ -37,6 +37,8 @@ pub(super) enum Said {
     LargeObject,
     /// A role that is no superuser, or no longer.
     NoSuperuser(String),
+    /// Who granted a membership.
+    Grantor(String),
     /// What follows is done by another role.
     SessionRole,
 }
@@ -234,14 +236,14 @@ fn grant(tokens: &[Token]) -> Vec<Said> {
     let to = if tokens[0].is("grant") { "to" } else { "from" };
     let Some(to) = find(tokens, &[to]) else { return Vec::new() };
     let mut said = roles(&tokens[to + 1..]);
+    let by = find(tokens, &["granted", "by"]).and_then(|at| tokens.get(at + 2));
     if find(&tokens[..to], &["on"]).is_none() {
         // Membership: the roles that are granted are named, too.
         let skip = usize::from(words(&tokens[1..], &["admin", "option", "for"])) * 3;
         said.extend(roles(&tokens[1 + skip..to]));
+        said.extend(by.and_then(Token::text).map(|it| Said::Grantor(it.to_owned())));
     }
-    if let Some(by) = find(tokens, &["granted", "by"]) {
-        said.extend(role(tokens.get(by + 2)));
-    }
+    said.extend(role(by));
     said
 }
 

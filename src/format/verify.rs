@@ -232,6 +232,9 @@ impl Inspector for Verifier {
         }
     }
 
+    /// What has deltas of blocks has no manifest.
+    fn block(&mut self, _: u32, _: &[u8]) {}
+
     fn end(&mut self) {
         let Some(Open { path, bytes, sum, text }) = self.open.take() else { return };
         if let (State::Unknown { manifest, .. }, Some(text)) = (&mut self.state, text) {

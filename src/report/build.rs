@@ -130,16 +130,14 @@ fn base_format(facts: &BaseFacts) -> String {
     let layout = match facts.layout {
         BaseLayout::Plain => "base backup, a data directory",
         BaseLayout::Tar { .. } => "base backup in tar format",
+        BaseLayout::WalG { .. } => "backup of WAL-G",
     };
     let incremental = facts.label.as_ref().is_some_and(|it| it.after.is_some());
     if incremental { format!("{layout}, incremental") } else { layout.to_owned() }
 }
 
 fn base_compression(facts: &BaseFacts) -> Option<String> {
-    match &facts.layout {
-        BaseLayout::Plain => None,
-        BaseLayout::Tar { members } => members.first().map(|it| it.compression.name().to_owned()),
-    }
+    facts.members().first().map(|it| it.compression.name().to_owned())
 }
 
 fn surveyed_file(evidence: &Evidence) -> Option<&FileSeen> {

@@ -209,6 +209,8 @@ fn reader(compression: Compression) -> &'static str {
         Compression::Zstd => "zstd -dcq --long=31",
         Compression::Lz4 => "lz4 -dcq",
         Compression::Xz => "xz -dcq",
+        Compression::Lzma => "xz --format=lzma -dcq",
+        Compression::Brotli => "brotli -dc",
         Compression::Bzip2 => "bzip2 -dcq",
     }
 }

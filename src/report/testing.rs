@@ -332,11 +332,13 @@ fn drill() -> Drill {
         line: Some(4),
         runtime: RuntimeChoice::Auto,
         source: Source::PgDump(PgDump {
+            tool: crate::source::DumpTool::PgDump,
             location: Location {
                 path: "/backups/shop-*.dump".to_owned(),
                 pick: Pick::Newest,
                 timezone: None,
                 trusted: false,
+                key: None,
             },
             globals: None,
         }),
@@ -479,6 +481,7 @@ fn facts() -> DumpFacts {
     DumpFacts {
         format: DumpFormat::Custom,
         wrapped: Compression::None,
+        sealed: false,
         archive_version: Some(ArchiveVersion { major: 1, minor: 16, revision: 0 }),
         archive_compression: Some("gzip".to_owned()),
         created: Some("2026-11-22 01:00:03".to_owned()),

@@ -23,7 +23,7 @@ use crate::fault::{Blame, Fault};
 use crate::plan::SandboxSpec;
 use crate::recipe::{FileSeen, Learnt, Question, RuntimeChoice, RuntimeKind, ServerFacts};
 use crate::source::server::SUPERUSER;
-use crate::store;
+use crate::store::{self, Reading, Vault};
 
 /// Both kinds of sandbox behind one interface.
 pub(crate) struct Machine {
@@ -31,6 +31,8 @@ pub(crate) struct Machine {
     pub(crate) local: Local,
     /// How long a sandbox outlives a lease that nobody renews.
     pub(crate) patience: std::time::Duration,
+    /// What opens encrypted backups.
+    vault: Arc<Vault>,
     active: Mutex<HashMap<String, Active>>,
 }
 
@@ -52,13 +54,18 @@ struct WayIn {
 
 impl Machine {
     pub(crate) fn new(container: Container, local: Local, patience: std::time::Duration) -> Machine {
-        Machine { container, local, patience, active: Mutex::default() }
+        Machine { container, local, patience, vault: Arc::default(), active: Mutex::default() }
+    }
+
+    pub(crate) fn with_keys(self, vault: Arc<Vault>) -> Machine {
+        Machine { vault, ..self }
     }
 
     fn movers(&self, lease: &Lease) -> Movers {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = active.entry(lease.drill.clone());
-        entry.or_insert_with(|| Active { movers: Movers::default(), renewal: None, way_in: None }).movers.clone()
+        let movers = || Movers::with(Reading::with(Arc::clone(&self.vault)));
+        entry.or_insert_with(|| Active { movers: movers(), renewal: None, way_in: None }).movers.clone()
     }
 
     /// The server for a backup, by the runtime's choice: a container first, unless the scenario says otherwise.
@@ -104,7 +111,7 @@ impl Runtime for Machine {
             Question::List { pattern } => movers.run(move |_| store::list(&pattern)).await.map(Learnt::Files),
             Question::Dump { path, select } => {
                 let watch = watch.clone();
-                let reading = move |stop: &store::Stop| {
+                let reading = move |stop: &store::Reading| {
                     let (what, total) = (format!("read {path}"), store::look(Path::new(&path)).ok().map(|it| it.bytes));
                     let mut told = 0;
                     let mut tell = |done: u64| {
@@ -118,17 +125,17 @@ impl Runtime for Machine {
                 movers.run(reading).await.map(|facts| Learnt::Dump(Box::new(facts)))
             }
             Question::Base { path, tablespaces } => {
-                let reading = move |stop: &store::Stop| store::base_facts(Path::new(&path), &tablespaces, stop);
+                let reading = move |stop: &store::Reading| store::base_facts(Path::new(&path), &tablespaces, stop);
                 movers.run(reading).await.map(|facts| Learnt::Base(Box::new(facts)))
             }
             Question::Archive { path, timeline, start } => {
-                let reading = move |stop: &store::Stop| store::wal_archive(Path::new(&path), timeline, start, stop);
+                let reading = move |stop: &store::Reading| store::wal_archive(Path::new(&path), timeline, start, stop);
                 movers.run(reading).await.map(Box::new).map(Learnt::Archive)
             }
             Question::Window(way) => movers.run(move |stop| store::wal_window(&way, stop)).await.map(Learnt::Window),
             Question::Stops { way, consistent, targets } => {
                 let watch = watch.clone();
-                let reading = move |stop: &store::Stop| {
+                let reading = move |stop: &store::Reading| {
                     let mut said =
                         |name: &str| watch(Progress::Said(format!("look for the targets in the WAL: {name}")));
                     store::wal_stops(&way, consistent, &targets, stop, &mut said)
@@ -136,7 +143,7 @@ impl Runtime for Machine {
                 movers.run(reading).await.map(Box::new).map(Learnt::Stops)
             }
             Question::Bases { paths, tablespaces } => {
-                let reading = move |stop: &store::Stop| Ok(store::bases(&paths, &tablespaces, stop));
+                let reading = move |stop: &store::Reading| Ok(store::bases(&paths, &tablespaces, stop));
                 movers.run(reading).await.map(Learnt::Bases)
             }
             Question::Headers { paths } => {

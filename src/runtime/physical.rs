@@ -20,7 +20,7 @@ use crate::format::base::BaseFacts;
 use crate::format::lsn::Lsn;
 use crate::format::page::PAGE;
 use crate::format::pages::{Again, Now, Suspect};
-use crate::recipe::{At, Command, Output, Recovered, Unpacked};
+use crate::recipe::{At, Command, Layer, Output, Recovered, Unpacked};
 use crate::source::base_backup::{part_directory, required_settings, segment_bytes};
 use crate::store::{self, Destination};
 use crate::target::{Point, Target};
@@ -60,6 +60,7 @@ impl LiveSandbox {
         &self,
         what: &str,
         (from, facts, part): (&str, &BaseFacts, Option<usize>),
+        beneath: &[Layer],
         watch: &Watcher,
     ) -> Result<Output, Fault> {
         let user = self.room.user();
@@ -79,10 +80,13 @@ impl LiveSandbox {
                 Destination { data, tablespaces: None, owner }
             }
         };
-        let (from, facts) = (PathBuf::from(from), facts.clone());
-        let mut progress = poured_progress(what, Some(facts.bytes), watch);
+        let (from, facts, beneath) = (PathBuf::from(from), facts.clone(), beneath.to_vec());
+        let total = facts.bytes + beneath.iter().map(|it| it.facts.bytes).sum::<u64>();
+        let mut progress = poured_progress(what, Some(total), watch);
         let unpacked = self.movers.run(move |stop| {
-            let checked = store::unpack_checked(&from, &facts, &to, stop, &mut progress)?;
+            let beneath: Vec<(&Path, &BaseFacts)> =
+                beneath.iter().map(|it| (Path::new(&it.from), &*it.facts)).collect();
+            let checked = store::unpack_checked((&from, &facts), &beneath, &to, stop, &mut progress)?;
             // A backup that is not what it was when it was surveyed proves nothing.
             Ok((checked, store::look(&from)?))
         });

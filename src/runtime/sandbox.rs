@@ -26,7 +26,7 @@ use crate::format::lsn::Lsn;
 use crate::format::pages::Suspect;
 use crate::recipe::{Action, At, Command, HostCondition, Output, Step};
 use crate::source::server::LOG_FILE;
-use crate::store::{self, Counting, Poured, Stop};
+use crate::store::{self, Counting, Poured, Reading};
 
 /// The server's socket, in the run directory.
 const SOCKET: &str = ".s.PGSQL.5432";
@@ -42,15 +42,19 @@ const END_OF_INPUT: &str = "pgdrill-end-of-input";
 /// Threads that move bytes, so that release can stop and join them before it wipes.
 #[derive(Clone, Default)]
 pub(crate) struct Movers {
-    pub(crate) stop: Stop,
+    pub(crate) stop: Reading,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl Movers {
+    pub(crate) fn with(stop: Reading) -> Movers {
+        Movers { stop, threads: Arc::default() }
+    }
+
     /// Runs `work` on a blocking thread that release knows of.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Stop) -> Result<T, Fault> + Send + 'static,
+        work: impl FnOnce(&Reading) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let (tell, told) = tokio::sync::oneshot::channel();
         let stop = self.stop.clone();
@@ -63,7 +67,7 @@ impl Movers {
     }
 
     /// Runs `work` in the background until it ends or is told to stop.
-    pub(crate) fn spawn(&self, work: impl FnOnce(&Stop) + Send + 'static) {
+    pub(crate) fn spawn(&self, work: impl FnOnce(&Reading) + Send + 'static) {
         let stop = self.stop.clone();
         let thread = tokio::task::spawn_blocking(move || work(&stop));
         self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
@@ -168,7 +172,9 @@ impl LiveSandbox {
                 }
                 Output::default()
             }
-            Action::Unpack { from, facts, part } => self.unpack(&step.what, (from, facts, *part), watch).await?,
+            Action::Unpack { from, facts, part, beneath } => {
+                self.unpack(&step.what, (from, facts, *part), beneath, watch).await?
+            }
             Action::Arm { configuration, recover, standby } => self.arm(configuration, (*recover, *standby)).await?,
             Action::ServeWal { from, until } => self.serve_wal(from, *until).await?,
             Action::Walk { to, .. } => self.walk(*to, &step.what, watch).await?,

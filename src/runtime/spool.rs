@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::sandbox::Movers;
 use crate::fault::{Blame, Fault};
 use crate::format::lsn::Lsn;
-use crate::store::{self, Stop};
+use crate::store::{self, Reading};
 
 /// Threads that fetch. Decompressing is what takes time, and a server replays with one process.
 const FETCHERS: usize = 2;
@@ -186,7 +186,7 @@ impl Shared {
     }
 
     /// Looks for questions. Names come from a server that runs restored code: only those of WAL files are answered.
-    fn listen(&self, stop: &Stop) {
+    fn listen(&self, stop: &Reading) {
         while !stop.is_stopped() {
             let entries = fs::read_dir(self.directory.join("want")).into_iter().flatten().flatten();
             let asked = entries.filter_map(|it| it.file_name().into_string().ok()).filter(|it| is_wal_name(it));
@@ -298,7 +298,7 @@ impl Shared {
         Some(edge?.at.saturating_sub(begin)).filter(|it| *it < self.segment_bytes)
     }
 
-    fn fetch(&self, stop: &Stop) {
+    fn fetch(&self, stop: &Reading) {
         while let Some(name) = self.next(stop) {
             let answer = store::find_wal(&self.archive, &name);
             let expected = is_segment(&name).then_some(self.segment_bytes);
@@ -347,7 +347,7 @@ impl Shared {
     }
 
     /// The next name to fetch; None when it is time to stop.
-    fn next(&self, stop: &Stop) -> Option<String> {
+    fn next(&self, stop: &Reading) -> Option<String> {
         let mut state = self.lock();
         loop {
             if stop.is_stopped() {

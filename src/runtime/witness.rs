@@ -9,7 +9,7 @@ use crate::format::lsn::Lsn;
 use crate::format::wal::Reader;
 use crate::recipe::WalSeen;
 use crate::source::witness::Witness;
-use crate::store::{self, Stop};
+use crate::store::{self, Reading};
 use crate::target::Target;
 
 /// Segments to look into behind the stop for a transaction that was not replayed.
@@ -22,7 +22,7 @@ pub(super) fn read(
     segment_bytes: u64,
     target: &Target,
     (replayed, whole): (Option<Lsn>, bool),
-    stop: &Stop,
+    stop: &Reading,
     said: &mut dyn FnMut(&str),
 ) -> Result<WalSeen, Fault> {
     let (mut witness, mut reader) = (Witness::new(target, replayed, whole), Reader::new(segment_bytes));

@@ -28,17 +28,22 @@ impl Converter<'_> {
         let no_roles = restore.and_then(|it| it.roles.as_ref()).is_some_and(|it| it.value == Roles::None);
         let databases = wire.expect.as_ref().is_some_and(|it| it.value.databases.is_some());
         let wrong = match (scope.value, source) {
-            (Scope::Database | Scope::Objects, WireSource::BaseBackup(_)) => {
-                ("a base backup always brings back the whole cluster", "take the key away, or write `cluster`")
-            }
+            (
+                Scope::Database | Scope::Objects,
+                WireSource::BaseBackup(_) | WireSource::WalG(_) | WireSource::Barman(_) | WireSource::BarmanCloud(_),
+            ) => ("a base backup always brings back the whole cluster", "take the key away, or write `cluster`"),
             (Scope::Database, WireSource::PgDumpall(_)) => (
                 "a pg_dumpall brings back more than a `database`",
                 "take the key away, or write `cluster` or `objects`",
             ),
-            (Scope::Cluster, WireSource::PgDump(_) | WireSource::PgDumpall(_)) if !databases => (
-                "nothing says which databases the cluster has",
-                "list them as `expect: { databases: […] }`: a dump that lacks one cannot say so",
-            ),
+            (Scope::Cluster, WireSource::PgDump(_) | WireSource::Databasus(_) | WireSource::PgDumpall(_))
+                if !databases =>
+            {
+                (
+                    "nothing says which databases the cluster has",
+                    "list them as `expect: { databases: […] }`: a dump that lacks one cannot say so",
+                )
+            }
             (Scope::Cluster, _) if no_roles => {
                 ("a cluster is not brought back with `roles: none`", "take `roles` away, or claim less")
             }
@@ -107,7 +112,9 @@ impl Converter<'_> {
     pub(super) fn loss(&self, wire: &WireObjectives, source: &WireSource) -> Objectives {
         if let Some(rpo) = &wire.rpo {
             match source {
-                WireSource::PgDump(_) | WireSource::PgDumpall(_) if rpo.value.0 <= NEEDS_WAL => {
+                WireSource::PgDump(_) | WireSource::Databasus(_) | WireSource::PgDumpall(_)
+                    if rpo.value.0 <= NEEDS_WAL =>
+                {
                     let message = "dumps cannot meet this: a loss of at most an hour needs WAL or incremental backups, and one \
                                    of seconds needs continuous WAL";
                     self.note(Mistake::new(rpo.span, message).help("a daily dump serves an `rpo` of a day or more"));
@@ -116,7 +123,13 @@ impl Converter<'_> {
                     let message = "`rpo` of a base backup needs its WAL archive: the backup alone is as old as it is";
                     self.note(Mistake::new(rpo.span, message).help("name the archive as `wal:` of the source"));
                 }
-                WireSource::PgDump(_) | WireSource::PgDumpall(_) | WireSource::BaseBackup(_) => (),
+                WireSource::PgDump(_)
+                | WireSource::Databasus(_)
+                | WireSource::PgDumpall(_)
+                | WireSource::BaseBackup(_)
+                | WireSource::WalG(_)
+                | WireSource::Barman(_)
+                | WireSource::BarmanCloud(_) => (),
             }
         }
         let alone = [
@@ -137,11 +150,17 @@ impl Converter<'_> {
             }
             instant
         });
-        if let (Some(heartbeat), WireSource::PgDump(_) | WireSource::PgDumpall(_)) = (&wire.heartbeat, source) {
+        if let (Some(heartbeat), WireSource::PgDump(_) | WireSource::Databasus(_) | WireSource::PgDumpall(_)) =
+            (&wire.heartbeat, source)
+        {
             let mistake = Mistake::new(heartbeat.span, "`heartbeat` has no meaning for a dump: it ends when it began");
             self.note(mistake.help("take it away"));
         }
-        if let (Some(window), WireSource::BaseBackup(_)) = (&wire.rpo_window, source) {
+        if let (
+            Some(window),
+            WireSource::BaseBackup(_) | WireSource::WalG(_) | WireSource::Barman(_) | WireSource::BarmanCloud(_),
+        ) = (&wire.rpo_window, source)
+        {
             let message = "`rpo_window` has no meaning with a WAL archive: it has no gaps between backups";
             self.note(Mistake::new(window.span, message).help("take it away"));
         }

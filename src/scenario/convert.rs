@@ -7,14 +7,16 @@ use super::collect::{At, Findings};
 use super::problem::{Mistake, Span, line_number, nearest};
 use super::units::{Length, Name, Text};
 use super::wire::{
-    WireDefaults, WireDrill, WireFile, WireObjectives, WirePgDump, WirePick, WirePostgres, WireReady, WireRestore,
-    WireSource, WireTarget, WireTargetKeys, WireWaiver,
+    WireBarman, WireDatabasus, WireDefaults, WireDrill, WireFile, WireObjectives, WirePgDump, WirePick, WirePostgres,
+    WireReady, WireRestore, WireSecret, WireSource, WireTarget, WireTargetKeys, WireWaiver, WireWalG,
 };
 use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Waiver, claims, paths};
 use crate::check::{BUILT_IN, Check};
-use crate::format::Selection;
+use crate::format::{Selection, walg};
 use crate::phase::Phase;
-use crate::source::{BaseBackup, Location, PgDump, PgDumpall, Pick, Restore, Roles, Source};
+use crate::source::{
+    BaseBackup, BaseTool, Cipher, DumpTool, KeyRef, Location, PgDump, PgDumpall, Pick, Restore, Roles, Secret, Source,
+};
 use crate::target::{Point, Target, Timeline};
 
 /// Settings that the sandbox decides itself, and why.
@@ -140,15 +142,52 @@ impl Converter<'_> {
                     pick: self.pick(pick.as_ref()),
                     timezone: timezone.map(|it| it.0),
                     trusted: trust.is_some(),
+                    key: None,
                 },
                 globals: globals.map(|it| self.path(&it, false)),
+                tool: DumpTool::PgDump,
             }),
+            WireSource::Databasus(it) => {
+                let path = self.path(&it.path, true);
+                let secret = it.secret_key.map(|it| self.secret(&it.value));
+                Source::PgDump(PgDump {
+                    location: Location {
+                        path,
+                        pick: self.pick(it.pick.as_ref()),
+                        timezone: it.timezone.map(|it| it.0),
+                        trusted: it.trust.is_some(),
+                        key: secret.map(|key| KeyRef { cipher: Cipher::Databasus, key, passphrase: None }),
+                    },
+                    globals: it.globals.map(|it| self.path(&it, false)),
+                    tool: DumpTool::Databasus,
+                })
+            }
+            WireSource::WalG(it) => {
+                let path = self.path(&it.path, false);
+                let key = self.wal_g_key(&it);
+                Source::BaseBackup(BaseBackup {
+                    location: Location {
+                        path: path.clone(),
+                        pick: self.pick(it.pick.as_ref()),
+                        timezone: None,
+                        trusted: it.trust.is_some(),
+                        key,
+                    },
+                    wal: Some(format!("{}/{}", path.trim_end_matches('/'), walg::WAL)),
+                    tablespaces: BTreeMap::new(),
+                    tool: BaseTool::WalG,
+                })
+            }
+            WireSource::Barman(it) => self.barman(&it, BaseTool::Barman),
+            WireSource::BarmanCloud(it) => self.barman(&it, BaseTool::BarmanCloud),
             WireSource::BaseBackup(it) => Source::BaseBackup(BaseBackup {
+                tool: BaseTool::PgBasebackup,
                 location: Location {
                     path: self.path(&it.path, true),
                     pick: self.pick(it.pick.as_ref()),
                     timezone: None,
                     trusted: it.trust.is_some(),
+                    key: None,
                 },
                 wal: it.wal.map(|it| self.path(&it, false)),
                 tablespaces: it
@@ -164,15 +203,63 @@ impl Converter<'_> {
                     pick: self.pick(it.pick.as_ref()),
                     timezone: it.timezone.map(|it| it.0),
                     trusted: it.trust.is_some(),
+                    key: None,
                 },
             }),
         }
     }
 
+    fn barman(&self, wire: &WireBarman, tool: BaseTool) -> Source {
+        let server = wire.server.value.0.trim();
+        if server.contains('/') || server.starts_with('.') {
+            self.note(Mistake::new(wire.server.span, format!("`{server}` is no name of a server in Barman")));
+        }
+        let path = format!("{}/{server}", self.path(&wire.path, false).trim_end_matches('/'));
+        Source::BaseBackup(BaseBackup {
+            wal: Some(format!("{path}/wals")),
+            location: Location {
+                path,
+                pick: self.pick(wire.pick.as_ref()),
+                timezone: None,
+                trusted: wire.trust.is_some(),
+                key: None,
+            },
+            tablespaces: BTreeMap::new(),
+            tool,
+        })
+    }
+
+    fn secret(&self, wire: &WireSecret) -> Secret {
+        match wire {
+            WireSecret::File(path) => Secret::File(paths::resolve(&self.file.directory, path.0.trim())),
+            WireSecret::Env(name) => Secret::Env(name.0.trim().to_owned()),
+        }
+    }
+
+    fn wal_g_key(&self, wire: &WireWalG) -> Option<KeyRef> {
+        if let (Some(_), Some(second)) = (&wire.libsodium_key, &wire.pgp_key) {
+            let mistake = Mistake::new(second.span, "two keys: a storage is encrypted in one way");
+            self.note(mistake.help("give `libsodium_key` or `pgp_key`"));
+        }
+        if let (Some(passphrase), None) = (&wire.pgp_passphrase, &wire.pgp_key) {
+            self.note(Mistake::new(passphrase.span, "`pgp_passphrase` without a `pgp_key` that it opens"));
+        }
+        let of = |cipher, it: &At<WireSecret>, passphrase: Option<&At<WireSecret>>| KeyRef {
+            cipher,
+            key: self.secret(&it.value),
+            passphrase: passphrase.map(|it| self.secret(&it.value)),
+        };
+        let pgp = wire.pgp_key.as_ref().map(|it| of(Cipher::OpenPgp, it, wire.pgp_passphrase.as_ref()));
+        pgp.or_else(|| wire.libsodium_key.as_ref().map(|it| of(Cipher::Libsodium, it, None)))
+    }
+
     /// Where recovery stops. A dump has no points in time.
     fn target(&self, wire: Option<At<WireTarget>>, source: &WireSource) -> Target {
         let Some(wire) = wire else { return Target::default() };
-        if !matches!(source, WireSource::BaseBackup(_)) {
+        if !matches!(
+            source,
+            WireSource::BaseBackup(_) | WireSource::WalG(_) | WireSource::Barman(_) | WireSource::BarmanCloud(_)
+        ) {
             let mistake = Mistake::new(wire.span, "a dump has one state, and no points in time to recover to");
             self.note(mistake.help("take `target` away, or name a base backup with its WAL archive"));
             return Target::default();
@@ -266,6 +353,7 @@ impl Converter<'_> {
             Some(WirePick::Oldest) => Pick::Oldest,
             Some(WirePick::All) => Pick::All,
             Some(WirePick::Random(seed)) => Pick::Random { seed: seed.unwrap_or(self.environment.seed) },
+            Some(WirePick::Label(label)) => Pick::Label { label: label.trim().to_owned() },
         }
     }
 
@@ -293,7 +381,7 @@ impl Converter<'_> {
             self.setting(name, value);
             settings.insert(name.to_ascii_lowercase(), value.value.0.trim().to_owned());
         }
-        let is_archive = matches!(source, WireSource::PgDump(_));
+        let is_archive = matches!(source, WireSource::PgDump(_) | WireSource::Databasus(_));
         let default_jobs = default.and_then(|it| it.jobs.as_ref()).filter(|_| is_archive).map(|it| it.0);
         Restore {
             jobs: wire.jobs.map(|it| it.value.0).or(default_jobs),
@@ -312,10 +400,10 @@ impl Converter<'_> {
     /// What cannot go with this kind of source.
     fn restore_fits(&self, wire: &WireRestore, source: &WireSource) {
         match source {
-            WireSource::PgDump(it) => {
+            WireSource::PgDump(WirePgDump { globals, .. }) | WireSource::Databasus(WireDatabasus { globals, .. }) => {
                 if let Some(roles) = &wire.roles
                     && roles.value == Roles::Globals
-                    && it.globals.is_none()
+                    && globals.is_none()
                 {
                     let mistake = Mistake::new(roles.span, "`roles: globals`, and the source names no `globals` file");
                     self.note(mistake.help("name what `pg_dumpall -g` wrote as `globals:` of the source"));
@@ -337,7 +425,7 @@ impl Converter<'_> {
                     self.note(mistake.help("it carries its roles itself: take the key away"));
                 }
             }
-            WireSource::BaseBackup(_) => {
+            WireSource::BaseBackup(_) | WireSource::WalG(_) | WireSource::Barman(_) | WireSource::BarmanCloud(_) => {
                 let wrong = [
                     (wire.jobs.as_ref().map(|it| it.span), "jobs"),
                     (wire.schemas.as_ref().map(|it| it.span), "schemas"),

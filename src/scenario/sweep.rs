@@ -16,7 +16,7 @@ impl Converter<'_> {
         let span = targets.span;
         let refuse = |span: Span, message: &str, help: &str| self.note(Mistake::new(span, message).help(help));
         match &wire.source.value {
-            WireSource::PgDump(_) | WireSource::PgDumpall(_) => {
+            WireSource::PgDump(_) | WireSource::Databasus(_) | WireSource::PgDumpall(_) => {
                 let help = "take `targets` away, or name a base backup with its WAL archive";
                 refuse(span, "a dump has one state, and no points in time to recover to", help);
                 return None;
@@ -25,7 +25,7 @@ impl Converter<'_> {
                 let help = "name the archive as `wal:` of the source";
                 refuse(span, "a base backup alone recovers to its own end only", help);
             }
-            WireSource::BaseBackup(_) => {}
+            WireSource::BaseBackup(_) | WireSource::WalG(_) | WireSource::Barman(_) | WireSource::BarmanCloud(_) => {}
         }
         if let Some(target) = &wire.target {
             refuse(target.span, "`target` beside `targets`", "take one of them away: a drill has one or the other");

@@ -428,6 +428,7 @@ fn facts(format: DumpFormat, tables: Vec<Table>) -> DumpFacts {
     DumpFacts {
         format,
         wrapped: Compression::None,
+        sealed: false,
         archive_version: None,
         archive_compression: None,
         created: Some("2026-11-22 03:00:00".to_owned()),

@@ -20,13 +20,7 @@ use crate::recipe::RuntimeChoice;
 use crate::source::{Durability, Roles};
 
 /// What the format has and this version does not do.
-pub(super) const UNSUPPORTED: Unsupported = &[
-    ("Source", "pgbackrest", "not supported by this version"),
-    ("Source", "barman", "not supported by this version"),
-    ("Source", "barman_cloud", "not supported by this version"),
-    ("Source", "wal_g", "not supported by this version"),
-    ("Source", "databasus", "not supported by this version"),
-];
+pub(super) const UNSUPPORTED: Unsupported = &[("Source", "pgbackrest", "not supported by this version")];
 
 /// A file of drills for pgdrill: which backups to restore into a throwaway PostgreSQL, and what must be true of them.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
@@ -123,6 +117,72 @@ pub(super) enum WireSource {
     PgDumpall(WirePgDumpall),
     /// A physical backup by pg_basebackup, in plain or tar format, with or without a WAL archive.
     BaseBackup(WireBaseBackup),
+    /// A storage of WAL-G: full backups and deltas, and its WAL.
+    WalG(WireWalG),
+    /// A server's backups by Barman, and its WAL.
+    Barman(WireBarman),
+    /// A server's backups by barman-cloud-backup, and its WAL.
+    BarmanCloud(WireBarman),
+    /// Backups by Databasus: dumps of one database, as a rule encrypted.
+    Databasus(WireDatabasus),
+}
+
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "WalG", deny_unknown_fields)]
+pub(super) struct WireWalG {
+    /// The directory that holds `basebackups_005` and `wal_005`: WAL-G's own prefix. Relative to this file.
+    pub(super) path: At<Text>,
+    /// Which backup: `newest` (default), `oldest`, `random`, `{random: SEED}`, `{label: NAME}` or `all`.
+    pub(super) pick: Option<WirePick>,
+    /// What `WALG_LIBSODIUM_KEY` was when the backups were made, where they are encrypted with libsodium.
+    pub(super) libsodium_key: Option<At<WireSecret>>,
+    /// The armored secret key, where they are encrypted with OpenPGP.
+    pub(super) pgp_key: Option<At<WireSecret>>,
+    /// Its passphrase, where it has one.
+    pub(super) pgp_passphrase: Option<At<WireSecret>>,
+    /// `backup`: it may be restored where the kernel offers no isolation.
+    pub(super) trust: Option<WireTrust>,
+}
+
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Barman", deny_unknown_fields)]
+pub(super) struct WireBarman {
+    /// Barman's home, or the place that barman-cloud-backup writes to: it holds a directory for each server. Relative to this
+    /// file.
+    pub(super) path: At<Text>,
+    /// The server's name.
+    pub(super) server: At<Text>,
+    /// Which backup: `newest` (default), `oldest`, `random`, `{random: SEED}`, `{label: ID}` or `all`.
+    pub(super) pick: Option<WirePick>,
+    /// `backup`: it may be restored where the kernel offers no isolation.
+    pub(super) trust: Option<WireTrust>,
+}
+
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Databasus", deny_unknown_fields)]
+pub(super) struct WireDatabasus {
+    /// The directory of its backups, one of its files, or a pattern. Relative to this file.
+    pub(super) path: At<Text>,
+    /// Which of the files that match: `newest` (default), `oldest`, `random`, `{random: SEED}`, `{label: NAME}` or `all`.
+    pub(super) pick: Option<WirePick>,
+    /// Databasus' `secret.key`, where the backups are encrypted.
+    pub(super) secret_key: Option<At<WireSecret>>,
+    /// What `pg_dumpall -g` wrote for the same cluster: its roles.
+    pub(super) globals: Option<At<Text>>,
+    /// Time zone of the machine that dumped: dumps do not record it.
+    pub(super) timezone: Option<Zone>,
+    /// `backup`: it may be restored where the kernel offers no isolation.
+    pub(super) trust: Option<WireTrust>,
+}
+
+/// A secret, by the place where it lies: `{ file: PATH }`, relative to this file, or `{ env: NAME }`.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Secret", rename_all = "snake_case")]
+pub(super) enum WireSecret {
+    /// A file that holds the secret and nothing else.
+    File(Text),
+    /// An environment variable of pgdrill's.
+    Env(Text),
 }
 
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
@@ -176,6 +236,8 @@ pub(super) enum WirePick {
     All,
     /// Without a seed the run's own is used, and recorded.
     Random(Option<u64>),
+    /// The one of this name, as its tool lists it.
+    Label(String),
 }
 
 impl JsonSchema for WirePick {
@@ -192,6 +254,12 @@ impl JsonSchema for WirePick {
                     "type": "object",
                     "properties": { "random": { "description": "The seed.", "type": "integer", "minimum": 0 } },
                     "required": ["random"],
+                    "additionalProperties": false,
+                },
+                {
+                    "type": "object",
+                    "properties": { "label": { "description": "The backup's name.", "type": "string" } },
+                    "required": ["label"],
                     "additionalProperties": false,
                 },
             ],

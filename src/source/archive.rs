@@ -8,13 +8,13 @@ use crate::format::wal_archive::{ArchiveSeen, Chain, Follow, Gap, NoChain, chain
 use crate::recipe::{Note, NoteKind, WalWay};
 use crate::target::{Point, Target, Timeline};
 
-/// Where the backup's WAL begins and, where its manifest says so, ends.
+/// Where the backup's WAL begins and, where its manifest or its tool says so, ends.
 pub fn needs(facts: &BaseFacts) -> Option<(u32, Lsn, Option<Lsn>)> {
     let label = facts.label.as_ref()?;
     let start: Lsn = label.start.parse().ok()?;
     let stop = match &facts.manifest {
         ManifestFound::Whole(manifest) => manifest.wal.iter().filter_map(|it| it.end.parse::<Lsn>().ok()).max(),
-        ManifestFound::Absent | ManifestFound::Unreadable { .. } => None,
+        ManifestFound::Absent | ManifestFound::Unreadable { .. } => facts.told.as_ref().and_then(|it| it.stop),
     };
     Some((label.timeline?, start, stop))
 }
@@ -139,10 +139,7 @@ fn foreign(path: &str, archive: &ArchiveSeen, facts: &BaseFacts) -> Result<(), F
             return Err(fault(format!("{} is no such segment: {wrong}", header.name)));
         }
     }
-    let known = match &facts.manifest {
-        ManifestFound::Whole(manifest) => manifest.system_identifier,
-        ManifestFound::Absent | ManifestFound::Unreadable { .. } => None,
-    };
+    let known = facts.system_identifier();
     let identifiers = archive.headers.iter().filter_map(|it| Some((&it.name, it.system_identifier?)));
     let expected = known.or_else(|| identifiers.clone().next().map(|it| it.1));
     for (name, identifier) in identifiers {

@@ -12,11 +12,11 @@ use super::dump::Made;
 use super::server::{LOG_FILE, client_env};
 use super::{BaseBackup, Durability, Restore};
 use crate::fault::{Blame, Fault};
-use crate::format::base::BaseFacts;
+use crate::format::base::{BaseFacts, BaseLayout};
 use crate::format::wal_archive::ArchiveSeen;
 use crate::phase::Phase;
 use crate::recipe::{
-    Action, Arg, At, Command, FileSeen, Note, NoteKind, Place, Recipe, ServerFacts, Step, Stop, Tolerance,
+    Action, Arg, At, Command, FileSeen, Layer, Note, NoteKind, Place, Recipe, ServerFacts, Step, Stop, Tolerance,
 };
 use crate::target::{Point, Target};
 
@@ -105,7 +105,22 @@ fn data(it: &Ingredients<'_>) -> Vec<(String, Action)> {
         from: path.to_owned(),
         facts: Box::new(facts.clone()),
         part,
+        beneath: Vec::new(),
     };
+    if matches!(it.facts.layout, BaseLayout::WalG { .. }) {
+        let layer = |it: &Link<'_>| Layer { from: it.path.to_owned(), facts: Box::new(it.facts.clone()) };
+        let what = match it.before.len() {
+            0 => "unpack the backup".to_owned(),
+            more => format!("unpack the delta and the {more} backups beneath it"),
+        };
+        let action = Action::Unpack {
+            from: it.file.path.clone(),
+            facts: Box::new(it.facts.clone()),
+            part: None,
+            beneath: it.before.iter().map(layer).collect(),
+        };
+        return vec![(what, action)];
+    }
     if it.before.is_empty() {
         return vec![("unpack the base backup".to_owned(), unpack(&it.file.path, it.facts, None))];
     }

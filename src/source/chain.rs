@@ -4,7 +4,8 @@
 //! is what they are found by; and a stranger that began at the same place is told by its system identifier.
 
 use crate::fault::{Blame, Fault};
-use crate::format::base::{After, BaseFacts, ManifestFound, lsn_value};
+use crate::format::base::{After, BaseFacts};
+use crate::format::lsn::Lsn;
 use crate::recipe::BaseSeen;
 
 /// A base backup of a chain.
@@ -30,15 +31,15 @@ pub fn before<'a>(last: Link<'a>, known: &[&'a BaseSeen]) -> Result<Vec<Link<'a>
     Ok(links)
 }
 
-fn start(facts: &BaseFacts) -> Option<u64> {
-    lsn_value(&facts.label.as_ref()?.start)
+fn start(facts: &BaseFacts) -> Option<Lsn> {
+    facts.label.as_ref()?.start.parse().ok()
 }
 
 fn predecessor<'a>(of: Link<'_>, after: &After, known: &[&'a BaseSeen]) -> Result<Link<'a>, Fault> {
     let link = |it: &&'a BaseSeen| Some(Link { path: it.path.as_str(), facts: it.facts.as_deref()? });
     let fits = |it: &Link<'_>| {
         let label = it.facts.label.as_ref();
-        start(it.facts) == lsn_value(&after.start)
+        start(it.facts) == after.start.parse().ok()
             && label.and_then(|it| it.timeline).is_none_or(|it| it == after.timeline)
             && it.path != of.path
     };
@@ -47,8 +48,9 @@ fn predecessor<'a>(of: Link<'_>, after: &After, known: &[&'a BaseSeen]) -> Resul
         return Ok(*found);
     }
     if let Some(foreign) = fitting.first() {
-        let of_cluster =
-            |it: &BaseFacts| identifier(it).map_or_else(|| "another major".to_owned(), |it| format!("cluster {it}"));
+        let of_cluster = |it: &BaseFacts| {
+            it.system_identifier().map_or_else(|| "another major".to_owned(), |it| format!("cluster {it}"))
+        };
         let why = format!(
             "{} begins there, but is of {}, and this one is of {}",
             foreign.path,
@@ -66,16 +68,8 @@ fn predecessor<'a>(of: Link<'_>, after: &After, known: &[&'a BaseSeen]) -> Resul
     })
 }
 
-/// The system identifier, which manifests carry since PostgreSQL 17.
-fn identifier(facts: &BaseFacts) -> Option<u64> {
-    match &facts.manifest {
-        ManifestFound::Whole(manifest) => manifest.system_identifier,
-        ManifestFound::Absent | ManifestFound::Unreadable { .. } => None,
-    }
-}
-
 fn is_of_one_cluster(one: &BaseFacts, other: &BaseFacts) -> bool {
-    let same = identifier(one).zip(identifier(other)).is_none_or(|(one, other)| one == other);
+    let same = one.system_identifier().zip(other.system_identifier()).is_none_or(|(one, other)| one == other);
     same && one.major == other.major
 }
 
@@ -92,7 +86,7 @@ fn missing(of: Link<'_>, after: &After, why: &str) -> Fault {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::format::base::{BaseLayout, Label};
+    use crate::format::base::{BaseLayout, Label, ManifestFound};
     use crate::format::manifest::ManifestFacts;
 
     fn seen(path: &str, start: &str, after: Option<&str>, identifier: Option<u64>) -> BaseSeen {
@@ -109,6 +103,7 @@ mod tests {
                 after: after.map(|start| After { start: start.to_owned(), timeline: 1 }),
             }),
             manifest: ManifestFound::Whole(manifest),
+            told: None,
             settings: std::collections::BTreeMap::new(),
         };
         BaseSeen { path: path.to_owned(), facts: Some(Box::new(facts)), unreadable: None }

@@ -83,8 +83,7 @@ const CHANGES: &[Change] = &[
 
 /// Why this error loses nothing; None where it may.
 pub fn explains(error: &StatementError) -> Option<&'static str> {
-    let statement = error.statement.as_deref().unwrap_or_default();
-    let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let statement = folded(error);
     let sqlstate = error.sqlstate.as_deref()?;
     let named = error.message.split('"').nth(1).unwrap_or_default();
     if statement.starts_with("create database ") && error.message.contains("locale") && is_windows_locale(named) {
@@ -175,8 +174,7 @@ const REMOVALS: &[Removal] = &[
 /// What the dump's major had and the server's has not, if that is why the statement failed. `from`: the dump's major, if it
 /// is known; `to`: the server's.
 pub fn removed(error: &StatementError, from: Option<u32>, to: u32) -> Option<(&'static str, u32)> {
-    let statement = error.statement.as_deref().unwrap_or_default();
-    let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let statement = folded(error);
     let (sqlstate, message) = (error.sqlstate.as_deref()?, error.message.to_lowercase());
     let removal = REMOVALS.iter().find(|it| {
         it.sqlstate == sqlstate
@@ -186,6 +184,12 @@ pub fn removed(error: &StatementError, from: Option<u32>, to: u32) -> Option<(&'
             && it.statements.iter().any(|start| statement.starts_with(start))
     })?;
     Some((removal.what, removal.since))
+}
+
+/// The statement on one line, in lower case.
+fn folded(error: &StatementError) -> String {
+    let statement = error.statement.as_deref().unwrap_or_default();
+    statement.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
 /// A locale's name as Windows writes it: `English_United States.1252`. No Linux has one.

@@ -373,8 +373,7 @@ impl Making<'_> {
     /// What CREATE TABLESPACE would have done, had it not found them.
     fn tablespace_owners(&mut self) {
         let it = self.it;
-        let contents = [Some(&it.facts.contents), it.globals.map(|it| &it.contents)].into_iter().flatten();
-        let owners: BTreeMap<&String, &String> = contents.flat_map(|it| &it.tablespace_owners).collect();
+        let owners: BTreeMap<&String, &String> = all_contents(it).flat_map(|it| &it.tablespace_owners).collect();
         let to = |(space, owner): (&&String, &&String)| {
             format!("alter tablespace {} owner to {}", quote_ident(space), quote_ident(owner))
         };
@@ -386,6 +385,27 @@ impl Making<'_> {
             let action = Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
             self.step(Phase::Restore, "give the tablespaces to their owners", Tolerance::RecordsErrors, action);
         }
+    }
+
+    /// Gives the bootstrap superuser the name that it has in the dump: since PostgreSQL 16, `GRANTED BY` works for no other.
+    fn bootstrap(&mut self, contents: &Contents) {
+        let Some(name) = bootstrap_name(contents).filter(|_| self.it.server.major >= 16) else { return };
+        let sql = |statements: Vec<String>| Action::Sql { database: PSQL_DATABASE.to_owned(), statements };
+        let what = "give the first superuser its name in the dump";
+        let loader = format!("create role {LOADER} superuser login");
+        self.step(Phase::Restore, what, Tolerance::Strict, sql(vec![loader]));
+        // No session can rename its own role; and what follows still connects as postgres.
+        let rename = format!("alter role {SUPERUSER} rename to {}", quote_ident(name));
+        let again = format!("create role {SUPERUSER} superuser createrole createdb replication bypassrls login");
+        let psql = client(PSQL_DATABASE, LOADER).args([format!("--command={rename}"), format!("--command={again}")]);
+        self.step(Phase::Restore, what, Tolerance::Strict, Action::Run(psql));
+        let mut statements = vec![format!("drop role {LOADER}")];
+        if !contents.roles_made.contains(SUPERUSER) {
+            statements.push(format!("comment on role {SUPERUSER} is '{STAND_IN}'"));
+            let text = "roles that the dump does not make, and this server needs: postgres (SUPERUSER)";
+            self.note(NoteKind::Stubbed, text);
+        }
+        self.step(Phase::Restore, what, Tolerance::Strict, sql(statements));
     }
 
     /// Another superuser, for a text that takes the rights of `postgres` away in its midst.
@@ -430,12 +450,15 @@ impl Making<'_> {
         }
         if let (Roles::Globals, Some(path)) = (mode, globals_path(it.source)) {
             let through = it.globals.map_or(Compression::None, |it| it.wrapped);
-            let globals = it.globals.map(|it| it.contents.clone()).unwrap_or_default();
-            let into = psql(PSQL_DATABASE, false, self.loader(&globals));
+            let none = Contents::default();
+            let globals = it.globals.map_or(&none, |it| &it.contents);
+            self.bootstrap(globals);
+            let into = psql(PSQL_DATABASE, false, self.loader(globals));
+            let into = naming_bootstrap(into, globals);
             let from = path.to_owned();
             let action = Action::Stream { from, through, into };
             self.step(Phase::Restore, "load the globals", Tolerance::RecordsErrors, action);
-            self.promote(&globals);
+            self.promote(globals);
         }
         let stubs = stubs(it);
         if stubs.is_empty() {
@@ -629,14 +652,17 @@ impl Making<'_> {
         let file = &self.it.file;
         // What it holds is counted once the clock has stopped.
         self.scans.push(file.path.clone());
-        if file.world_readable && !self.it.server.streams {
+        let sealed = self.it.facts.sealed;
+        if file.world_readable && !self.it.server.streams && !sealed {
             self.inputs.push(file.path.clone());
             return Arg::path(At::Input(self.inputs.len() - 1), "");
         }
         let name = "backup".to_owned();
         let action = Action::Copy { from: file.path.clone(), name: name.clone() };
         self.step(Phase::Acquire, "copy the backup into the sandbox", Tolerance::Strict, action);
-        let why = if self.it.server.streams {
+        let why = if sealed {
+            "the backup was decrypted into the sandbox first: parallel jobs have to seek in it"
+        } else if self.it.server.streams {
             "the backup was copied first: the container engine does not see the files of this machine"
         } else {
             "the backup was copied first: the server's user may not read it where it lies"
@@ -649,7 +675,9 @@ impl Making<'_> {
         let it = self.it;
         // A dump that makes its databases itself is run from a database that is always there.
         let first = if makes_databases(it) { PSQL_DATABASE } else { database };
+        self.bootstrap(&it.facts.contents);
         let into = psql(first, stops_on_error(it), self.loader(&it.facts.contents));
+        let into = naming_bootstrap(into, &it.facts.contents);
         let action = Action::Stream { from: it.file.path.clone(), through: it.facts.wrapped, into };
         let what = if it.facts.format == DumpFormat::Cluster { "restore the cluster dump" } else { "restore the dump" };
         let tolerance = if stops_on_error(it) { Tolerance::Strict } else { Tolerance::RecordsErrors };
@@ -735,15 +763,18 @@ fn roles_mode(it: &Ingredients<'_>) -> Roles {
     it.restore.roles.unwrap_or(default)
 }
 
+/// What the dump holds, then what its globals hold.
+fn all_contents<'a>(it: &Ingredients<'a>) -> impl Iterator<Item = &'a Contents> {
+    [Some(&it.facts.contents), it.globals.map(|it| &it.contents)].into_iter().flatten()
+}
+
 /// Tablespaces that the dump or its globals make or need.
 fn tablespaces(it: &Ingredients<'_>) -> BTreeSet<String> {
-    let contents = [Some(&it.facts.contents), it.globals.map(|it| &it.contents)].into_iter().flatten();
-    contents.flat_map(|it| it.tablespaces.iter().chain(&it.tablespaces_made)).cloned().collect()
+    all_contents(it).flat_map(|it| it.tablespaces.iter().chain(&it.tablespaces_made)).cloned().collect()
 }
 
 fn made_tablespaces<'a>(it: &Ingredients<'a>) -> BTreeSet<&'a str> {
-    let contents = [Some(&it.facts.contents), it.globals.map(|it| &it.contents)].into_iter().flatten();
-    contents.flat_map(|it| &it.tablespaces_made).map(String::as_str).collect()
+    all_contents(it).flat_map(|it| &it.tablespaces_made).map(String::as_str).collect()
 }
 
 /// A table that keeps `pg_dumpall --clean` from dropping a tablespace, which it could not make again.
@@ -804,6 +835,18 @@ fn psql(database: &str, stop_on_error: bool, role: &str) -> Command {
     client(database, role).arg("--file=-").arg(format!("--set=ON_ERROR_STOP={}", u8::from(stop_on_error)))
 }
 
+/// The bootstrap superuser of the cluster that was dumped, where it is known to have another name than ours.
+fn bootstrap_name(contents: &Contents) -> Option<&str> {
+    contents.grantor.as_deref().filter(|it| *it != SUPERUSER && contents.roles_made.contains(*it))
+}
+
+/// A variable that the text does not know, by which its errors are judged.
+const BOOTSTRAP: &str = "--set=pgdrill_bootstrap=";
+
+fn naming_bootstrap(psql: Command, contents: &Contents) -> Command {
+    psql.args(bootstrap_name(contents).map(|it| format!("{BOOTSTRAP}{it}")))
+}
+
 fn client(database: &str, role: &str) -> Command {
     let mut psql = Command::new("psql")
         .args(["--no-psqlrc", "--quiet", "--no-password", "--output=/dev/null"])
@@ -817,8 +860,8 @@ fn client(database: &str, role: &str) -> Command {
 
 /// Errors that every restore of this kind gives, and that mean nothing.
 pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
-    let runs_psql = match &step.action {
-        Action::Stream { into, .. } => into.program == "psql",
+    let psql = match &step.action {
+        Action::Stream { into, .. } => Some(into).filter(|it| it.program == "psql"),
         Action::Run(_)
         | Action::Scan { .. }
         | Action::Copy { .. }
@@ -831,8 +874,13 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
         | Action::Recover { .. }
         | Action::Promote
         | Action::LookAgain
-        | Action::ReadWal { .. } => false,
+        | Action::ReadWal { .. } => None,
     };
+    if drift::explains(error).is_some() {
+        return true;
+    }
+    let Some(psql) = psql else { return false };
+    let named = psql.args.iter().find_map(|it| if let Arg::Text(it) = it { it.strip_prefix(BOOTSTRAP) } else { None });
     let statement = error.statement.as_deref().unwrap_or_default().to_lowercase();
     let statement = statement.trim_end_matches(';');
     let special = |prefix: &str| {
@@ -840,35 +888,33 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
         let name = name.and_then(|it| it.split_whitespace().next());
         name.is_some_and(|it| it == SUPERUSER || server::TEMPLATES.contains(&it))
     };
-    if drift::explains(error).is_some() {
-        return true;
-    }
-    runs_psql
-        && match error.sqlstate.as_deref().unwrap_or_default() {
-            // We made it, elsewhere, and hold on to it.
-            "42710" if statement.starts_with("create tablespace ") => error.message.starts_with("tablespace \""),
-            "55000" if statement.starts_with("drop tablespace ") => true,
-            // pg_dumpall creates the bootstrap superuser, which initdb has made already.
-            "42710" => error.message == format!("role \"{SUPERUSER}\" already exists"),
-            // postgres stays a superuser where it is the one that the cluster began with (16 and newer).
-            "0A000" | "42501" | "22023" if statement.starts_with(&format!("alter role {SUPERUSER} ")) => true,
-            // What --clean drops is not there yet: nothing is lost by that.
-            "42P01" | "42704" | "3D000" | "42883" | "3F000" | "42703" => {
-                let unlinks = statement.starts_with("select pg_catalog.lo_unlink");
-                unlinks
-                    || statement.starts_with("drop ")
-                    || (statement.starts_with("alter ") && statement.contains(" drop "))
-            }
-            // Nor can --clean drop, and make again, what initdb has made and we are connected to.
-            "55006" => special("drop role ") || special("drop database "),
-            // We made it already, from a template that can be copied with another encoding or locale.
-            "22023" if statement.starts_with("create database ") => error.message.contains(" of the template database"),
-            // Or we made it, with a locale that is here.
-            "42P04" => {
-                let other =
-                    statement.contains("lc_c") || statement.contains("encoding") || statement.contains("locale");
-                special("create database ") || other
-            }
-            _ => false,
+    match error.sqlstate.as_deref().unwrap_or_default() {
+        // We made it, elsewhere, and hold on to it.
+        "42710" if statement.starts_with("create tablespace ") => error.message.starts_with("tablespace \""),
+        "55000" if statement.starts_with("drop tablespace ") => true,
+        // pg_dumpall creates the bootstrap superuser, which initdb has made already.
+        "42710" => {
+            let made = |it: &str| error.message == format!("role \"{it}\" already exists");
+            made(SUPERUSER) || named.is_some_and(made)
         }
+        // postgres stays a superuser where it is the one that the cluster began with (16 and newer).
+        "0A000" | "42501" | "22023" if statement.starts_with(&format!("alter role {SUPERUSER} ")) => true,
+        // What --clean drops is not there yet: nothing is lost by that.
+        "42P01" | "42704" | "3D000" | "42883" | "3F000" | "42703" => {
+            let unlinks = statement.starts_with("select pg_catalog.lo_unlink");
+            unlinks
+                || statement.starts_with("drop ")
+                || (statement.starts_with("alter ") && statement.contains(" drop "))
+        }
+        // Nor can --clean drop, and make again, what initdb has made and we are connected to.
+        "55006" => special("drop role ") || special("drop database "),
+        // We made it already, from a template that can be copied with another encoding or locale.
+        "22023" if statement.starts_with("create database ") => error.message.contains(" of the template database"),
+        // Or we made it, with a locale that is here.
+        "42P04" => {
+            let other = statement.contains("lc_c") || statement.contains("encoding") || statement.contains("locale");
+            special("create database ") || other
+        }
+        _ => false,
+    }
 }

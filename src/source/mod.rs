@@ -33,6 +33,17 @@ pub struct PgDump {
     pub location: Location,
     /// `pg_dumpall -g` of the same cluster. Absolute path.
     pub globals: Option<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tool: DumpTool,
+}
+
+/// Who stored a dump of one database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DumpTool {
+    #[default]
+    PgDump,
+    Databasus,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +58,35 @@ pub struct BaseBackup {
     pub wal: Option<String>,
     /// Where tablespaces' data lie, in a plain backup whose links lead out of it: by location, or by OID.
     pub tablespaces: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tool: BaseTool,
+}
+
+/// Who made a physical backup.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BaseTool {
+    #[default]
+    PgBasebackup,
+    WalG,
+    Barman,
+    BarmanCloud,
+}
+
+impl BaseTool {
+    /// The key in a scenario file.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            BaseTool::PgBasebackup => "base_backup",
+            BaseTool::WalG => "wal_g",
+            BaseTool::Barman => "barman",
+            BaseTool::BarmanCloud => "barman_cloud",
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Which file or directory.
@@ -59,10 +99,52 @@ pub struct Location {
     pub timezone: Option<String>,
     /// The scenario vouches for the backup: it may be restored without a kernel's isolation.
     pub trusted: bool,
+    /// What decrypts it. The key itself is never kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyRef>,
+}
+
+impl Location {
+    /// The directory above everything that can match, or the path itself where it is none.
+    pub fn root(&self) -> &str {
+        let pattern = self.path.find(['*', '?', '[', '{']);
+        pattern.map_or(self.path.as_str(), |at| self.path[..at].rsplit_once('/').map_or("/", |it| it.0))
+    }
+}
+
+/// Where a key is to be found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyRef {
+    pub cipher: Cipher,
+    pub key: Secret,
+    /// Of an OpenPGP key that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase: Option<Secret>,
+}
+
+/// How a tool encrypts its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cipher {
+    /// AES-256-GCM, with a key made from Databasus' `secret.key`.
+    Databasus,
+    /// libsodium's secretstream.
+    Libsodium,
+    OpenPgp,
+}
+
+/// A secret by the place where it lies: what is written down is never the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Secret {
+    /// Absolute path.
+    File(String),
+    /// Name of an environment variable.
+    Env(String),
 }
 
 /// Which of the files that match a pattern.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pick {
     #[default]
@@ -71,6 +153,10 @@ pub enum Pick {
     /// By this seed, which is recorded.
     Random {
         seed: u64,
+    },
+    /// The one of this name, as its tool lists it.
+    Label {
+        label: String,
     },
     /// Every one, each in a drill of its own. Taken apart before a drill runs.
     All,
@@ -143,9 +229,10 @@ impl Source {
     /// The key in a scenario file.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Source::PgDump(_) => "pg_dump",
+            Source::PgDump(PgDump { tool: DumpTool::PgDump, .. }) => "pg_dump",
+            Source::PgDump(PgDump { tool: DumpTool::Databasus, .. }) => "databasus",
             Source::PgDumpall(_) => "pg_dumpall",
-            Source::BaseBackup(_) => "base_backup",
+            Source::BaseBackup(it) => it.tool.kind(),
         }
     }
 }

@@ -5,9 +5,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::Stop;
+use super::Reading;
+use super::barman::{self, Catalogued};
 use super::find::look;
 use super::tap::medium;
+use super::walg;
 use crate::fault::{Blame, Fault};
 use crate::format::base::{
     BaseFacts, BaseLayout, BaseMember, Label, ManifestFound, MemberKind, Tablespace, label, tablespace_map,
@@ -24,10 +26,16 @@ const ENDINGS: [&str; 5] = ["", ".gz", ".zst", ".lz4", ".xz"];
 /// Reads what a base backup says of itself: of a data directory its small files, of archives their first members.
 ///
 /// `mapped`: where tablespaces' data lie, by location or OID, as the scenario says.
-pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, stop: &Stop) -> Result<BaseFacts, Fault> {
+pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, stop: &Reading) -> Result<BaseFacts, Fault> {
     let seen = look(path)?;
     if !seen.directory {
         return archives(path, vec![member(path, "", MemberKind::Data)?], stop);
+    }
+    if walg::is_backup(path) {
+        return walg::facts(path, stop);
+    }
+    if let Some(it) = barman::catalogued(path)? {
+        return of_barman(path, &it, mapped, stop);
     }
     if path.join("PG_VERSION").is_file() {
         return plain(path, seen.bytes, mapped);
@@ -39,8 +47,38 @@ pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, stop: &Stop) -
     archives(path, members, stop)
 }
 
+/// A backup of Barman is one of pg_basebackup or of rsync, with its tablespaces beside it.
+fn of_barman(
+    path: &Path,
+    catalogued: &Catalogued,
+    mapped: &BTreeMap<String, String>,
+    stop: &Reading,
+) -> Result<BaseFacts, Fault> {
+    let mut spaces = catalogued.tablespaces();
+    spaces.extend(mapped.clone());
+    let mut facts = if path.join("PG_VERSION").is_file() {
+        let mut facts = plain(path, look(path)?.bytes, &spaces)?;
+        let linked = facts.tablespaces.len();
+        catalogued.complete(&mut facts.tablespaces)?;
+        for from in facts.tablespaces[linked..].iter().filter_map(|it| it.from.as_deref()) {
+            facts.bytes += look(Path::new(from))?.bytes;
+        }
+        facts
+    } else {
+        let cloud = catalogued.archives(member)?;
+        let members = if cloud.is_empty() { members(path)? } else { cloud };
+        if members.is_empty() {
+            return Err(no_base_backup(path));
+        }
+        archives(path, members, stop)?
+    };
+    facts.label = facts.label.or_else(|| catalogued.label());
+    facts.told = Some(catalogued.told());
+    Ok(facts)
+}
+
 /// The same of several, where one that cannot be read is an answer.
-pub fn bases(paths: &[String], mapped: &BTreeMap<String, String>, stop: &Stop) -> Vec<BaseSeen> {
+pub fn bases(paths: &[String], mapped: &BTreeMap<String, String>, stop: &Reading) -> Vec<BaseSeen> {
     let seen = |path: &String| {
         let (facts, unreadable) = match base_facts(Path::new(path), mapped, stop) {
             Ok(facts) => (Some(Box::new(facts)), None),
@@ -89,6 +127,7 @@ fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>) -> Result<B
         bytes,
         label,
         manifest: manifest_found(path)?,
+        told: None,
         settings: settings(path),
     })
 }
@@ -264,7 +303,7 @@ impl Seen {
         file: &Path,
         entries: tar::Entries<'a, R>,
         early: bool,
-        stop: &Stop,
+        stop: &Reading,
         bad: impl Fn(&io::Error) -> Fault,
     ) -> Result<(), Fault> {
         for entry in entries {
@@ -296,7 +335,7 @@ impl Seen {
 }
 
 /// The first archive's first members: its label and its version come early, whatever follows them.
-fn archives(path: &Path, members: Vec<BaseMember>, stop: &Stop) -> Result<BaseFacts, Fault> {
+fn archives(path: &Path, members: Vec<BaseMember>, stop: &Reading) -> Result<BaseFacts, Fault> {
     let base = &members[0];
     let file = if base.file.is_empty() { path.to_owned() } else { path.join(&base.file) };
     let input = File::open(&file).map_err(|it| medium(&file, "open", &it))?;
@@ -334,5 +373,14 @@ fn archives(path: &Path, members: Vec<BaseMember>, stop: &Stop) -> Result<BaseFa
     let tablespaces = oids.map(|oid| Tablespace { oid, location: location(oid), from: None }).collect();
     let bytes = members.iter().map(|it| it.bytes).sum();
     let manifest = manifest_found(path)?;
-    Ok(BaseFacts { layout: BaseLayout::Tar { members }, major, tablespaces, bytes, label, manifest, settings })
+    Ok(BaseFacts {
+        layout: BaseLayout::Tar { members },
+        major,
+        tablespaces,
+        bytes,
+        label,
+        manifest,
+        told: None,
+        settings,
+    })
 }

@@ -7,10 +7,11 @@ use std::path::Path;
 use super::base::manifest_text;
 use super::tap::{CHUNK, medium};
 use super::unpack::{Destination, Written, put, unpack};
-use super::{OnBytes, Stop};
+use super::{OnBytes, Reading};
 use crate::fault::{Blame, Fault};
-use crate::format::base::{BaseFacts, BaseLayout, lsn_value};
+use crate::format::base::{BaseFacts, BaseLayout};
 use crate::format::inspect::Inspector;
+use crate::format::lsn::Lsn;
 use crate::format::manifest::{self, Algorithm, Sum};
 use crate::format::pages::{Pages, PagesChecked};
 use crate::format::verify::{ManifestSeen, Verifier};
@@ -19,17 +20,17 @@ use crate::format::verify::{ManifestSeen, Verifier};
 ///
 /// What is wrong with the contents is no fault: the drill goes on and shows what comes of it.
 pub fn unpack_checked(
-    backup: &Path,
-    facts: &BaseFacts,
+    (backup, facts): (&Path, &BaseFacts),
+    beneath: &[(&Path, &BaseFacts)],
     to: &Destination,
-    stop: &Stop,
+    stop: &Reading,
     on_bytes: OnBytes,
 ) -> Result<(Written, ManifestSeen, PagesChecked), Fault> {
     let manifest = manifest_text(backup)?;
     let mut verifier = Verifier::new(manifest.as_deref());
-    let mut pages = Pages::new(facts.label.as_ref().and_then(|it| lsn_value(&it.start)));
+    let mut pages = Pages::new(facts.label.as_ref().and_then(|it| Some(it.start.parse::<Lsn>().ok()?.0)));
     let inspectors: Vec<&mut dyn Inspector> = vec![&mut verifier, &mut pages];
-    let written = unpack(backup, facts, to, inspectors, stop, on_bytes)?;
+    let written = unpack((backup, facts), beneath, to, inspectors, stop, on_bytes)?;
     // Archives have it beside them; pg_combinebackup wants it inside.
     if let Some(text) = manifest.filter(|_| facts.layout != BaseLayout::Plain) {
         put(manifest::FILE, &text, to)?;
@@ -39,7 +40,7 @@ pub fn unpack_checked(
 }
 
 /// Of a file that was just written.
-fn digest(path: &Path, algorithm: Algorithm, stop: &Stop) -> Result<Vec<u8>, Fault> {
+fn digest(path: &Path, algorithm: Algorithm, stop: &Reading) -> Result<Vec<u8>, Fault> {
     let mut file = File::open(path).map_err(|it| medium(path, "open", &it))?;
     let mut sum = Sum::of(Some(algorithm));
     let mut buffer = vec![0; CHUNK];

@@ -67,9 +67,9 @@ fn unpacked(backup: &Path) -> (Written, ManifestSeen, PagesChecked) {
     };
     fs::create_dir(&to.data).unwrap();
     fs::create_dir(directory.path().join("tblspc")).unwrap();
-    let facts = base_facts(backup, &BTreeMap::new(), &Stop::default()).unwrap();
+    let facts = base_facts(backup, &BTreeMap::new(), &Reading::default()).unwrap();
     let mut told = 0;
-    let done = unpack_checked(backup, &facts, &to, &Stop::default(), &mut |bytes| told = bytes).unwrap();
+    let done = unpack_checked((backup, &facts), &[], &to, &Reading::default(), &mut |bytes| told = bytes).unwrap();
     assert!(told <= facts.bytes, "progress is told in stored bytes: {told} of {}", facts.bytes);
     assert_eq!(told, done.0.stored);
     done
@@ -90,7 +90,8 @@ fn a_whole_backup_is_intact_and_read_once() {
     let checked = checked(manifest);
     assert_eq!((checked.files, checked.bytes, checked.wrong_total), (1267, 30_586_957, 0));
     assert_eq!((pages.enabled, pages.verified, pages.suspects_total), (Some(true), 3725, 0));
-    let BaseLayout::Tar { members } = base_facts(&fixture(), &BTreeMap::new(), &Stop::default()).unwrap().layout else {
+    let BaseLayout::Tar { members } = base_facts(&fixture(), &BTreeMap::new(), &Reading::default()).unwrap().layout
+    else {
         panic!("it is in tar format")
     };
     assert_eq!(written.stored, members.iter().map(|it| it.bytes).sum::<u64>());

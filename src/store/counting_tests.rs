@@ -32,7 +32,7 @@ fn rows(counted: &Counted) -> BTreeMap<String, u64> {
 
 fn scanned(path: &Path) -> Poured {
     let poured =
-        scan(path, &Stop::default(), &mut |_| {}).unwrap_or_else(|it| panic!("{}: {}", path.display(), it.line()));
+        scan(path, &Reading::default(), &mut |_| {}).unwrap_or_else(|it| panic!("{}: {}", path.display(), it.line()));
     assert_eq!(poured.damage, None, "{}", path.display());
     poured
 }
@@ -81,7 +81,7 @@ fn streams_are_counted_while_they_pass_also_when_packed_as_a_whole() {
             passed += bytes.len();
             ControlFlow::Continue(())
         };
-        let poured = pour(&of(17, name), compression, counting, &mut sink, &Stop::default(), &mut |_| {}).unwrap();
+        let poured = pour(&of(17, name), compression, counting, &mut sink, &Reading::default(), &mut |_| {}).unwrap();
         let expected = scanned(&of(17, "shop.dump")).counted.unwrap();
         assert_eq!(rows(&poured.counted.unwrap()), rows(&expected), "{name}");
         assert!(passed > 0);
@@ -95,7 +95,7 @@ fn a_receiver_that_wants_no_more_leaves_nothing_counted() {
         Compression::None,
         Counting::Custom,
         &mut |_| ControlFlow::Break(()),
-        &Stop::default(),
+        &Reading::default(),
         &mut |_| {},
     );
     let poured = poured.unwrap();

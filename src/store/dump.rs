@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::find::{files, toc_of};
 use super::tap::{CHUNK, Tap, medium, metadata};
-use super::{OnBytes, Stop};
+use super::{OnBytes, Reading};
 use crate::fault::{Blame, Fault};
 use crate::format::archive::{self, Archive, SUFFIXES};
 use crate::format::plain::Scanner;
@@ -17,7 +17,7 @@ use crate::format::{Compression, DumpFacts, DumpFormat, Selection, decode, selec
 ///
 /// Contents that are cut, garbled or no dump are faults of the backup; what the file system refuses is one of the host.
 /// That every data file is there and ends where it should is checked as far as that needs no reading of data.
-pub fn dump_facts(path: &Path, selection: &Selection, stop: &Stop, on_bytes: OnBytes) -> Result<DumpFacts, Fault> {
+pub fn dump_facts(path: &Path, selection: &Selection, stop: &Reading, on_bytes: OnBytes) -> Result<DumpFacts, Fault> {
     let metadata = metadata(path)?;
     let facts = if metadata.is_dir() {
         directory(path, selection, stop, on_bytes)
@@ -40,22 +40,30 @@ fn at(path: &Path, mut fault: Fault) -> Fault {
     fault
 }
 
-fn file(path: &Path, length: u64, selection: &Selection, stop: &Stop, on_bytes: OnBytes) -> Result<DumpFacts, Fault> {
+fn file(
+    path: &Path,
+    length: u64,
+    selection: &Selection,
+    stop: &Reading,
+    on_bytes: OnBytes,
+) -> Result<DumpFacts, Fault> {
+    let sealed = stop.vault.seals(path);
     let mut tap = Tap::open(path, stop, on_bytes)?;
-    let start = head(&mut tap).map_err(|it| tap.blame(&it))?;
-    let wrapped = sniff::compression(&start);
-    let raw = Cursor::new(start).chain(&mut tap);
-    let mut decoder =
-        decode::decoder(wrapped, raw).map_err(|it| Fault::new(Blame::Host, "read").cause(it.to_string()))?;
-    let outcome = match head(&mut decoder) {
-        Err(error) => Err(Seen::Undecodable(error)),
-        Ok(head) => contents(path, wrapped, length, head, &mut decoder, selection),
-    };
-    drop(decoder);
-    outcome.map_err(|it| match it {
+    let outcome = tap.plain().map_err(Seen::Undecodable).and_then(|mut plain| {
+        let start = head(&mut plain).map_err(Seen::Undecodable)?;
+        let wrapped = sniff::compression(&start);
+        let raw = Cursor::new(start).chain(plain);
+        let mut decoder = decode::decoder(wrapped, raw).map_err(Seen::Undecodable)?;
+        let head = head(&mut decoder).map_err(Seen::Undecodable)?;
+        // Nobody can seek in what is compressed or encrypted.
+        let within = (wrapped == Compression::None && !sealed).then_some(path);
+        contents(within, wrapped, length, head, &mut decoder, selection)
+    });
+    let facts = outcome.map_err(|it| match it {
         Seen::Undecodable(error) => tap.blame(&error),
         Seen::Fault(fault) => tap.trouble().unwrap_or(fault),
-    })
+    })?;
+    Ok(DumpFacts { sealed, ..facts })
 }
 
 /// Why contents could not be read.
@@ -70,8 +78,9 @@ impl From<Fault> for Seen {
     }
 }
 
+/// `within`: the file, where its parts can be looked at on their own.
 fn contents(
-    path: &Path,
+    within: Option<&Path>,
     wrapped: Compression,
     length: u64,
     head: Vec<u8>,
@@ -84,17 +93,16 @@ fn contents(
         Kind::Text => text(input, wrapped, selection),
         Kind::Custom => {
             let archive = Archive::read(&mut input)?;
-            if wrapped == Compression::None {
+            if let Some(path) = within {
                 archive.check_custom(&mut reopen(path)?)?;
             }
             Ok(with_selection(&archive, DumpFormat::Custom, wrapped, length, selection)?)
         }
-        Kind::Tar if wrapped == Compression::None => {
-            let archive = whole_tar(path, length)?;
-            Ok(with_selection(&archive, DumpFormat::Tar, wrapped, length, selection)?)
-        }
         Kind::Tar => {
-            let archive = archive::read_tar(input)?;
+            let archive = match within {
+                Some(path) => whole_tar(path, length)?,
+                None => archive::read_tar(input)?,
+            };
             Ok(with_selection(&archive, DumpFormat::Tar, wrapped, length, selection)?)
         }
     }
@@ -216,7 +224,7 @@ fn large_objects(list: impl Read) -> Result<Vec<(u32, String)>, Fault> {
     archive::large_object_files(&text)
 }
 
-fn directory(path: &Path, selection: &Selection, stop: &Stop, on_bytes: OnBytes) -> Result<DumpFacts, Fault> {
+fn directory(path: &Path, selection: &Selection, stop: &Reading, on_bytes: OnBytes) -> Result<DumpFacts, Fault> {
     let Some(toc) = toc_of(path) else { return Err(no_dump_directory(path)) };
     let archive = {
         let mut tap = Tap::open(&toc, stop, on_bytes)?;

@@ -8,6 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::tap::{file_name, medium, metadata, missing};
+use super::{barman, walg};
 use crate::fault::{Blame, Fault};
 use crate::recipe::FileSeen;
 
@@ -51,8 +52,17 @@ pub fn list(pattern: &str) -> Result<Vec<FileSeen>, Fault> {
 
 fn exact(path: &Path) -> Result<Vec<FileSeen>, Fault> {
     let within = base_backups(path);
-    if !within.is_empty() {
+    if !within.is_empty() || walg::backups(path).is_some() || barman::backups(path).is_some() {
         return within.iter().map(|it| look(it)).collect();
+    }
+    if let Some(files) = databasus_files(path) {
+        return files.iter().map(|it| look(it)).collect();
+    }
+    let others = path.parent().filter(|_| !path.exists()).map(barman::servers).unwrap_or_default();
+    if !others.is_empty() {
+        return Err(Fault::new(Blame::Scenario, format!("find {}", path.display()))
+            .cause(format!("Barman has no server {} there: it has {}", file_name(path), others.join(", ")))
+            .hint("correct `server` in the scenario"));
     }
     match look(path) {
         Ok(seen) => Ok(vec![seen]),
@@ -102,7 +112,11 @@ impl Walk {
     fn entry(&mut self, entry: &DirEntry) -> Result<(), Fault> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let unfinished = UNFINISHED.iter().any(|it| name.ends_with(it));
-        if (name.starts_with('.') && !self.hidden) || (unfinished && !self.unfinished) {
+        let sidecar = name.ends_with(SIDECAR)
+            && is_uuid(
+                name.trim_end_matches(SIDECAR).get(name.len().saturating_sub(36 + SIDECAR.len())..).unwrap_or_default(),
+            );
+        if (name.starts_with('.') && !self.hidden) || (unfinished && !self.unfinished) || sidecar {
             return Ok(());
         }
         let path = entry.path();
@@ -151,6 +165,9 @@ pub(super) fn toc_of(directory: &Path) -> Option<PathBuf> {
 
 /// The base backups of a directory that holds several: full ones and incremental ones, as pg_basebackup wrote them.
 fn base_backups(path: &Path) -> Vec<PathBuf> {
+    if let Some(found) = walg::backups(path).or_else(|| barman::backups(path)) {
+        return found;
+    }
     if is_backup_directory(path) {
         return Vec::new();
     }
@@ -161,6 +178,26 @@ fn base_backups(path: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = entries.map(|it| it.path()).filter(is_base).filter(whole).collect();
     found.sort();
     found
+}
+
+/// What Databasus writes beside a backup.
+const SIDECAR: &str = ".metadata";
+
+/// The files of a directory of Databasus' backups, each named by a UUID or with one at its end. None where there are none.
+pub fn databasus_files(path: &Path) -> Option<Vec<PathBuf>> {
+    let entries = fs::read_dir(path).ok()?.flatten();
+    let is_backup = |it: &PathBuf| {
+        let name = file_name(it);
+        name.len() >= 36 && name.is_char_boundary(name.len() - 36) && is_uuid(&name[name.len() - 36..]) && it.is_file()
+    };
+    let mut found: Vec<PathBuf> = entries.map(|it| it.path()).filter(is_backup).collect();
+    found.sort();
+    (!found.is_empty()).then_some(found)
+}
+
+fn is_uuid(text: &str) -> bool {
+    let dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    text.bytes().enumerate().all(|(at, it)| if dash(at) { it == b'-' } else { it.is_ascii_hexdigit() })
 }
 
 /// A directory that is one backup: of pg_dump, or of pg_basebackup in either format.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::dump::{head, unwrapped};
 use super::find::toc_of;
 use super::tap::Tap;
-use super::{OnBytes, Stop};
+use super::{OnBytes, Reading};
 use crate::fault::{Blame, Fault};
 use crate::format::archive::{self, Archive};
 use crate::format::plain::Scanner;
@@ -15,7 +15,7 @@ use crate::format::{Compression, DumpFormat};
 use crate::recipe::HeaderSeen;
 
 /// The headers of several dumps, in their order. One that cannot be read says why, and keeps nobody from reading the others.
-pub fn headers(paths: &[String], stop: &Stop) -> Vec<HeaderSeen> {
+pub fn headers(paths: &[String], stop: &Reading) -> Vec<HeaderSeen> {
     let read = |path: &String| {
         let seen = HeaderSeen { path: path.clone(), created: None, database: None, unreadable: None };
         match header(Path::new(path), stop, &mut |_| ()) {
@@ -28,7 +28,7 @@ pub fn headers(paths: &[String], stop: &Stop) -> Vec<HeaderSeen> {
 
 type Dated = (Option<String>, Option<String>);
 
-fn header(path: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Dated, Fault> {
+fn header(path: &Path, stop: &Reading, on_bytes: OnBytes) -> Result<Dated, Fault> {
     let file = if path.is_dir() {
         let lacking = || Fault::new(Blame::Backup, "read the dump").cause("it is a directory without toc.dat");
         toc_of(path).ok_or_else(lacking)?
@@ -36,8 +36,12 @@ fn header(path: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Dated, Fault> {
         path.to_owned()
     };
     let mut tap = Tap::open(&file, stop, on_bytes)?;
-    let mut input = unwrapped(&mut tap).map_err(|it| Fault::new(Blame::Host, "read").cause(it.to_string()))?;
-    let damaged = |it: std::io::Error| Fault::new(Blame::Backup, "read the dump").cause(it.to_string());
+    let damaged = |it: std::io::Error| {
+        let sealed = stop.vault.blame(&file, &it);
+        sealed.unwrap_or_else(|| Fault::new(Blame::Backup, "read the dump").cause(it.to_string()))
+    };
+    let mut plain = tap.plain().map_err(damaged)?;
+    let mut input = unwrapped(&mut *plain).map_err(damaged)?;
     let start = head(&mut input).map_err(damaged)?;
     let kind = sniff::kind(&start)?;
     let whole = BufReader::new(Cursor::new(start.clone()).chain(input));

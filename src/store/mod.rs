@@ -1,7 +1,8 @@
 //! Bytes of backup files: which there are, what they are, and reading them once. Only ever reads.
 //!
-//! Functions in here block; callers run them on blocking threads and stop them by a [`Stop`].
+//! Functions in here block; callers run them on blocking threads, with a [`Reading`].
 
+mod barman;
 mod base;
 mod checked;
 mod dump;
@@ -14,8 +15,10 @@ mod pour;
 mod counting_tests;
 mod tap;
 mod unpack;
+mod vault;
 mod wal;
 mod way;
+mod walg;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -27,33 +30,43 @@ use crate::fault::Fault;
 use crate::format::counted::Counted;
 use crate::recipe::FileSeen;
 
+pub use barman::servers as barman_servers;
 pub use base::{base_facts, bases};
 pub use checked::unpack_checked;
 pub use dump::dump_facts;
-pub use find::{list, look, read_text};
+pub use find::{databasus_files, list, look, read_text};
 pub use header::headers;
 pub(crate) use parcel::{parcel, parcel_of};
 pub use pour::{Counting, copy, pour, scan};
 pub use unpack::{Destination, Written, unpack};
+pub use vault::{Vault, is_databasus};
 pub use wal::{WalFile, WalSpan, fetch_wal, find_wal, read_wal, wal_archive, wal_span};
 pub use way::{wal_stops, wal_window};
 
-/// Told to stop from another thread; looked at every 64 KiB.
+/// What every reading depends on: whether it is still wanted, which is looked at every 64 KiB, and the keys.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Reading {
+    stopped: Arc<AtomicBool>,
+    vault: Arc<Vault>,
+}
 
-impl Stop {
+impl Reading {
+    pub fn with(vault: Arc<Vault>) -> Reading {
+        Reading { stopped: Arc::default(), vault }
+    }
+
+    /// Told from another thread.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.stopped.load(Ordering::Relaxed)
     }
 }
 
 /// Called with the bytes read so far, as stored.
-pub type OnBytes<'a> = &'a mut dyn FnMut(u64);
+pub type OnBytes<'a> = &'a mut (dyn FnMut(u64) + Send);
 
 /// What was read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::find::look;
 use super::pour::{of_directory, plain_files};
 use super::tap::{CHUNK, Tap, metadata};
-use super::{OnBytes, Poured, Stop};
+use super::{OnBytes, Poured, Reading};
 use crate::fault::{Blame, Fault};
 
 const END: &[u8] = b"end\n";
@@ -20,7 +20,13 @@ type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> ControlFlow<()>;
 /// Sends what lies at `path` under a `name`, readable for all, and digests it as [`copy`](super::copy) does.
 ///
 /// Fault of the harness: the receiver wanted no more, and knows why.
-pub(crate) fn parcel(path: &Path, name: &str, sink: Sink<'_>, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault> {
+pub(crate) fn parcel(
+    path: &Path,
+    name: &str,
+    sink: Sink<'_>,
+    stop: &Reading,
+    on_bytes: OnBytes,
+) -> Result<Poured, Fault> {
     let seen = metadata(path)?;
     let (bytes, sha256) = if seen.is_dir() {
         let files = plain_files(path)?;
@@ -52,7 +58,7 @@ fn header(bytes: u64, mode: u32, name: &str) -> String {
     format!("{bytes} {mode:o} {name}\n")
 }
 
-fn one(path: &Path, name: &str, sink: Sink<'_>, stop: &Stop, on_bytes: OnBytes) -> Result<(u64, String), Fault> {
+fn one(path: &Path, name: &str, sink: Sink<'_>, stop: &Reading, on_bytes: OnBytes) -> Result<(u64, String), Fault> {
     let size = metadata(path)?.len();
     if name.contains('\n') {
         return Err(Fault::new(Blame::Scenario, format!("send {}", path.display())).cause("its name has a line feed"));
@@ -93,7 +99,7 @@ mod tests {
             bytes.extend_from_slice(chunk);
             ControlFlow::Continue(())
         };
-        let poured = parcel(path, "backup", &mut sink, &Stop::default(), &mut |_| ())?;
+        let poured = parcel(path, "backup", &mut sink, &Reading::default(), &mut |_| ())?;
         Ok((bytes, poured))
     }
 
@@ -105,7 +111,8 @@ mod tests {
         std::fs::write(backup.join("toc.dat"), "toc").unwrap();
         std::fs::write(backup.join("deep/1.dat"), "").unwrap();
         let (bytes, poured) = sent(&backup).unwrap();
-        let copied = super::super::copy(&backup, &directory.path().join("to"), &Stop::default(), &mut |_| ()).unwrap();
+        let copied =
+            super::super::copy(&backup, &directory.path().join("to"), &Reading::default(), &mut |_| ()).unwrap();
         assert_eq!(poured, copied);
         assert_eq!(String::from_utf8(bytes).unwrap(), "0 644 backup/deep/1.dat\n3 644 backup/toc.dat\ntocend\n");
         let (bytes, poured) = sent(&backup.join("toc.dat")).unwrap();
@@ -117,7 +124,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("f"), "f").unwrap();
         let mut sink = |_: &[u8]| ControlFlow::Break(());
-        let fault = parcel(&directory.path().join("f"), "f", &mut sink, &Stop::default(), &mut |_| ()).unwrap_err();
+        let fault = parcel(&directory.path().join("f"), "f", &mut sink, &Reading::default(), &mut |_| ()).unwrap_err();
         assert_eq!(fault.blame, Blame::Harness);
     }
 }

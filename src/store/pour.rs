@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::find::{Found, files, look, toc_of};
 use super::tap::{CHUNK, Tap, hex, metadata};
-use super::{OnBytes, Poured, Stop};
+use super::{OnBytes, Poured, Reading};
 use crate::fault::{Blame, Fault};
 use crate::format::archive::Archive;
 use crate::format::counted::{Counted, LargeObjectData};
@@ -36,7 +36,7 @@ pub fn pour(
     compression: Compression,
     counting: Counting,
     sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    stop: &Stop,
+    stop: &Reading,
     on_bytes: OnBytes,
 ) -> Result<Poured, Fault> {
     let count: fn(Fed) -> Result<Counted, Fault> = match counting {
@@ -46,7 +46,10 @@ pub fn pour(
     };
     std::thread::scope(|scope| {
         let (send, receive) = mpsc::sync_channel::<Vec<u8>>(CHUNKS_AHEAD);
-        let counting = scope.spawn(move || count(Fed { chunks: receive, chunk: Vec::new(), used: 0 }));
+        let counting = scope.spawn(move || {
+            yield_to_others();
+            count(Fed { chunks: receive, chunk: Vec::new(), used: 0 })
+        });
         let mut tee = |bytes: &[u8]| {
             // A counter that has ended has seen enough, or has found damage: the restore goes on all the same.
             let _ = send.send(bytes.to_vec());
@@ -68,6 +71,13 @@ pub fn pour(
 
 /// Chunks on their way to the counter: they bound the memory.
 const CHUNKS_AHEAD: usize = 64;
+
+/// Lets the restore have the processors first: its time is measured, and a server that loads data leaves enough idle.
+fn yield_to_others() {
+    const NICEST: i32 = 19;
+    // Of this thread alone. Where it is refused, the count takes its share as any thread does.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICEST);
+}
 
 /// What another thread sends, as something to read.
 struct Fed {
@@ -93,13 +103,13 @@ fn pass(
     path: &Path,
     compression: Compression,
     sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    stop: &Stop,
+    stop: &Reading,
     on_bytes: OnBytes,
 ) -> Result<Poured, Fault> {
     let mut tap = Tap::open(path, stop, on_bytes)?.digesting();
     let mut cut_short = false;
     let outcome = (|| {
-        let mut decoder = decode::decoder(compression, &mut tap)?;
+        let mut decoder = decode::decoder(compression, tap.plain()?)?;
         let mut buffer = vec![0; CHUNK];
         loop {
             let read = decoder.read(&mut buffer)?;
@@ -121,9 +131,9 @@ fn pass(
 
 /// Digests a file, or all files of a directory, without a receiver, and counts what an archive holds. Compressed files of a
 /// directory are decoded, so a cut one is a Fault.
-pub fn scan(path: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault> {
+pub fn scan(path: &Path, stop: &Reading, on_bytes: OnBytes) -> Result<Poured, Fault> {
     if !metadata(path)?.is_dir() {
-        let (compression, counting) = countable(path);
+        let (compression, counting) = countable(path, stop);
         return pour(path, compression, counting, &mut |_| ControlFlow::Continue(()), stop, on_bytes);
     }
     let files = plain_files(path)?;
@@ -192,15 +202,16 @@ pub fn scan(path: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault
 }
 
 /// What can be counted in a file, and how it is packed as a whole, by its first bytes.
-fn countable(path: &Path) -> (Compression, Counting) {
+fn countable(path: &Path, reading: &Reading) -> (Compression, Counting) {
     let nothing = (Compression::None, Counting::Nothing);
     let head = |input: &mut dyn Read| {
         let mut head = Vec::new();
         input.take(sniff::HEAD as u64).read_to_end(&mut head).map(|_| head)
     };
-    let Ok(Ok(start)) = File::open(path).map(|mut it| head(&mut it)) else { return nothing };
+    let open = || reading.vault.plain(path, File::open(path)?);
+    let Ok(Ok(start)) = open().map(|mut it| head(&mut it)) else { return nothing };
     let compression = sniff::compression(&start);
-    let unpacked = File::open(path).and_then(|it| head(&mut decode::decoder(compression, it)?));
+    let unpacked = open().and_then(|it| head(&mut decode::decoder(compression, it)?));
     match unpacked.map(|it| sniff::kind(&it)) {
         Ok(Ok(sniff::Kind::Custom)) => (compression, Counting::Custom),
         Ok(Ok(sniff::Kind::Tar)) => (compression, Counting::Tar),
@@ -223,7 +234,7 @@ fn directory_files(path: &Path) -> Option<DirectoryFiles> {
 fn digest(
     found: &Found,
     roles: Option<&DirectoryFiles>,
-    stop: &Stop,
+    stop: &Reading,
     tell: &mpsc::Sender<Result<u64, Fault>>,
 ) -> Result<(String, Counted), Fault> {
     let mut before = 0;
@@ -298,7 +309,7 @@ pub(super) fn plain_files(directory: &Path) -> Result<Vec<Found>, Fault> {
 }
 
 /// Copies a file or a directory to a place where nothing is yet, readable for all.
-pub fn copy(path: &Path, to: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<Poured, Fault> {
+pub fn copy(path: &Path, to: &Path, stop: &Reading, on_bytes: OnBytes) -> Result<Poured, Fault> {
     if !metadata(path)?.is_dir() {
         let (bytes, sha256) = copy_file(path, to, stop, on_bytes)?;
         return Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false, counted: None, damage: None });
@@ -336,18 +347,27 @@ fn make_directory(path: &Path) -> Result<(), Fault> {
         .map_err(|it| unwritable(path, &it))
 }
 
-fn copy_file(path: &Path, to: &Path, stop: &Stop, on_bytes: OnBytes) -> Result<(u64, String), Fault> {
+fn copy_file(path: &Path, to: &Path, stop: &Reading, on_bytes: OnBytes) -> Result<(u64, String), Fault> {
     let mut tap = Tap::open(path, stop, on_bytes)?.digesting();
     let mut target: File =
         OpenOptions::new().write(true).create_new(true).mode(0o644).open(to).map_err(|it| unwritable(to, &it))?;
     target.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(|it| unwritable(to, &it))?;
+    let copied = tap.plain().map_or_else(|it| Ok(Err(it)), |mut plain| pump(&mut *plain, &mut target, to));
+    copied?.map_err(|it| tap.blame(&it))?;
+    tap.drain()?;
+    Ok((tap.bytes, tap.sha256()))
+}
+
+/// Copies to the end. The inner error is the reader's.
+fn pump(input: &mut dyn Read, output: &mut File, to: &Path) -> Result<io::Result<()>, Fault> {
     let mut buffer = vec![0; CHUNK];
     loop {
-        let read = tap.read(&mut buffer).map_err(|it| tap.blame(&it))?;
-        if read == 0 {
-            return Ok((tap.bytes, tap.sha256()));
+        match input.read(&mut buffer) {
+            Ok(0) => return Ok(Ok(())),
+            Ok(read) => output.write_all(&buffer[..read]).map_err(|it| unwritable(to, &it))?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Ok(Err(error)),
         }
-        target.write_all(&buffer[..read]).map_err(|it| unwritable(to, &it))?;
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{OnBytes, Stop};
+use super::{OnBytes, Reading};
 use crate::fault::{Blame, Fault};
 
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -18,7 +18,7 @@ pub(super) struct Tap<'a> {
     path: &'a Path,
     pub(super) bytes: u64,
     digest: Option<Sha256>,
-    stop: &'a Stop,
+    stop: &'a Reading,
     on_bytes: OnBytes<'a>,
     /// The medium failed: whatever a decoder then says about the contents is not the backup's fault.
     failed: Option<io::Error>,
@@ -26,7 +26,7 @@ pub(super) struct Tap<'a> {
 }
 
 impl<'a> Tap<'a> {
-    pub(super) fn open(path: &'a Path, stop: &'a Stop, on_bytes: OnBytes<'a>) -> Result<Tap<'a>, Fault> {
+    pub(super) fn open(path: &'a Path, stop: &'a Reading, on_bytes: OnBytes<'a>) -> Result<Tap<'a>, Fault> {
         let file = File::open(path).map_err(|it| medium(path, "open", &it))?;
         Ok(Tap { file, path, bytes: 0, digest: None, stop, on_bytes, failed: None, stopped: false })
     }
@@ -48,9 +48,16 @@ impl<'a> Tap<'a> {
         }
     }
 
+    /// The plain bytes of what is left, where the file is encrypted as a whole.
+    pub(super) fn plain(&mut self) -> io::Result<Box<dyn Read + Send + '_>> {
+        let (vault, path) = (&self.stop.vault, self.path);
+        vault.plain(path, self)
+    }
+
     /// The fault that lies beneath an error of a reader that reads through this.
     pub(super) fn blame(&self, error: &io::Error) -> Fault {
-        self.trouble().unwrap_or_else(|| {
+        let sealed = || self.stop.vault.blame(self.path, error);
+        self.trouble().or_else(sealed).unwrap_or_else(|| {
             Fault::new(Blame::Backup, format!("read {}", self.path.display()))
                 .cause(format!("its compressed data are cut or damaged, after {} bytes: {error}", self.bytes))
                 .hint("compare the file with the original: its size first, then its checksum")

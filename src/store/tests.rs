@@ -28,7 +28,7 @@ fn facts_of(path: &Path) -> Result<DumpFacts, Fault> {
 }
 
 fn selected(path: &Path, selection: &Selection) -> Result<DumpFacts, Fault> {
-    dump_facts(path, selection, &Stop::default(), &mut |_| {})
+    dump_facts(path, selection, &Reading::default(), &mut |_| {})
 }
 
 fn truth(major: u32) -> serde_json::Value {
@@ -309,7 +309,7 @@ fn pouring_gives_decoded_bytes_and_the_digest_of_the_stored_ones() {
             ControlFlow::Continue(())
         };
         let poured =
-            pour(&path, compression, Counting::Nothing, &mut sink, &Stop::default(), &mut |bytes| last = bytes)
+            pour(&path, compression, Counting::Nothing, &mut sink, &Reading::default(), &mut |bytes| last = bytes)
                 .unwrap();
         assert!(got == expect, "{name}");
         assert_eq!(poured.sha256, tap::hex(&Sha256::digest(&stored)), "{name}");
@@ -326,12 +326,12 @@ fn a_receiver_may_want_no_more_and_a_caller_may_stop() {
         Compression::None,
         Counting::Nothing,
         &mut |_| ControlFlow::Break(()),
-        &Stop::default(),
+        &Reading::default(),
         &mut |_| {},
     )
     .unwrap();
     assert!(poured.cut_short && poured.bytes <= 64 * 1024);
-    let stop = Stop::default();
+    let stop = Reading::default();
     stop.stop();
     let fault = scan(&path, &stop, &mut |_| {}).unwrap_err();
     assert_eq!((fault.blame, fault.causes[0].as_str()), (Blame::Host, "it was told to stop"));
@@ -347,7 +347,7 @@ fn cut_packed_files_are_blamed_on_the_backup() {
         Compression::Gzip,
         Counting::Nothing,
         &mut |_| ControlFlow::Continue(()),
-        &Stop::default(),
+        &Reading::default(),
         &mut |_| {},
     )
     .unwrap_err();
@@ -364,23 +364,23 @@ fn scanning_and_copying_a_directory_give_the_digest_of_its_sums() {
     }
     let expect = tap::hex(&Sha256::digest(&lines));
     let mut last = 0;
-    let scanned = scan(&path, &Stop::default(), &mut |bytes| last = bytes).unwrap();
+    let scanned = scan(&path, &Reading::default(), &mut |bytes| last = bytes).unwrap();
     assert_eq!((&scanned.sha256, scanned.bytes, last), (&expect, scanned.seen.bytes, scanned.seen.bytes));
     let scratch = tempfile::tempdir().unwrap();
     let to = scratch.path().join("copy");
-    let copied = copy(&path, &to, &Stop::default(), &mut |_| {}).unwrap();
+    let copied = copy(&path, &to, &Reading::default(), &mut |_| {}).unwrap();
     assert_eq!((&copied.sha256, copied.bytes), (&expect, scanned.bytes));
-    assert_eq!(scan(&to, &Stop::default(), &mut |_| {}).unwrap().sha256, expect);
+    assert_eq!(scan(&to, &Reading::default(), &mut |_| {}).unwrap().sha256, expect);
     assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o755);
     assert_eq!(fs::metadata(to.join("toc.dat")).unwrap().permissions().mode() & 0o777, 0o644);
     assert_eq!(
-        copy(&path.join("toc.dat"), &to.join("toc.dat"), &Stop::default(), &mut |_| {}).unwrap_err().blame,
+        copy(&path.join("toc.dat"), &to.join("toc.dat"), &Reading::default(), &mut |_| {}).unwrap_err().blame,
         Blame::Host
     );
     symlink("/etc/hostname", to.join("link")).unwrap();
     for fault in [
-        scan(&to, &Stop::default(), &mut |_| {}).unwrap_err(),
-        copy(&to, &scratch.path().join("again"), &Stop::default(), &mut |_| {}).unwrap_err(),
+        scan(&to, &Reading::default(), &mut |_| {}).unwrap_err(),
+        copy(&to, &scratch.path().join("again"), &Reading::default(), &mut |_| {}).unwrap_err(),
     ] {
         assert_eq!(fault.blame, Blame::Scenario);
         assert!(fault.causes[0].contains("link in it is a symbolic link"), "{fault:?}");

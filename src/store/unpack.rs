@@ -6,18 +6,21 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::tap::{medium, metadata};
-use super::{OnBytes, Stop};
+use super::walg::{self, Layer};
+use super::{OnBytes, Reading};
 use crate::fault::{Blame, Fault};
 use crate::format::base::{BaseFacts, BaseLayout, BaseMember, MemberKind};
 use crate::format::decode;
 use crate::format::inspect::Inspector;
+use crate::format::page::PAGE;
+use crate::format::walg as walg_format;
 
 /// What a file is cut into on its way from the reader to the writer.
 const CHUNK: usize = 256 << 10;
@@ -48,15 +51,21 @@ pub struct Written {
 
 /// Writes the data directory. Reading and decompressing is one thread, writing another, and each inspector one more; what
 /// they work on is shared, and bounded.
+///
+/// `beneath`: the backups that a delta of WAL-G builds upon, the full one first.
 pub fn unpack(
-    backup: &Path,
-    facts: &BaseFacts,
+    (backup, facts): (&Path, &BaseFacts),
+    beneath: &[(&Path, &BaseFacts)],
     to: &Destination,
     inspectors: Vec<&mut dyn Inspector>,
-    stop: &Stop,
+    stop: &Reading,
     on_bytes: OnBytes,
 ) -> Result<Written, Fault> {
     let links = make_tablespaces(facts, to)?;
+    let layers = match &facts.layout {
+        BaseLayout::Plain | BaseLayout::Tar { .. } => Vec::new(),
+        BaseLayout::WalG { .. } => walg::layers(&[beneath, &[(backup, facts)]].concat())?,
+    };
     let lost = || Fault::new(Blame::Harness, "write the data directory: a thread is gone");
     std::thread::scope(|scope| {
         let (send, receive) = sync_channel(IN_FLIGHT);
@@ -74,7 +83,8 @@ pub fn unpack(
         let mut reader = Reader { receivers, stop, on_bytes, stored: 0 };
         let read = match &facts.layout {
             BaseLayout::Plain => reader.tree(backup, facts),
-            BaseLayout::Tar { members } => members.iter().try_for_each(|it| reader.member(backup, it)),
+            BaseLayout::Tar { members } => members.iter().try_for_each(|it| reader.member(backup, it, None)),
+            BaseLayout::WalG { .. } => layers.iter().try_for_each(|it| reader.layer(it)),
         };
         let stored = reader.stored;
         drop(reader);
@@ -90,16 +100,40 @@ pub fn unpack(
             return Err(lost());
         }
         written.stored = stored;
+        layers.last().map_or(Ok(()), |it| complete(it, &links, to))?;
         Ok(written)
     })
+}
+
+/// Whether every file of the backup came, from whichever layer.
+fn complete(layer: &Layer<'_>, links: &[u32], to: &Destination) -> Result<(), Fault> {
+    let lacks = |path: &&String| !place(Path::new(path), links, to).exists();
+    let Some(lost) = layer.files.iter().flat_map(|it| it.0.keys()).find(lacks) else { return Ok(()) };
+    Err(Fault::new(Blame::Backup, format!("unpack {}", layer.backup.display()))
+        .cause(format!("{lost} is listed in its {}, and in none of its parts", walg_format::FILES))
+        .hint("a part is lost: compare the files in the storage with those that `wal-g backup-list --detail` knows"))
+}
+
+/// `pg_tblspc/OID/…` lies beside the data directory: the link is there for the server, not for us.
+fn place(at: &Path, links: &[u32], to: &Destination) -> PathBuf {
+    let mut parts = at.components();
+    if let Some(beside) = &to.tablespaces
+        && parts.next().is_some_and(|it| it.as_os_str() == TABLESPACES)
+        && let Some(oid) = parts.next()
+        && links.iter().any(|it| it.to_string().as_str() == oid.as_os_str())
+    {
+        return beside.join(oid).join(parts.as_path());
+    }
+    to.data.join(at)
 }
 
 fn inspect(inspector: &mut dyn Inspector, receive: &Receiver<Message>) {
     while let Ok(message) = receive.recv() {
         match message {
             Message::Directory(_) => {}
-            Message::File(at) => inspector.begin(&at),
+            Message::File(at) | Message::Patch(at, _) => inspector.begin(&at),
             Message::Bytes(bytes) => inspector.bytes(&bytes),
+            Message::Block(number, bytes) => inspector.block(number, &bytes),
             Message::End => inspector.end(),
         }
     }
@@ -170,6 +204,9 @@ enum Message {
     Directory(Arc<Path>),
     File(Arc<Path>),
     Bytes(Arc<Vec<u8>>),
+    /// A file that is there already, and its new length: blocks of it follow.
+    Patch(Arc<Path>, u64),
+    Block(u32, Arc<Vec<u8>>),
     End,
 }
 
@@ -187,7 +224,7 @@ impl From<Fault> for Ended {
 
 struct Reader<'a> {
     receivers: Vec<SyncSender<Message>>,
-    stop: &'a Stop,
+    stop: &'a Reading,
     on_bytes: OnBytes<'a>,
     stored: u64,
 }
@@ -287,25 +324,59 @@ impl Reader<'_> {
             .into())
     }
 
-    fn member(&mut self, backup: &Path, member: &BaseMember) -> Result<(), Ended> {
+    fn layer(&mut self, layer: &Layer<'_>) -> Result<(), Ended> {
+        let last = layer.wanted.is_none();
+        // What the layers above bring themselves, they bring whole.
+        let needed = |it: &&BaseMember| last || !walg_format::is_of_one_layer(&it.file);
+        let mut members = layer.facts.members().iter().filter(needed);
+        members.try_for_each(|it| self.member(layer.backup, it, Some(layer)))
+    }
+
+    /// Blocks of a file that an older layer brought.
+    fn increment(&mut self, mut entry: impl Read, at: &Path, bad: impl Fn(&io::Error) -> Fault) -> Result<(), Ended> {
+        let increment = walg_format::Increment::read(&mut entry).map_err(|it| bad(&it))?;
+        self.say(&Message::Patch(at.into(), increment.bytes))?;
+        for number in increment.blocks {
+            if self.stop.is_stopped() {
+                return Err(Fault::new(Blame::Host, "read the base backup").cause("the drill was stopped").into());
+            }
+            let mut block = vec![0; PAGE];
+            entry.read_exact(&mut block).map_err(|it| bad(&it))?;
+            self.say(&Message::Block(number, Arc::new(block)))?;
+        }
+        self.say(&Message::End)
+    }
+
+    /// `layer`: of a storage of WAL-G, which writes every name with a slash before it.
+    fn member(&mut self, backup: &Path, member: &BaseMember, layer: Option<&Layer<'_>>) -> Result<(), Ended> {
         let path = if member.file.is_empty() { backup.to_owned() } else { backup.join(&member.file) };
         let file = File::open(&path).map_err(|it| medium(&path, "open", &it))?;
         let failed = Arc::new(Mutex::new(None));
         let read = Arc::new(AtomicU64::new(0));
         let before = self.stored;
         let medium = Medium { input: file, failed: Arc::clone(&failed), read: Arc::clone(&read) };
-        let bad = |it: &io::Error| damaged(&path, &failed, it);
-        let decoder = decode::decoder(member.compression, medium).map_err(|it| bad(&it))?;
+        let reading = self.stop;
+        let bad = |it: &io::Error| damaged(&path, &failed, reading, it);
+        let plain = reading.vault.plain(&path, medium).map_err(|it| bad(&it))?;
+        let decoder = decode::decoder(member.compression, plain).map_err(|it| bad(&it))?;
         let mut archive = tar::Archive::new(Tail { input: decoder, zeros: 0 });
         let mut last = String::from("its first member");
         for entry in archive.entries().map_err(|it| bad(&it))? {
             let entry = entry.map_err(|it| bad(&it).cause(format!("after {last}")))?;
             let name = entry.path().map_err(|it| bad(&it))?.into_owned();
-            let at = member.kind.place(&inside(&name, &path)?);
+            let named = layer.and_then(|_| name.strip_prefix("/").ok()).unwrap_or(&name);
+            let at = member.kind.place(&inside(named, &path)?);
             last = name.display().to_string();
             let kind = entry.header().entry_type();
+            let key = at.to_string_lossy();
+            if layer.and_then(|it| it.wanted.as_ref()).is_some_and(|it| !kind.is_dir() && !it.contains(&*key)) {
+                continue;
+            }
+            let note = layer.and_then(|it| it.files.as_ref()?.0.get(&*key).copied()).unwrap_or_default();
             if kind.is_dir() {
                 self.say(&Message::Directory(at.into()))?;
+            } else if kind.is_file() && note.is_incremented {
+                self.increment(entry, &at, |it| bad(it).cause(format!("within {last}")))?;
             } else if kind.is_file() {
                 let bytes = entry.header().size().map_err(|it| bad(&it))?;
                 self.say(&Message::File(at.into()))?;
@@ -389,10 +460,10 @@ fn inside(name: &Path, archive: &Path) -> Result<PathBuf, Fault> {
     Ok(clean)
 }
 
-fn damaged(path: &Path, failed: &Mutex<Option<io::Error>>, error: &io::Error) -> Fault {
+fn damaged(path: &Path, failed: &Mutex<Option<io::Error>>, reading: &Reading, error: &io::Error) -> Fault {
     match &*failed.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => medium(path, "read", error),
-        None => cut(path, error.to_string()),
+        None => reading.vault.blame(path, error).unwrap_or_else(|| cut(path, error.to_string())),
     }
 }
 
@@ -400,6 +471,16 @@ fn cut(path: &Path, cause: String) -> Fault {
     Fault::new(Blame::Backup, format!("unpack {}", path.display()))
         .cause(cause)
         .hint("the file was cut or damaged: compare its size and checksum with those on the machine that made it")
+}
+
+/// Of a file that none of the layers beneath has brought.
+fn unpatchable(path: &Path, error: &io::Error) -> Fault {
+    if error.kind() == io::ErrorKind::NotFound {
+        return Fault::new(Blame::Backup, format!("apply what changed in {}", path.display()))
+            .cause("no backup beneath has the file")
+            .hint("the chain of deltas is broken: make a full backup, and find out which one was removed or replaced");
+    }
+    unwritable(path, error)
 }
 
 struct Writer<'a> {
@@ -430,6 +511,19 @@ impl Writer<'_> {
                         self.written.bytes += bytes.len() as u64;
                     }
                 }
+                Message::Patch(at, bytes) => {
+                    let path = self.path(&at);
+                    let file = File::options().write(true).open(&path).map_err(|it| unpatchable(&path, &it))?;
+                    file.set_len(bytes).map_err(|it| unwritable(&path, &it))?;
+                    open = Some((file, path));
+                }
+                Message::Block(number, bytes) => {
+                    if let Some((file, path)) = &mut open {
+                        let at = u64::from(number) * PAGE as u64;
+                        file.write_all_at(&bytes, at).map_err(|it| unwritable(path, &it))?;
+                        self.written.bytes += bytes.len() as u64;
+                    }
+                }
                 Message::End => {
                     self.written.files += 1;
                     open = None;
@@ -439,17 +533,8 @@ impl Writer<'_> {
         Ok(self.written)
     }
 
-    /// `pg_tblspc/OID/…` lies beside the data directory: the link is there for the server, not for us.
     fn path(&self, at: &Path) -> PathBuf {
-        let mut parts = at.components();
-        if let Some(beside) = &self.to.tablespaces
-            && parts.next().is_some_and(|it| it.as_os_str() == TABLESPACES)
-            && let Some(oid) = parts.next()
-            && self.links.iter().any(|it| it.to_string().as_str() == oid.as_os_str())
-        {
-            return beside.join(oid).join(parts.as_path());
-        }
-        self.to.data.join(at)
+        place(at, self.links, self.to)
     }
 
     fn parents(&self, path: &Path) -> Result<(), Fault> {

@@ -6,22 +6,24 @@ use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::Stop;
+use super::Reading;
 use super::tap::{CHUNK, medium};
 use crate::fault::{Blame, Fault};
 use crate::format::lsn::{Lsn, Segment};
 use crate::format::wal::{Reader, Record, SegmentHeader};
 use crate::format::wal_archive::{ArchiveSeen, History, Named, SegmentSeen, Stretch, named};
-use crate::format::{Compression, decode, wal};
+use crate::format::{Compression, decode, sniff, wal};
 
 /// What archiving commands append to names, by the programs that people pipe through.
-const ENDINGS: [(&str, Compression); 6] = [
+const ENDINGS: [(&str, Compression); 8] = [
     ("", Compression::None),
     (".gz", Compression::Gzip),
     (".zst", Compression::Zstd),
     (".lz4", Compression::Lz4),
     (".xz", Compression::Xz),
     (".bz2", Compression::Bzip2),
+    (".lzma", Compression::Lzma),
+    (".br", Compression::Brotli),
 ];
 
 /// A file of the archive.
@@ -31,17 +33,37 @@ pub struct WalFile {
     pub compression: Compression,
 }
 
+/// Barman keeps the segments of each 4 GiB in a directory of their own, named by the first 16 digits.
+fn hashed(archive: &Path, name: &str) -> Option<PathBuf> {
+    Some(archive.join(name.get(..16).filter(|_| name.len() >= 24)?))
+}
+
+impl WalFile {
+    /// A name without an ending says nothing: Barman compresses without one.
+    fn of(path: PathBuf, compression: Compression) -> Result<WalFile, Fault> {
+        if compression != Compression::None {
+            return Ok(WalFile { path, compression });
+        }
+        let mut head = Vec::new();
+        let read = File::open(&path).and_then(|it| it.take(sniff::HEAD as u64).read_to_end(&mut head));
+        read.map_err(|it| medium(&path, "read", &it))?;
+        Ok(WalFile { path, compression: sniff::compression(&head) })
+    }
+}
+
 /// The file for this name. `Ok(None)`: the archive is there, can be read, and has none.
 ///
 /// What PostgreSQL cannot tell apart is told apart here: an archive that cannot be asked is a fault of the host.
 pub fn find_wal(archive: &Path, name: &str) -> Result<Option<WalFile>, Fault> {
-    for (ending, compression) in ENDINGS {
-        let path = archive.join(format!("{name}{ending}"));
-        match fs::metadata(&path) {
-            Ok(seen) if seen.is_file() => return Ok(Some(WalFile { path, compression })),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(medium(&path, "look for", &error)),
+    for directory in [Some(archive.to_owned()), hashed(archive, name)].into_iter().flatten() {
+        for (ending, compression) in ENDINGS {
+            let path = directory.join(format!("{name}{ending}"));
+            match fs::metadata(&path) {
+                Ok(seen) if seen.is_file() => return WalFile::of(path, compression).map(Some),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(medium(&path, "look for", &error)),
+            }
         }
     }
     // Absent from an archive that is there: an unmounted one is not empty.
@@ -57,48 +79,26 @@ const HEADERS: usize = 64;
 const TRIES: usize = 8;
 const DEFAULT_SEGMENT: u64 = 16 << 20;
 /// A history file has a line for each timeline.
-const LONGEST_HISTORY: u64 = 1 << 20;
+const LONGEST_HISTORY: usize = 1 << 20;
 
 /// What lies in an archive, by its names; histories, and the headers of segments from this place on.
 pub fn wal_archive(
     archive: &Path,
     timeline: Option<u32>,
     start: Option<Lsn>,
-    stop: &Stop,
+    stop: &Reading,
 ) -> Result<ArchiveSeen, Fault> {
-    let mut files: BTreeMap<String, (Compression, Option<u64>)> = BTreeMap::new();
-    let (mut histories, mut partial) = (Vec::new(), Vec::new());
-    for entry in fs::read_dir(archive).map_err(|it| unlistable(archive, &it))? {
-        let entry = entry.map_err(|it| unlistable(archive, &it))?;
-        let Ok(stored) = entry.file_name().into_string() else { continue };
-        let ending = ENDINGS.iter().rfind(|(ending, _)| stored.ends_with(ending)).unwrap_or(&ENDINGS[0]);
-        let name = stored.strip_suffix(ending.0).unwrap_or(&stored);
-        match named(name) {
-            Named::Segment(name) => {
-                // Of compressed ones only their contents tell.
-                let plain = ending.1 == Compression::None;
-                let bytes = if plain { entry.metadata().ok().map(|it| it.len()) } else { None };
-                files.insert(name.to_owned(), (ending.1, bytes));
-            }
-            Named::History(timeline) => histories.push((timeline, entry.path(), ending.1)),
-            Named::Partial if partial.len() < HEADERS => partial.push(name.to_owned()),
-            Named::Partial | Named::Label | Named::Other => {}
-        }
-        if stop.is_stopped() {
-            return Err(Fault::new(Blame::Host, format!("list {}", archive.display())).cause("the drill was stopped"));
-        }
-    }
-    let file = |name: &str, compression: Compression| {
-        let ending = ENDINGS.iter().find(|it| it.1 == compression).map_or("", |it| it.0);
-        WalFile { path: archive.join(format!("{name}{ending}")), compression }
-    };
-    let header = |name: &str, compression| header(&file(name, compression));
-    let sizes = files.iter().take(TRIES).filter_map(|(name, it)| header(name, it.0).ok()?.ok());
+    let mut listing = Listing::default();
+    listing.directory(archive, true, stop)?;
+    let Listing { mut files, histories, partial } = listing;
+    let header_of = |it: &Listed| header(&WalFile::of(it.path.clone(), it.compression)?, stop);
+    let sizes = files.values().take(TRIES).filter_map(|it| header_of(it).ok()?.ok());
     let segment_bytes = sizes.map(|it| u64::from(it.segment_bytes)).next().unwrap_or(DEFAULT_SEGMENT);
-    let names = files.iter().map(|(name, it)| (name.as_str(), it.1)).collect();
+    unsize(&mut files, segment_bytes);
+    let names = files.iter().map(|(name, it)| (name.as_str(), it.bytes)).collect();
     let mut seen = ArchiveSeen { partial, ..ArchiveSeen::of(segment_bytes, names) };
-    for (timeline, path, compression) in histories {
-        if let Some(history) = history(&WalFile { path, compression })? {
+    for (timeline, it) in histories {
+        if let Some(history) = history(&WalFile::of(it.path, it.compression)?, stop)? {
             seen.histories.insert(timeline, history);
         }
     }
@@ -111,14 +111,74 @@ pub fn wal_archive(
     let every = needed.len().div_ceil(HEADERS).max(1);
     let last = needed.len().saturating_sub(1);
     for (_, (name, segment)) in needed.iter().enumerate().filter(|(at, _)| at % every == 0 || *at == last) {
-        let compression = files.get(*name).map_or(Compression::None, |it| it.0);
-        let (system_identifier, wrong) = match header(name, compression)? {
+        let Some(listed) = files.get(*name) else { continue };
+        let (system_identifier, wrong) = match header_of(listed)? {
             Ok(header) => (Some(header.system_identifier), misplaced(&header, *segment, segment_bytes)),
             Err(wrong) => (None, Some(wrong)),
         };
         seen.headers.push(SegmentSeen { name: (*name).clone(), system_identifier, wrong });
     }
     Ok(seen)
+}
+
+/// A file of an archive, by its name alone.
+struct Listed {
+    path: PathBuf,
+    compression: Compression,
+    /// None of a compressed one: only its contents tell.
+    bytes: Option<u64>,
+}
+
+#[derive(Default)]
+struct Listing {
+    /// Segments, by their names without an ending.
+    files: BTreeMap<String, Listed>,
+    histories: Vec<(u32, Listed)>,
+    partial: Vec<String>,
+}
+
+impl Listing {
+    /// `nested`: and those beneath it that Barman makes.
+    fn directory(&mut self, directory: &Path, nested: bool, stop: &Reading) -> Result<(), Fault> {
+        for entry in fs::read_dir(directory).map_err(|it| unlistable(directory, &it))? {
+            let entry = entry.map_err(|it| unlistable(directory, &it))?;
+            let Ok(stored) = entry.file_name().into_string() else { continue };
+            let is_hash = stored.len() == 16 && stored.bytes().all(|it| it.is_ascii_hexdigit());
+            if nested && is_hash && entry.file_type().is_ok_and(|it| it.is_dir()) {
+                self.directory(&entry.path(), false, stop)?;
+                continue;
+            }
+            let ending = ENDINGS.iter().rfind(|(ending, _)| stored.ends_with(ending)).unwrap_or(&ENDINGS[0]);
+            let name = stored.strip_suffix(ending.0).unwrap_or(&stored);
+            let listed = |bytes| Listed { path: entry.path(), compression: ending.1, bytes };
+            match named(name) {
+                Named::Segment(name) => {
+                    let plain = ending.1 == Compression::None;
+                    let bytes = if plain { entry.metadata().ok().map(|it| it.len()) } else { None };
+                    self.files.insert(name.to_owned(), listed(bytes));
+                }
+                Named::History(timeline) => self.histories.push((timeline, listed(None))),
+                Named::Partial if self.partial.len() < HEADERS => self.partial.push(name.to_owned()),
+                Named::Partial | Named::Label | Named::Other => {}
+            }
+            if stop.is_stopped() {
+                let fault = Fault::new(Blame::Host, format!("list {}", directory.display()));
+                return Err(fault.cause("the drill was stopped"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Segments of another size may be compressed without an ending. Where some of those are, none is accused of its size.
+fn unsize(files: &mut BTreeMap<String, Listed>, segment_bytes: u64) {
+    let other = |it: &&mut Listed| it.bytes.is_some_and(|it| it != segment_bytes);
+    let packed = |it: &mut Listed| {
+        WalFile::of(it.path.clone(), it.compression).is_ok_and(|it| it.compression != Compression::None)
+    };
+    if files.values_mut().filter(other).take(HEADERS).any(packed) {
+        files.values_mut().filter(other).for_each(|it| it.bytes = None);
+    }
 }
 
 /// Segments at either end of a stretch that are searched for a record with a time.
@@ -135,7 +195,7 @@ pub struct WalSpan {
 }
 
 /// From when to when the records of a stretch are.
-pub fn wal_span(archive: &Path, seen: &ArchiveSeen, stretch: &Stretch, stop: &Stop) -> Result<WalSpan, Fault> {
+pub fn wal_span(archive: &Path, seen: &ArchiveSeen, stretch: &Stretch, stop: &Reading) -> Result<WalSpan, Fault> {
     let bytes = seen.segment_bytes;
     let times = |numbers: &mut dyn Iterator<Item = u64>| -> Result<Option<(i64, i64)>, Fault> {
         for number in numbers.take(usize::try_from(SEARCHED).unwrap_or(1)) {
@@ -183,9 +243,9 @@ fn misplaced(header: &SegmentHeader, segment: Segment, segment_bytes: u64) -> Op
 }
 
 /// The header of a segment. The inner error: what is wrong with its first page.
-fn header(file: &WalFile) -> Result<Result<SegmentHeader, String>, Fault> {
+fn header(file: &WalFile, reading: &Reading) -> Result<Result<SegmentHeader, String>, Fault> {
     let mut first = None;
-    let read = read_wal(file, &Stop::default(), &mut |page| {
+    let read = read_wal(file, reading, &mut |page| {
         first = Some(SegmentHeader::parse(page));
         ControlFlow::Break(())
     });
@@ -197,13 +257,14 @@ fn header(file: &WalFile) -> Result<Result<SegmentHeader, String>, Fault> {
     }
 }
 
-fn history(file: &WalFile) -> Result<Option<History>, Fault> {
-    let path = &file.path;
-    let input = File::open(path).map_err(|it| medium(path, "open", &it))?;
-    let mut text = String::new();
-    let decoder = decode::decoder(file.compression, input).map_err(|it| undecodable(path, &it))?;
-    let read = decoder.take(LONGEST_HISTORY).read_to_string(&mut text);
-    Ok(read.ok().and_then(|_| History::parse(&text)))
+fn history(file: &WalFile, reading: &Reading) -> Result<Option<History>, Fault> {
+    let mut text = vec![0; LONGEST_HISTORY];
+    let read = match Decoded::open(file, reading).and_then(|mut it| it.fill(&mut text)) {
+        Ok(read) => read,
+        Err(fault) if fault.blame == Blame::Backup => return Ok(None),
+        Err(fault) => return Err(fault),
+    };
+    Ok(std::str::from_utf8(&text[..read]).ok().and_then(History::parse))
 }
 
 fn unlistable(archive: &Path, error: &io::Error) -> Fault {
@@ -215,10 +276,9 @@ fn unlistable(archive: &Path, error: &io::Error) -> Fault {
 /// Writes a file of the archive, decompressed, to `to`, which appears when it is whole. Bytes written.
 ///
 /// `expected`: how many bytes it must have. A segment that is cut would end recovery as if the archive ended there.
-pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, stop: &Stop) -> Result<u64, Fault> {
+pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, stop: &Reading) -> Result<u64, Fault> {
     let from = &file.path;
-    let input = File::open(from).map_err(|it| medium(from, "open", &it))?;
-    let mut input = decode::decoder(file.compression, input).map_err(|it| undecodable(from, &it))?;
+    let mut input = Decoded::open(file, stop)?;
     let partial = to.with_extension("part");
     let full = |error: &io::Error| {
         Fault::new(Blame::Host, format!("write {}", partial.display()))
@@ -229,19 +289,12 @@ pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, stop: &Stop) 
     let mut buffer = vec![0; CHUNK];
     let mut bytes = 0;
     loop {
-        if stop.is_stopped() {
-            return Err(Fault::new(Blame::Host, format!("read {}", from.display())).cause("the drill was stopped"));
-        }
-        let read = match input.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // What the file system reports has an errno; what a decoder reports of the bytes has none.
-            Err(error) if error.raw_os_error().is_some() => return Err(medium(from, "read", &error)),
-            Err(error) => return Err(undecodable(from, &error)),
-        };
+        let read = input.fill(&mut buffer)?;
         output.write_all(&buffer[..read]).map_err(|it| full(&it))?;
         bytes += read as u64;
+        if read < buffer.len() {
+            break;
+        }
     }
     if let Some(expected) = expected.filter(|it| *it != bytes) {
         return Err(Fault::new(Blame::Backup, format!("read the WAL segment {}", from.display()))
@@ -256,33 +309,62 @@ pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, stop: &Stop) 
 /// Gives the pages of a segment, decompressed, until it ends or they are not wanted any more.
 pub fn read_wal(
     file: &WalFile,
-    stop: &Stop,
+    stop: &Reading,
     on_page: &mut dyn FnMut(&[u8; wal::PAGE]) -> ControlFlow<()>,
 ) -> Result<(), Fault> {
-    let from = &file.path;
-    let input = File::open(from).map_err(|it| medium(from, "open", &it))?;
-    let mut input = decode::decoder(file.compression, input).map_err(|it| undecodable(from, &it))?;
+    let mut input = Decoded::open(file, stop)?;
     let mut page = [0; wal::PAGE];
     loop {
-        if stop.is_stopped() {
-            return Err(Fault::new(Blame::Host, format!("read {}", from.display())).cause("the drill was stopped"));
-        }
-        let mut filled = 0;
-        while filled < page.len() {
-            match input.read(&mut page[filled..]) {
-                Ok(0) if filled == 0 => return Ok(()),
-                Ok(0) => {
-                    let error = io::Error::new(io::ErrorKind::UnexpectedEof, "it ends within a page");
-                    return Err(undecodable(from, &error));
-                }
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.raw_os_error().is_some() => return Err(medium(from, "read", &error)),
-                Err(error) => return Err(undecodable(from, &error)),
+        match input.fill(&mut page)? {
+            0 => return Ok(()),
+            wal::PAGE if on_page(&page).is_continue() => {}
+            wal::PAGE => return Ok(()),
+            _ => {
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, "it ends within a page");
+                return Err(undecodable(&file.path, &error));
             }
         }
-        if on_page(&page).is_break() {
-            return Ok(());
+    }
+}
+
+/// A file of the archive, decrypted and decompressed.
+struct Decoded<'a> {
+    path: &'a Path,
+    reading: &'a Reading,
+    input: Box<dyn Read + 'a>,
+}
+
+impl<'a> Decoded<'a> {
+    fn open(file: &'a WalFile, reading: &'a Reading) -> Result<Decoded<'a>, Fault> {
+        let path = &file.path;
+        let input = File::open(path).map_err(|it| medium(path, "open", &it))?;
+        let plain = reading.vault.plain(path, input);
+        let input = plain.and_then(|it| decode::decoder(file.compression, it));
+        Ok(Decoded { path, reading, input: input.map_err(|it| Decoded::fault(path, reading, &it))? })
+    }
+
+    /// Fills the buffer, unless the file ends before.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
+        if self.reading.is_stopped() {
+            return Err(Fault::new(Blame::Host, format!("read {}", self.path.display())).cause("the drill was stopped"));
+        }
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.input.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Decoded::fault(self.path, self.reading, &error)),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// What the file system reports has an errno; what a decoder reports of the bytes has none.
+    fn fault(path: &Path, reading: &Reading, error: &io::Error) -> Fault {
+        match error.raw_os_error() {
+            Some(_) => medium(path, "read", error),
+            None => reading.vault.blame(path, error).unwrap_or_else(|| undecodable(path, error)),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::Stop;
+use super::Reading;
 use super::wal::{find_wal, read_wal};
 use crate::fault::{Blame, Fault};
 use crate::format::lsn::{Lsn, Segment};
@@ -20,9 +20,9 @@ use crate::target::Target;
 const TAIL: usize = 256;
 
 /// From when to when it can recover.
-pub fn wal_window(way: &WalWay, stop: &Stop) -> Result<WalWindow, Fault> {
+pub fn wal_window(way: &WalWay, stop: &Reading) -> Result<WalWindow, Fault> {
     let (mut consistent, mut first) = (None, None::<Timestamp>);
-    let mut reading = Reading::new(way);
+    let mut reading = Passage::new(way);
     let mut known = false;
     for segment in way.segments() {
         let read = reading.segment(segment, stop, &mut |at, end, what| {
@@ -46,7 +46,7 @@ pub fn wal_window(way: &WalWay, stop: &Stop) -> Result<WalWindow, Fault> {
     }
     let mut last = None;
     for segment in way.segments().rev().take(TAIL) {
-        let mut reading = Reading::new(way);
+        let mut reading = Passage::new(way);
         reading.segment(segment, stop, &mut |at, _, what| {
             last = last.max(what.as_ref().and_then(ended).filter(|_| at >= way.start));
         })?;
@@ -62,11 +62,11 @@ pub fn wal_stops(
     way: &WalWay,
     consistent: Lsn,
     targets: &[Target],
-    stop: &Stop,
+    stop: &Reading,
     said: &mut dyn FnMut(&str),
 ) -> Result<StopsSeen, Fault> {
     let mut locator = Locator::new(way, consistent, targets);
-    let mut reading = Reading::new(way);
+    let mut reading = Passage::new(way);
     let (mut first, mut last) = (None, None);
     for segment in way.segments() {
         let name = way.name(segment);
@@ -93,7 +93,7 @@ fn ended(what: &What) -> Option<Timestamp> {
 }
 
 /// What is read across segments, and begun anew behind what is missing.
-struct Reading<'a> {
+struct Passage<'a> {
     way: &'a WalWay,
     reader: Reader,
     /// The number of the segment that follows.
@@ -105,10 +105,10 @@ struct Reading<'a> {
     broken: Option<String>,
 }
 
-impl Reading<'_> {
-    fn new(way: &WalWay) -> Reading<'_> {
+impl Passage<'_> {
+    fn new(way: &WalWay) -> Passage<'_> {
         let reader = Reader::new(way.segment_bytes);
-        Reading { way, reader, next: None, records: 0, ended: None, broken: None }
+        Passage { way, reader, next: None, records: 0, ended: None, broken: None }
     }
 
     fn records(&self) -> u64 {
@@ -120,7 +120,7 @@ impl Reading<'_> {
         self.next.is_some_and(|it| it != segment.number) || self.ended.is_some()
     }
 
-    fn segment(&mut self, segment: Segment, stop: &Stop, on_record: OnRecord<'_>) -> Result<(), Fault> {
+    fn segment(&mut self, segment: Segment, stop: &Reading, on_record: OnRecord<'_>) -> Result<(), Fault> {
         let name = self.way.name(segment);
         let broken = self.is_broken_before(segment);
         if let Some(ended) = self.ended.take() {

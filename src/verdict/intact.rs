@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::CheckJudged;
 use crate::check::{BACKUP_MANIFEST, Finding, Judged, PAGE_CHECKSUMS, Population, Severity};
 use crate::evidence::Evidence;
+use crate::format::base::BaseLayout;
 use crate::format::page::PAGE;
 use crate::format::pages::{Now, PagesChecked, Suspect};
 use crate::format::verify::{ManifestChecked, ManifestSeen};
-use crate::recipe::Unpacked;
+use crate::recipe::{Action, Unpacked};
 
 /// Names that a text lists, at most.
 const SHOWN: usize = 5;
@@ -27,6 +28,9 @@ pub(super) struct Intact {
 /// Nothing where no base backup was unpacked.
 pub(super) fn judged(evidence: &Evidence) -> Intact {
     let mut intact = Intact::default();
+    // WAL-G lists the files of each backup itself, and unpacking compares them.
+    let listed = |action: &Action| matches!(action, Action::Unpack { facts, .. } if matches!(facts.layout, BaseLayout::WalG { .. }));
+    let by_tool = evidence.done.iter().any(|it| listed(&it.step.action));
     let unpacked: Vec<(&str, &Unpacked, Duration)> = evidence
         .done
         .iter()
@@ -39,6 +43,7 @@ pub(super) fn judged(evidence: &Evidence) -> Intact {
         let of = if several { format!(" of {path}") } else { String::new() };
         match &unpacked.manifest {
             None => {}
+            Some(ManifestSeen::Absent) if by_tool => {}
             Some(ManifestSeen::Absent) => intact.findings.push(format!(
                 "the backup{of} has no manifest: whether all of its files are there, as they were written, was not looked at"
             )),
@@ -229,9 +234,11 @@ mod tests {
             bytes: 1,
             label: None,
             manifest: ManifestFound::Absent,
+            told: None,
             settings: BTreeMap::new(),
         };
-        let unpack = Action::Unpack { from: "/b/full".to_owned(), facts: Box::new(facts), part: None };
+        let unpack =
+            Action::Unpack { from: "/b/full".to_owned(), facts: Box::new(facts), part: None, beneath: Vec::new() };
         let unpacked = Unpacked { files: 1, bytes: 1, manifest: Some(manifest), pages: Some(pages) };
         let again =
             again.iter().map(|(block, now)| Again { file: "base/5/16384".to_owned(), block: *block, now: now.clone() });

@@ -174,8 +174,9 @@ fn beyond(target: &Target, recovered: &Recovered, stop: &str) -> Result<(), Wron
         Point::Lsn(lsn) => {
             let side = if target.inclusive { "after" } else { "before" };
             let prefix = format!("recovery stopping {side} WAL location (LSN) \"");
-            let at = stop.strip_prefix(&prefix).and_then(|it| it.split('"').next()).and_then(lsn_value);
-            let (Some(at), Some(wanted)) = (at, lsn_value(lsn)) else { return Err(Wrong::Elsewhere) };
+            let at =
+                stop.strip_prefix(&prefix).and_then(|it| it.split('"').next()).and_then(|it| it.parse::<Lsn>().ok());
+            let (Some(at), Some(wanted)) = (at, lsn.parse::<Lsn>().ok()) else { return Err(Wrong::Elsewhere) };
             holds(at >= wanted)
         }
         Point::Time(time) => {
@@ -194,12 +195,6 @@ fn beyond(target: &Target, recovered: &Recovered, stop: &str) -> Result<(), Wron
             Ok(())
         }
     }
-}
-
-/// `16/B374D848` as a number.
-fn lsn_value(text: &str) -> Option<u64> {
-    let (high, low) = text.split_once('/')?;
-    Some((u64::from_str_radix(high, 16).ok()? << 32) + u64::from(u32::from_str_radix(low, 16).ok()?))
 }
 
 /// As the server prints times in UTC: `2026-11-22 10:00:00.123456+00`.

@@ -3,6 +3,7 @@
 
 use crate::lab::{Server, lab};
 use crate::program::{Program, Ran};
+use crate::signals::wait_for;
 
 fn drill(path: &str, wal: &str, target: &str, checks: &str) -> Ran {
     let scenario = format!(
@@ -29,7 +30,7 @@ fn a_dropped_table_is_there_just_before_and_gone_just_after() {
     let dropped = server.script("postgres", "begin; drop table precious; select txid_current(); commit");
     server.sql("create table later as select 1 as one");
     let last = server.sql("select pg_walfile_name(pg_switch_wal())");
-    crate::lab::until(|| wal.join(&last).exists());
+    wait_for("the last segment to be archived", || wal.join(&last).exists().then_some(()));
     let wal = wal.display().to_string();
     let there = "      - rows: { table: precious, equals: 1100 }\n";
     let gone = "      - query: { name: it is gone, sql: \"select to_regclass('precious')\", expect: null }\n";

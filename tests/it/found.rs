@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::program::{Program, fixture};
+use crate::program::{Program, fixture, four_at_a_time, unlike};
 
 /// A file, the exit status, and what a person must be told.
 const FOUND: &[(&str, i32, &str)] = &[
@@ -83,12 +83,7 @@ const FOUND: &[(&str, i32, &str)] = &[
 
 #[test]
 fn every_backup_that_was_found_gets_its_verdict() {
-    let quarter = FOUND.len().div_ceil(4);
-    let wrong: String = std::thread::scope(|scope| {
-        let workers: Vec<_> =
-            FOUND.chunks(quarter).map(|part| scope.spawn(|| part.iter().map(wrong).collect::<String>())).collect();
-        workers.into_iter().map(|it| it.join().unwrap()).collect()
-    });
+    let wrong = four_at_a_time(FOUND, wrong);
     assert!(wrong.is_empty(), "{wrong}");
 }
 
@@ -100,12 +95,7 @@ fn wrong((name, exit, told): &(&str, i32, &str)) -> String {
          checks:\n      - query: {{ name: it answers, sql: select 1, expect: 1 }}\n",
         fixture(&format!("found/{name}")).display(),
     );
-    let ran = Program::new().drill(&scenario, &[]);
-    let text = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
-    if ran.exit == Some(*exit) && text.contains(told) {
-        return String::new();
-    }
-    format!("{name}: exit {:?}, expected {exit} and “{told}”\n{}\n{}\n", ran.exit, ran.stdout, ran.stderr)
+    unlike(name, &Program::new().drill(&scenario, &[]), *exit, told)
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 
+use crate::signals::wait_for;
+
 /// What was made.
 pub(crate) struct Lab {
     _until: ChildStdin,
@@ -128,17 +130,6 @@ pub(crate) fn owned_directory(path: &Path) {
     }
 }
 
-/// Waits for something that must happen within half a minute.
-pub(crate) fn until(happened: impl Fn() -> bool) {
-    for _ in 0..600 {
-        if happened() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    panic!("it did not happen within 30 s");
-}
-
 /// A server of ours that is being backed up.
 pub(crate) struct Source {
     pub(crate) socket: String,
@@ -219,12 +210,8 @@ fn fill(source: &Source, root: &Path) -> [String; 3] {
 /// Waits until the last segment that was switched from lies in the archive.
 fn archived(source: &Source, root: &Path) {
     let last = source.sql("select pg_walfile_name(pg_switch_wal())");
-    for _ in 0..600 {
-        if root.join("wal").join(&last).exists() || source.sql("select last_archived_wal from pg_stat_archiver") >= last
-        {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    panic!("{last} was not archived within 30 s");
+    wait_for("the last segment to be archived", || {
+        let there = root.join("wal").join(&last).exists();
+        (there || source.sql("select last_archived_wal from pg_stat_archiver") >= last).then_some(())
+    });
 }

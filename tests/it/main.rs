@@ -4,12 +4,14 @@
 
 mod architecture;
 mod archive;
+mod barman;
 mod base_backup;
 mod base_matrix;
 mod cells;
 mod chains;
 mod commands;
 mod conformance;
+mod databasus;
 mod disasters;
 mod engines;
 mod faults;
@@ -36,3 +38,4 @@ mod soak;
 mod stored;
 mod support;
 mod sweep;
+mod walg;

@@ -115,17 +115,23 @@ pg_dumpall -f /out/cluster.sql
 chmod -R a+rX /out/*
 "#;
 
-/// No suite of Debian has 16: an embedded distribution carries its programs.
-#[test]
-fn sixteen_restores_into_itself_and_into_newer_majors() {
+/// What a script leaves in `/out` of a throwaway container.
+fn made_in(image: &str, script: &str) -> tempfile::TempDir {
     let out = tempfile::tempdir().unwrap();
     let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(out.path(), all).unwrap();
     let mut docker = std::process::Command::new("docker");
     docker.args(["run", "--rm", "--network=none", "--user=postgres", "--entrypoint=sh", "--volume"]);
-    docker.arg(format!("{}:/out", out.path().display())).args(["pgdrill-postgres:16", "-ec", MAKE]);
+    docker.arg(format!("{}:/out", out.path().display())).args([image, "-ec", script]);
     let made = docker.output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    out
+}
+
+/// No suite of Debian has 16: an embedded distribution carries its programs.
+#[test]
+fn sixteen_restores_into_itself_and_into_newer_majors() {
+    let out = made_in("pgdrill-postgres:16", MAKE);
     for (major, file, kind) in [
         (16, "shop.dump", "pg_dump"),
         (16, "shop.dir", "pg_dump"),
@@ -143,6 +149,56 @@ fn sixteen_restores_into_itself_and_into_newer_majors() {
         let text = folded(&ran.stdout);
         assert!(text.contains("400 rows as dumped"), "{major} {file}: {text}");
         assert!(text.contains(&format!("PostgreSQL {major}.")), "{major} {file}: {text}");
+    }
+}
+
+const MAKE_BOSS: &str = r#"
+initdb -D /tmp/data -A trust -U boss -E UTF8 --locale=C --no-sync >/dev/null
+pg_ctl -D /tmp/data -w -o "-c listen_addresses= -c unix_socket_directories=/tmp -c fsync=off" -l /tmp/log start >/dev/null
+export PGHOST=/tmp PGUSER=boss
+createdb shop
+psql -qX -v ON_ERROR_STOP=1 shop <<'SQL'
+create role readers;
+create role alice;
+create role bob;
+grant readers to alice with admin option;
+set session authorization alice;
+grant readers to bob;
+reset session authorization;
+create table public.orders (id int primary key);
+insert into public.orders select generate_series(1, 300);
+alter table public.orders owner to alice;
+SQL
+pg_dumpall -f /out/cluster.sql
+pg_dumpall -g -f /out/globals.sql
+pg_dump -Fc -f /out/shop.dump shop
+chmod -R a+rX /out/*
+"#;
+
+/// As every container with `POSTGRES_USER` makes it. Memberships name who granted them, which since 16 must be who may.
+#[test]
+fn a_bootstrap_superuser_of_another_name_is_the_one_that_granted() {
+    let out = made_in("pgdrill-postgres:17", MAKE_BOSS);
+    let file = |name: &str| out.path().join(name).display().to_string();
+    let asked = "      - query: { name: who is in readers, sql: \"select string_agg(member::regrole || ' by ' || \
+         grantor::regrole, ', ' order by member::regrole::text) from pg_auth_members where roleid = 'readers'::regrole\", expect: \
+         'alice by boss, bob by alice' }\n      \
+         - query: { name: who began, sql: \"select rolname from pg_authid where oid = 10\", expect: boss }\n";
+    for (kind, source, major) in [
+        ("pg_dumpall", format!("path: {}", file("cluster.sql")), 17),
+        ("pg_dump", format!("path: {}, globals: {}", file("shop.dump"), file("globals.sql")), 18),
+    ] {
+        let text = format!(
+            "version: 1\ndrills:\n  - name: boss\n    source: {{ {kind}: {{ {source} }} }}\n    scope: cluster\n    \
+             expect: {{ databases: [shop], roles: [boss, alice, bob, readers] }}\n    \
+             postgres: {{ major: {major}, image: \"pgdrill-postgres:{{major}}\" }}\n    checks:\n{asked}"
+        );
+        let ran = Program::new().drill(&text, &[]).expect(0);
+        assert!(folded(&ran.stdout).contains("300 rows as dumped"), "{}", ran.stdout);
+        // What the drill needs itself is not taken for something that came back.
+        let stood_in = text.replace("roles: [boss,", "roles: [postgres, boss,");
+        let ran = Program::new().drill(&stood_in, &[]).expect(1);
+        assert!(folded(&ran.stdout).contains("postgres"), "{}", ran.stdout);
     }
 }
 
@@ -172,14 +228,7 @@ chmod -R a+rX /out/*
 /// PostGIS brings rows of its own, and takes more from the dump: nothing of that is a difference.
 #[test]
 fn a_postgis_database_comes_back_where_the_server_has_it() {
-    let out = tempfile::tempdir().unwrap();
-    let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    std::fs::set_permissions(out.path(), all).unwrap();
-    let mut docker = std::process::Command::new("docker");
-    docker.args(["run", "--rm", "--network=none", "--user=postgres", "--entrypoint=sh", "--volume"]);
-    docker.arg(format!("{}:/out", out.path().display())).args(["pgdrill-postgis:15", "-ec", MAKE_POSTGIS]);
-    let made = docker.output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let out = made_in("pgdrill-postgis:15", MAKE_POSTGIS);
     for file in ["places.dump", "places.sql"] {
         let path = out.path().join(file).display().to_string();
         let text = scenario("pg_dump", "", 15, "").replace(&fixture("").display().to_string(), &path);

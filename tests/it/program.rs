@@ -143,3 +143,23 @@ pub(crate) fn leftovers(run: &str, scratches: &[&Path]) -> Vec<String> {
     }
     left
 }
+
+/// Drills of a table, four at a time: what `wrong` says of each row, all together.
+pub(crate) fn four_at_a_time<T: Sync>(rows: &[T], wrong: impl Fn(&T) -> String + Sync) -> String {
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = rows
+            .chunks(rows.len().div_ceil(4))
+            .map(|part| scope.spawn(|| part.iter().map(&wrong).collect::<String>()))
+            .collect();
+        workers.into_iter().map(|it| it.join().unwrap()).collect()
+    })
+}
+
+/// How a drill differs from what a table says of it; empty where it does not.
+pub(crate) fn unlike(name: &str, ran: &Ran, exit: i32, told: &str) -> String {
+    let text = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    if ran.exit == Some(exit) && text.contains(told) {
+        return String::new();
+    }
+    format!("{name}: exit {:?}, expected {exit} and “{told}”\n{}\n{}\n", ran.exit, ran.stdout, ran.stderr)
+}

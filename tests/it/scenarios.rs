@@ -11,7 +11,10 @@ use crate::support::root;
 
 /// One test for each, so that a failure names its file. [`every_file_is_run`] fails when one is missing here.
 const RUN: &[&str] = &[
+    "barman.yaml",
+    "barman_cloud.yaml",
     "base_backup.yaml",
+    "databasus.yaml",
     "disaster-deleted-rows.yaml",
     "disaster-found-late.yaml",
     "disaster-host-lost.yaml",
@@ -23,11 +26,32 @@ const RUN: &[&str] = &[
     "quickstart.yaml",
     "scope.yaml",
     "sweep.yaml",
+    "wal_g.yaml",
 ];
 
 #[test]
 fn base_backup() {
     passes("base_backup.yaml");
+}
+
+#[test]
+fn barman() {
+    passes("barman.yaml");
+}
+
+#[test]
+fn barman_cloud() {
+    passes("barman_cloud.yaml");
+}
+
+#[test]
+fn databasus() {
+    passes("databasus.yaml");
+}
+
+#[test]
+fn wal_g() {
+    passes("wal_g.yaml");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use pgdrill::recipe::FileSeen;
 use pgdrill::runtime::fake::Fake;
 use pgdrill::scenario::{Drill, Scope, Waiver};
 use pgdrill::source::{PgDumpall, Source};
-use pgdrill::store::{Stop, dump_facts};
+use pgdrill::store::{Reading, dump_facts};
 use pgdrill::verdict::{About, CheckJudged, Rpo, Verdict};
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ use crate::support::{Ran, drill, fake, file, root, rows_check, run_on};
 /// What a committed dump says of itself. What it promises of its objects is judged elsewhere, on real servers.
 fn facts_of(name: &str) -> DumpFacts {
     let path = root().join("fixtures/backups/scope").join(name);
-    let mut facts = dump_facts(Path::new(&path), &Selection::default(), &Stop::default(), &mut |_| ()).unwrap();
+    let mut facts = dump_facts(Path::new(&path), &Selection::default(), &Reading::default(), &mut |_| ()).unwrap();
     facts.contents.promised = None;
     facts
 }
@@ -391,11 +391,11 @@ fn headers_of_real_dumps_give_their_dates_without_their_data() {
     let dated = ["scope/whole.dump", "pg17/shop.dir", "pg17/shop.tar.gz", "pg15/shop.tar"];
     let undated = ["scope/whole.sql", "pg17/shop.sql.zst"];
     let paths: Vec<String> = dated.iter().chain(&undated).map(|it| path(it)).collect();
-    let seen = pgdrill::store::headers(&paths, &Stop::default());
+    let seen = pgdrill::store::headers(&paths, &Reading::default());
     for (at, seen) in seen.iter().enumerate() {
         assert_eq!(seen.unreadable, None, "{}", seen.path);
         assert_eq!(seen.created.is_some(), at < dated.len(), "{}", seen.path);
     }
-    let html = pgdrill::store::headers(&[path("found/html.dump")], &Stop::default());
+    let html = pgdrill::store::headers(&[path("found/html.dump")], &Reading::default());
     assert_eq!(html[0].unreadable.as_ref().map(|it| it.blame), Some(Blame::Backup));
 }

@@ -14,7 +14,7 @@ use pgdrill::recipe::{FileSeen, RuntimeChoice};
 use pgdrill::runtime::Lease;
 use pgdrill::runtime::fake::Fake;
 use pgdrill::scenario::{Drill, Keep, Objectives, Postgres, Rto, Scope};
-use pgdrill::source::{Durability, Location, PgDump, Pick, Restore, Source};
+use pgdrill::source::{DumpTool, Durability, Location, PgDump, Pick, Restore, Source};
 use pgdrill::target::Target;
 use pgdrill::verdict::{self, Judgement};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ pub(crate) fn facts() -> DumpFacts {
     DumpFacts {
         format: DumpFormat::Custom,
         wrapped: Compression::None,
+        sealed: false,
         archive_version: Some(ArchiveVersion { major: 1, minor: 14, revision: 0 }),
         archive_compression: Some("gzip".to_owned()),
         created: Some("2026-11-22 03:00:00".to_owned()),
@@ -79,14 +80,15 @@ pub(crate) fn rows_check(name: &str, severity: Severity) -> Check {
 
 /// A drill of `/b/shop.dump` with one check and an RTO of ten minutes.
 pub(crate) fn drill() -> Drill {
-    let location = Location { path: "/b/shop.dump".to_owned(), pick: Pick::Newest, timezone: None, trusted: false };
+    let location =
+        Location { path: "/b/shop.dump".to_owned(), pick: Pick::Newest, timezone: None, trusted: false, key: None };
     Drill {
         name: "shop".to_owned(),
         tags: Vec::new(),
         file: "shop.yaml".to_owned(),
         line: Some(1),
         runtime: RuntimeChoice::Auto,
-        source: Source::PgDump(PgDump { location, globals: None }),
+        source: Source::PgDump(PgDump { location, globals: None, tool: DumpTool::PgDump }),
         scope: Some(Scope::Database),
         target: Target::default(),
         sweep: None,

@@ -3,11 +3,11 @@
 use super::*;
 use crate::check::promise::{Aspect, Group, Promise};
 use crate::format::{DumpFacts, Selection};
-use crate::store::{Stop, dump_facts};
+use crate::store::{Reading, dump_facts};
 
 fn facts(name: &str) -> DumpFacts {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/backups/pg15").join(name);
-    dump_facts(&path, &Selection::default(), &Stop::default(), &mut |_| ()).unwrap()
+    dump_facts(&path, &Selection::default(), &Reading::default(), &mut |_| ()).unwrap()
 }
 
 fn promise<'a>(facts: &'a DumpFacts, database: &'a str) -> Promise<'a> {

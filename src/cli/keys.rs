@@ -1,0 +1,51 @@
+//! Keys of encrypted backups, from where a scenario says that they lie.
+
+use std::sync::Arc;
+
+use crate::fault::{Blame, Fault};
+use crate::format::crypt::Key;
+use crate::scenario::Drill;
+use crate::source::{Cipher, KeyRef, Secret};
+use crate::store::Vault;
+
+/// What opens the backups of these drills. A key that cannot be had is the fault of the drill that needs it, when it does.
+pub(crate) fn vault<'a>(drills: impl IntoIterator<Item = &'a Drill>) -> Arc<Vault> {
+    let mut vault = Vault::default();
+    for location in drills.into_iter().map(|it| it.source.location()) {
+        if let Some(reference) = &location.key {
+            vault.add(location.root(), key(reference));
+        }
+    }
+    Arc::new(vault)
+}
+
+fn key(reference: &KeyRef) -> Result<Key, Fault> {
+    let text = secret(&reference.key)?;
+    let passphrase = reference.passphrase.as_ref().map(secret).transpose()?;
+    let key = match reference.cipher {
+        // Whatever is in the file belongs to the secret, but for the newline that an editor adds.
+        Cipher::Databasus => Ok(Key::Databasus(text.trim_end_matches(['\r', '\n']).into())),
+        Cipher::Libsodium => Key::sodium(&text),
+        Cipher::OpenPgp => Key::pgp(&text, passphrase.as_deref().map(|it| it.trim_end_matches(['\r', '\n']))),
+    };
+    key.map_err(|why| Fault::new(Blame::Scenario, format!("use the key {}", words(&reference.key))).cause(why))
+}
+
+fn words(secret: &Secret) -> String {
+    match secret {
+        Secret::File(path) => format!("in {path}"),
+        Secret::Env(name) => format!("in the variable {name}"),
+    }
+}
+
+fn secret(secret: &Secret) -> Result<String, Fault> {
+    let read = match secret {
+        Secret::File(path) => std::fs::read_to_string(path).map_err(|it| it.to_string()),
+        Secret::Env(name) => std::env::var(name).map_err(|it| it.to_string()),
+    };
+    read.and_then(|it| if it.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(it) }).map_err(|why| {
+        Fault::new(Blame::Scenario, format!("read the key {}", words(secret)))
+            .cause(why)
+            .hint("Say where it is: `{ file: PATH }`, relative to the scenario, or `{ env: NAME }`.")
+    })
+}

@@ -1,0 +1,138 @@
+//! Backups in a directory of Barman or barman-cloud, as base backups: plain trees, and archives as pg_basebackup writes them.
+//!
+//! The directory of a backup that this crate speaks of is where its data are: `base/ID/data` of Barman, `base/ID` of
+//! barman-cloud.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::tap::{file_name, medium};
+use crate::fault::{Blame, Fault};
+use crate::format::barman::Info;
+use crate::format::base::{BaseMember, Label, MemberKind, Tablespace, Told};
+
+/// What a tool's catalogue adds to a backup.
+pub(super) struct Catalogued {
+    pub(super) info: Info,
+    /// The directory that holds the tablespaces' own.
+    pub(super) directory: PathBuf,
+}
+
+/// Where the `backup.info` of a backup lies: beside its data, or since 3.13 in `meta`.
+fn info_of(backup: &Path) -> Option<PathBuf> {
+    let server = backup.parent()?.parent()?;
+    let beside = backup.join("backup.info");
+    let apart = server.join("meta").join(format!("{}-backup.info", file_name(backup)));
+    [beside, apart].into_iter().find(|it| it.is_file())
+}
+
+/// The directories of the usable backups of a server. None: it is no server's directory.
+pub(super) fn backups(server: &Path) -> Option<Vec<PathBuf>> {
+    let entries = fs::read_dir(server.join("base")).ok()?;
+    let mut found = Vec::new();
+    let mut any = server.join("wals").is_dir();
+    for backup in entries.flatten().map(|it| it.path()).filter(|it| it.is_dir()) {
+        let Some(info) = info_of(&backup) else { continue };
+        any = true;
+        if fs::read_to_string(info).is_ok_and(|it| Info::parse(&it).is_usable()) {
+            let data = backup.join("data");
+            found.push(if data.is_dir() { data } else { backup });
+        }
+    }
+    found.sort();
+    any.then_some(found)
+}
+
+/// The names of the servers in a home of Barman, or in a place of barman-cloud. Empty: it is neither.
+pub fn servers(home: &Path) -> Vec<String> {
+    let entries = fs::read_dir(home).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|it| it.path()).filter(|it| backups(it).is_some()).map(|it| file_name(&it)).collect();
+    names.sort();
+    names
+}
+
+/// None: the directory is not one of these tools' backups.
+pub(super) fn catalogued(path: &Path) -> Result<Option<Catalogued>, Fault> {
+    let directory = if file_name(path) == "data" { path.parent().unwrap_or(path) } else { path };
+    let is_one = directory.parent().is_some_and(|it| file_name(it) == "base");
+    let Some(info) = info_of(directory).filter(|_| is_one) else { return Ok(None) };
+    let text = fs::read_to_string(&info).map_err(|it| medium(&info, "read", &it))?;
+    let info = Info::parse(&text);
+    if let Some(how) = &info.encryption {
+        return Err(Fault::new(Blame::Scenario, format!("read the backup {}", directory.display()))
+            .cause(format!("it is encrypted ({how}), which is not supported here"))
+            .hint("let Barman decrypt a copy, and drill that as a base backup"));
+    }
+    Ok(Some(Catalogued { info, directory: directory.to_owned() }))
+}
+
+impl Catalogued {
+    pub(super) fn told(&self) -> Told {
+        let Info { system_identifier, end, end_time, .. } = self.info;
+        Told { system_identifier, stop: end, stopped: end_time }
+    }
+
+    /// What its label would say, where that cannot be read without reading the backup.
+    pub(super) fn label(&self) -> Option<Label> {
+        let started = self.info.begin_time.map(|it| it.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
+        Some(Label { start: self.info.begin?.to_string(), timeline: self.info.timeline, started, after: None })
+    }
+
+    /// Where the tablespaces' data lie, by OID.
+    pub(super) fn tablespaces(&self) -> BTreeMap<String, String> {
+        self.info.tablespaces.iter().map(|(oid, _)| (oid.to_string(), self.tablespace(*oid))).collect()
+    }
+
+    fn tablespace(&self, oid: u32) -> String {
+        self.directory.join(oid.to_string()).to_string_lossy().into_owned()
+    }
+
+    /// Tablespaces of a plain tree. A backup by rsync has no links to them: a server would start without, and lack their rows.
+    pub(super) fn complete(&self, found: &mut Vec<Tablespace>) -> Result<(), Fault> {
+        for (oid, location) in &self.info.tablespaces {
+            if let Some(it) = found.iter_mut().find(|it| it.oid == *oid) {
+                it.location.clone_from(location);
+                continue;
+            }
+            let (oid, location, from) = (*oid, location.clone(), self.tablespace(*oid));
+            if !Path::new(&from).is_dir() {
+                return Err(Fault::new(Blame::Backup, format!("read the backup {}", self.directory.display()))
+                    .cause(format!("the data of tablespace {oid} ({location}) are not in it: there is no {from}"))
+                    .hint("the backup was copied in part: look at the job that stored it"));
+            }
+            found.push(Tablespace { oid, location, from: Some(from) });
+        }
+        Ok(())
+    }
+
+    /// The archives of barman-cloud: `data.tar.gz`, `data_0001.tar.gz`, `16385.tar.gz`. Empty where there are none.
+    pub(super) fn archives(
+        &self,
+        member: impl Fn(&Path, &str, MemberKind) -> Result<BaseMember, Fault>,
+    ) -> Result<Vec<BaseMember>, Fault> {
+        let list = |it: io::Error| medium(&self.directory, "list", &it);
+        let mut members = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(list)? {
+            let name = entry.map_err(list)?.file_name().to_string_lossy().into_owned();
+            let Some((stem, _)) = name.split_once(".tar") else { continue };
+            let stem = stem.split_once('_').map_or(stem, |it| it.0);
+            let kind = match (stem, stem.parse()) {
+                ("data", _) => MemberKind::Data,
+                (_, Ok(oid)) => MemberKind::Tablespace(oid),
+                (_, Err(_)) => continue,
+            };
+            if name.ends_with(".snappy") {
+                return Err(Fault::new(Blame::Scenario, format!("read {}", self.directory.join(&name).display()))
+                    .cause("it is compressed with snappy, which is not supported here")
+                    .hint("make backups with gzip, zstd or lz4"));
+            }
+            members.push(member(&self.directory.join(&name), &name, kind)?);
+        }
+        // The first one is that of the data, as its version comes early in it.
+        members.sort_by_key(|it| (it.kind != MemberKind::Data, it.file.clone()));
+        Ok(members)
+    }
+}

@@ -1,0 +1,136 @@
+//! Backups in a storage of WAL-G, as base backups: what a backup is, and the layers that a delta is made of.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use super::Reading;
+use super::tap::{file_name, medium};
+use crate::fault::{Blame, Fault};
+use crate::format::base::{
+    After, BaseFacts, BaseLayout, BaseMember, Label, ManifestFound, MemberKind, Tablespace, Told,
+};
+use crate::format::lsn::Lsn;
+use crate::format::walg::{self, BACKUPS, Files, PARTS, SENTINEL, Sentinel};
+
+/// Whether it is a backup's directory, finished or not.
+pub(super) fn is_backup(path: &Path) -> bool {
+    path.parent().is_some_and(|it| file_name(it) == BACKUPS) && file_name(path).starts_with("base_")
+}
+
+/// The backups of a storage, or of its directory of backups, that were finished. None: it is no such directory.
+pub(super) fn backups(path: &Path) -> Option<Vec<PathBuf>> {
+    let directory = if file_name(path) == BACKUPS { path.to_owned() } else { path.join(BACKUPS) };
+    let entries = fs::read_dir(&directory).ok()?;
+    let names = entries.flatten().filter_map(|it| it.file_name().into_string().ok());
+    let mut found: Vec<PathBuf> =
+        names.filter_map(|it| Some(directory.join(it.strip_suffix(SENTINEL)?))).filter(|it| it.is_dir()).collect();
+    found.sort();
+    Some(found)
+}
+
+fn sentinel(backup: &Path) -> Result<Sentinel, Fault> {
+    let path = backup.with_file_name(format!("{}{SENTINEL}", file_name(backup)));
+    if !path.exists() {
+        return Err(Fault::new(Blame::Backup, format!("read the backup {}", backup.display()))
+            .cause("it has no sentinel, which WAL-G writes last: it was never finished")
+            .hint("look at the log of `wal-g backup-push`, and drill a backup that `wal-g backup-list` shows"));
+    }
+    let text = fs::read_to_string(&path).map_err(|it| medium(&path, "read", &it))?;
+    Sentinel::parse(&text).map_err(|why| Fault::new(Blame::Backup, format!("read {}", path.display())).cause(why))
+}
+
+/// What a backup is, without reading its parts.
+pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault> {
+    let sentinel = sentinel(backup)?;
+    let parts = backup.join(PARTS);
+    let mut members = Vec::new();
+    for entry in fs::read_dir(&parts).map_err(|it| medium(&parts, "list", &it))? {
+        let entry = entry.map_err(|it| medium(&parts, "list", &it))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(compression) = walg::part(&name) else {
+            return Err(Fault::new(Blame::Scenario, format!("read {}", entry.path().display()))
+                .cause("it is compressed in a way that is not supported here, or no part of a backup")
+                .hint("let WAL-G restore it, or write backups with lz4, zstd, lzma, brotli or gzip"));
+        };
+        let bytes = entry.metadata().map_err(|it| medium(&entry.path(), "look at", &it))?.len();
+        members.push(BaseMember { file: format!("{PARTS}/{name}"), kind: MemberKind::Data, compression, bytes });
+    }
+    members.sort_by(|a, b| {
+        walg::order(file_name(Path::new(&a.file)).as_str()).cmp(&walg::order(file_name(Path::new(&b.file)).as_str()))
+    });
+    if let Some(first) = members.first() {
+        let path = backup.join(&first.file);
+        if !reading.vault.has_key(&path) && !walg::begins_as(first.compression, &head(&path)?) {
+            return Err(Fault::new(Blame::Scenario, format!("read {}", path.display()))
+                .cause("it does not begin as its name says: it is encrypted")
+                .hint("Name the key in the source: `libsodium_key`, or `pgp_key`."));
+        }
+    }
+    let timeline = walg::timeline(&file_name(backup));
+    let after = sentinel.delta_lsn.zip(sentinel.delta_from.as_deref()).map(|(lsn, from)| After {
+        start: Lsn(lsn).to_string(),
+        timeline: walg::timeline(from).or(timeline).unwrap_or(1),
+    });
+    let tablespaces = sentinel.tablespaces().into_iter();
+    Ok(BaseFacts {
+        major: sentinel.major(),
+        tablespaces: tablespaces.map(|(oid, location)| Tablespace { oid, location, from: None }).collect(),
+        bytes: members.iter().map(|it| it.bytes).sum(),
+        layout: BaseLayout::WalG { members },
+        label: Some(Label {
+            start: sentinel.start().to_string(),
+            timeline,
+            started: sentinel.start_time.map(|it| it.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
+            after,
+        }),
+        manifest: ManifestFound::Absent,
+        told: Some(Told {
+            system_identifier: sentinel.system_identifier,
+            stop: sentinel.finish_lsn.map(Lsn),
+            stopped: sentinel.finish_time,
+        }),
+        settings: BTreeMap::new(),
+    })
+}
+
+fn head(path: &Path) -> Result<Vec<u8>, Fault> {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|it| it.take(16).read_to_end(&mut head));
+    read.map_err(|it| medium(path, "read", &it))?;
+    Ok(head)
+}
+
+/// One backup of those that a delta is made of.
+pub(super) struct Layer<'a> {
+    pub(super) backup: &'a Path,
+    pub(super) facts: &'a BaseFacts,
+    /// None where the backup does not say: a full one, of which everything counts.
+    pub(super) files: Option<Files>,
+    /// Paths that count of it. None: all.
+    pub(super) wanted: Option<HashSet<String>>,
+}
+
+/// The layers, the full backup first, each with what the ones above leave to it.
+pub(super) fn layers<'a>(backups: &[(&'a Path, &'a BaseFacts)]) -> Result<Vec<Layer<'a>>, Fault> {
+    let mut layers: Vec<Layer<'_>> = Vec::new();
+    let mut wanted: Option<HashSet<String>> = None;
+    for (backup, facts) in backups.iter().rev() {
+        let path = backup.join(walg::FILES);
+        let files = match File::open(&path) {
+            Ok(file) => Some(
+                Files::read(file)
+                    .map_err(|why| Fault::new(Blame::Backup, format!("read {}", path.display())).cause(why))?,
+            ),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && backups.len() == 1 => None,
+            Err(error) => return Err(medium(&path, "open", &error)),
+        };
+        let beneath = files.as_ref().map(|it| {
+            let of = |path: &str| wanted.as_ref().is_none_or(|it| it.contains(path));
+            it.needed_beneath(of).into_iter().collect()
+        });
+        layers.insert(0, Layer { backup, facts, files, wanted: std::mem::replace(&mut wanted, beneath) });
+    }
+    Ok(layers)
+}

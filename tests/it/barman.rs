@@ -1,0 +1,128 @@
+//! Repositories of Barman 2.12, 3.4, 3.13 and 3.20 (PostgreSQL 13, 15, 17, 18), and one of barman-cloud, as these tools wrote them.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::program::{Program, Ran, fixture};
+
+/// A home of Barman, unpacked once for all tests.
+fn home(major: u32) -> &'static Path {
+    static HOMES: [OnceLock<PathBuf>; 4] = [const { OnceLock::new() }; 4];
+    let at = [13, 15, 17, 18].iter().position(|it| *it == major).unwrap();
+    HOMES[at].get_or_init(|| unpacked(major).keep())
+}
+
+/// The same for a test that changes it.
+fn unpacked(major: u32) -> tempfile::TempDir {
+    let directory = tempfile::Builder::new().prefix("pgdrill-lab-barman-").tempdir_in("/tmp").unwrap();
+    let packed = std::fs::File::open(fixture(&format!("barman/pg{major}.tar.zst"))).unwrap();
+    let mut archive = tar::Archive::new(zstd::Decoder::new(packed).unwrap());
+    archive.set_preserve_permissions(true);
+    archive.unpack(directory.path()).unwrap();
+    directory
+}
+
+fn truth(directory: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(directory.join("truth.json")).unwrap()).unwrap()
+}
+
+fn drill(home: &Path, server: &str, more: &str, target: &str, rows: u64) -> Ran {
+    let text = format!(
+        "version: 1\ndrills:\n  - name: barman\n    \
+         source: {{ barman: {{ path: {}, server: {server}{more} }} }}\n    \
+         postgres: {{ image: \"pgdrill-postgres:{{major}}\" }}\n    target: {target}\n    checks:\n      \
+         - rows: {{ table: orders, database: shop, equals: {rows} }}\n",
+        home.join("home").display()
+    );
+    Program::new().drill(&text, &[])
+}
+
+fn folded(ran: &Ran) -> String {
+    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_version_and_method_recovers_to_every_kind_of_target() {
+    for (major, server, target, rows) in [
+        (13, "main", "latest".to_owned(), 100),
+        (13, "rs", "{ name: rp1 }".to_owned(), 600),
+        (15, "main", "{ lsn: LSN }".to_owned(), 600),
+        (15, "rs", "{ time: \"TIME\" }".to_owned(), 600),
+        (15, "rs", "immediate".to_owned(), 500),
+        (17, "main", "{ name: rp1 }".to_owned(), 600),
+        (17, "rs", "latest".to_owned(), 100),
+        (18, "main", "latest".to_owned(), 100),
+        (18, "rs", "{ time: \"TIME\" }".to_owned(), 600),
+    ] {
+        let home = home(major);
+        let truth = truth(home);
+        let told = |key: &str| truth[key].as_str().unwrap().to_owned();
+        let target = target.replace("LSN", &told("lsn")).replace("TIME", &told("time"));
+        let ran = drill(home, server, "", &target, rows);
+        assert_eq!(ran.exit, Some(0), "{major} {server} {target}: {}\n{}", ran.stdout, ran.stderr);
+        // Since 17 the newest one of this server is incremental.
+        let incremental = major >= 17 && server == "main";
+        assert_eq!(ran.stdout.contains("incremental"), incremental, "{major} {server}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_backup_is_chosen_by_its_id_and_failed_ones_are_passed_over() {
+    let directory = unpacked(15);
+    let base = directory.path().join("home/rs/base");
+    let good = std::fs::read_dir(&base).unwrap().next().unwrap().unwrap().path();
+    let failed = base.join("20991231T235959");
+    std::fs::create_dir_all(failed.join("data")).unwrap();
+    std::fs::write(failed.join("backup.info"), "status=FAILED\nerror=failure copying files\n").unwrap();
+    drill(directory.path(), "rs", "", "latest", 100).expect(0);
+    let id = good.file_name().unwrap().to_str().unwrap().to_owned();
+    drill(directory.path(), "rs", &format!(", pick: {{ label: {id} }}"), "latest", 100).expect(0);
+    let ran = drill(directory.path(), "rs", ", pick: { label: 20200101T000000 }", "latest", 100).expect(3);
+    assert!(folded(&ran).contains(&format!("there are 1 others, the newest of them {id}")), "{}", ran.stdout);
+}
+
+#[test]
+fn what_is_missing_or_damaged_is_named_and_blamed_as_a_person_would() {
+    let directory = unpacked(15);
+    let ran = drill(directory.path(), "mian", "", "latest", 100).expect(3);
+    assert!(folded(&ran).contains("Barman has no server mian there: it has main, rs"), "{}", ran.stdout);
+
+    let wals = directory.path().join("home/rs/wals/0000000100000000");
+    let mut segments: Vec<PathBuf> = std::fs::read_dir(&wals).unwrap().map(|it| it.unwrap().path()).collect();
+    segments.retain(|it| it.file_name().unwrap().len() == 24);
+    segments.sort();
+    let gap = &segments[segments.len() - 2];
+    let name = gap.file_name().unwrap().to_str().unwrap().to_owned();
+    let bytes = std::fs::read(gap).unwrap();
+    std::fs::remove_file(gap).unwrap();
+    let ran = drill(directory.path(), "rs", "", "latest", 100).expect(1);
+    assert!(folded(&ran).contains(&name), "{name}: {}", ran.stdout);
+    std::fs::write(gap, &bytes[..bytes.len() / 2]).unwrap();
+    let ran = drill(directory.path(), "rs", "", "latest", 100).expect(1);
+    assert!(folded(&ran).contains(&name), "{name}: {}", ran.stdout);
+    std::fs::write(gap, &bytes).unwrap();
+
+    let base = std::fs::read_dir(directory.path().join("home/rs/base")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(base.join("data/global/pg_control")).unwrap();
+    drill(directory.path(), "rs", "", "latest", 100).expect(1);
+
+    let away = directory.path().join("elsewhere");
+    let ran = drill(&away, "rs", "", "latest", 100).expect(3);
+    assert!(folded(&ran).contains("is a file system not mounted?"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_home_and_a_server_are_recognised() {
+    let program = Program::new();
+    let home = home(17).join("home");
+    let ran = program.run(&["inspect", &home.display().to_string()]).expect(0);
+    assert!(ran.stdout.contains("Barman") && ran.stdout.contains("main"), "{}", ran.stdout);
+    let server = home.join("rs").display().to_string();
+    let ran = program.run(&["init", &server]).expect(0);
+    assert!(ran.stdout.contains("barman:") && ran.stdout.contains("server: rs"), "{}", ran.stdout);
+    let scenario =
+        ran.stdout.replace("drills:", "defaults: { postgres: { image: \"pgdrill-postgres:{major}\" } }\ndrills:");
+    program.drill(&scenario, &[]).expect(0);
+}

@@ -1,0 +1,97 @@
+//! Backups of Databasus, written by the encryption of its v3.7.0 around a dump of PostgreSQL 17.
+
+use std::path::{Path, PathBuf};
+
+use crate::program::{Program, Ran, fixture};
+
+const ID: &str = "7b1f4d0e-3c52-4a69-9a8e-0d2f6f1f5c11";
+/// Header, then one chunk with its length and its tag.
+const FIRST_CHUNK: usize = 64 + 4 + (1 << 20) + 16;
+
+fn drill(path: &Path, key: &str, more: &str) -> Ran {
+    let text = format!(
+        "version: 1\ndrills:\n  - name: databasus\n    source: {{ databasus: {{ path: \"{}\"{key} }} }}\n    \
+         postgres: {{ image: \"pgdrill-postgres:{{major}}\" }}\n{more}    checks:\n      - rows: {{ table: orders, equals: 60000 }}\n      \
+         - query: {{ name: sum, sql: \"select sum(total) from orders\", expect: 42623638.72 }}\n",
+        path.display()
+    );
+    Program::new().drill(&text, &[])
+}
+
+fn key() -> String {
+    format!(", secret_key: {{ file: {} }}", fixture("databasus/secret.key").display())
+}
+
+fn folded(ran: &Ran) -> String {
+    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn encrypted() -> Vec<u8> {
+    std::fs::read(fixture("databasus/v3.7-encrypted").join(ID)).unwrap()
+}
+
+/// A file of this name and these bytes in a directory of its own.
+fn one(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn encrypted_dumps_of_both_layouts_keep_their_promise() {
+    for (path, more) in [
+        ("databasus/v3.7-encrypted", ""),
+        ("databasus/sidecar-encrypted", "    restore: { jobs: 2 }\n"),
+        ("databasus/sidecar-encrypted/shop-*", ""),
+    ] {
+        let ran = drill(&fixture(path), &key(), more).expect(0);
+        assert!(folded(&ran).contains("80000 rows as dumped"), "{path}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_dump_that_was_cut_between_two_chunks_fails_although_it_decrypts() {
+    let (_directory, path) = one(ID, &encrypted()[..FIRST_CHUNK]);
+    let ran = drill(&path, &key(), "").expect(1);
+    assert!(folded(&ran).contains("the file ends"), "{}", ran.stdout);
+}
+
+#[test]
+fn damage_is_the_backups_fault_and_a_wrong_key_the_scenarios() {
+    let mut changed = encrypted();
+    changed[FIRST_CHUNK + 5000] ^= 1;
+    let (_directory, path) = one(ID, &changed);
+    let ran = drill(&path, &key(), "").expect(1);
+    assert!(folded(&ran).contains("chunk 1 is not as it was written"), "{}", ran.stdout);
+
+    let (_other, wrong) = one("wrong.key", b"11111111-2222-3333-4444-555555555555");
+    let wrong = format!(", secret_key: {{ file: {} }}", wrong.display());
+    let ran = drill(&fixture("databasus/v3.7-encrypted"), &wrong, "").expect(3);
+    assert!(folded(&ran).contains("the key does not open it, nor any other file"), "{}", ran.stdout);
+
+    let ran = drill(&fixture("databasus/v3.7-encrypted"), "", "").expect(3);
+    assert!(folded(&ran).contains("it is encrypted by Databasus"), "{}", ran.stdout);
+}
+
+/// The same key opens the file beside it: so it is the file that is wrong.
+#[test]
+fn a_file_that_does_not_open_beside_one_that_does_is_damaged() {
+    let mut changed = encrypted();
+    changed[1000] ^= 1;
+    let (directory, path) = one(ID, &changed);
+    let other = "shop-20261122-173900-0e9d8c7b-6a5f-4e3d-8c2b-1a0f9e8d7c6b";
+    for name in [other.to_owned(), format!("{other}.metadata")] {
+        std::fs::copy(fixture("databasus/sidecar-encrypted").join(&name), directory.path().join(&name)).unwrap();
+    }
+    let ran = drill(&path, &key(), "").expect(1);
+    assert!(folded(&ran).contains("and not this file: its beginning is damaged"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_directory_of_backups_is_recognised() {
+    let ran = Program::new().run(&["inspect", &fixture("databasus/v3.7-encrypted").display().to_string()]).expect(0);
+    assert!(ran.stdout.contains("Databasus"), "{}", ran.stdout);
+    let ran = Program::new().run(&["init", &fixture("databasus/v3.7-encrypted").display().to_string()]).expect(0);
+    assert!(ran.stdout.contains("databasus:") && ran.stdout.contains("secret_key"), "{}", ran.stdout);
+}
