@@ -353,12 +353,11 @@ fn checks(page: &mut Page, drill: &DrillReport) {
     for (status, word, color) in blocks {
         let mut more: Vec<(&str, usize)> = Vec::new();
         for check in with(status) {
-            match more.iter_mut().find(|it| it.0 == check.name) {
-                Some((_, times)) => *times += 1,
-                None => {
-                    more.push((&check.name, 0));
-                    check_block(page, check, drill, word, color);
-                }
+            if let Some((_, times)) = more.iter_mut().find(|it| it.0 == check.name) {
+                *times += 1;
+            } else {
+                more.push((&check.name, 0));
+                check_block(page, check, drill, word, color);
             }
         }
         for (name, times) in more.into_iter().filter(|it| it.1 > 0) {

@@ -69,7 +69,7 @@ fn swept() -> &'static Swept {
         ));
         server.sql("select pg_create_restore_point('the end')");
         let last = server.sql("select pg_walfile_name(pg_switch_wal())");
-        wait_for("the archive, or the promotion", || (wal.join(&last).exists()).then_some(()));
+        wait_for("the last segment to be archived", || wal.join(&last).exists().then_some(()));
         Swept { server }
     })
 }
@@ -229,7 +229,7 @@ fn a_sweep_follows_the_archive_into_a_new_timeline() {
     // What is lost by the fork, and archived all the same.
     first.sql(&rows(5000, 5400));
     let last = first.sql("select pg_walfile_name(pg_switch_wal())");
-    wait_for("the archive, or the promotion", || (first.directory().join("wal").join(&last).exists()).then_some(()));
+    wait_for("the last segment to be archived", || first.directory().join("wal").join(&last).exists().then_some(()));
     let settings = format!(
         "restore_command = 'cp {}/%f %p'\nrecovery_target_name = 'fork'\nrecovery_target_action = promote\n\
          unix_socket_directories = '{}'\nlisten_addresses = ''\n",
@@ -242,10 +242,10 @@ fn a_sweep_follows_the_archive_into_a_new_timeline() {
     run("pg_ctl", &["-D", &at("second"), "-l", &at("second.log"), "-w", "start"]);
     let second =
         |sql: &str| run("psql", &["-XqAt", "-h", &at("second"), "-U", "postgres", "-d", "postgres", "-c", sql]);
-    wait_for("the archive, or the promotion", || (second("select pg_is_in_recovery()") == "f").then_some(()));
+    wait_for("the second server to be promoted", || (second("select pg_is_in_recovery()") == "f").then_some(()));
     second(&rows(901, 1800));
     let last = second("select pg_walfile_name(pg_switch_wal())");
-    wait_for("the archive, or the promotion", || (first.directory().join("wal").join(&last).exists()).then_some(()));
+    wait_for("the last segment to be archived", || first.directory().join("wal").join(&last).exists().then_some(()));
     // The rows that were lost had some of these ids, too.
     let xid = |id: u32| second(&format!("select xmin from marks where id = {id}"));
     let targets = format!(
