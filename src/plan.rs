@@ -19,7 +19,7 @@ use crate::source::best;
 use crate::source::chain::{self, Link};
 use crate::source::dump::{self, Ingredients, Made};
 use crate::source::sweep;
-use crate::source::{BaseBackup, Pick, Roles, Source};
+use crate::source::{BaseBackup, BaseTool, Pick, Roles, Source};
 use crate::target::Target;
 
 /// The newest major that is looked for when the backup's own is not to be had.
@@ -420,6 +420,7 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
         (None, Some(_)) => files.sort_by_cached_key(|it| label_date(survey, &it.path)),
         (None, None) => files.sort_by_key(|it| (it.modified, it.path.clone())),
     }
+    let unusable = unusable(drill, survey, &mut files)?;
     let count = files.len();
     if let (Source::BaseBackup(source), Pick::BestForTarget) = (&drill.source, &location.pick)
         && count > 0
@@ -464,7 +465,8 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
         Pick::Random { seed } => format!("not drawn (seed {seed})"),
         Pick::Label { label } => format!("not {label}"),
     };
-    let passed_over = files.into_iter().map(|it| PassedOver { path: it.path, why: why.clone() }).collect();
+    let others = files.into_iter().map(|it| PassedOver { path: it.path, why: why.clone() });
+    let passed_over = unusable.into_iter().chain(others).collect();
     let mut notes = Vec::new();
     if count > 1
         && dated.is_none()
@@ -488,6 +490,29 @@ fn best_backup(
     let file = files.into_iter().find(|it| it.path == chosen.path).ok_or_else(missing)?;
     let passed_over = chosen.passed_over.into_iter().map(|(path, why)| PassedOver { path, why }).collect();
     Ok((Backup { file, why: Some(chosen.why), passed_over }, Vec::new()))
+}
+
+/// Takes those away that their tool itself calls unusable, each with the reason. A drill that has none left, or names one of them,
+/// fails with it.
+fn unusable(drill: &Drill, survey: &Survey, files: &mut Vec<FileSeen>) -> Result<Vec<PassedOver>, Fault> {
+    let Source::BaseBackup(BaseBackup { tool: BaseTool::Barman | BaseTool::BarmanCloud, .. }) = &drill.source else {
+        return Ok(Vec::new());
+    };
+    let why = |path: &str| survey.bases().find(|it| it.path == path)?.unreadable.clone();
+    let named = |path: &str| match &drill.source.location().pick {
+        Pick::Label { label } => path.contains(&format!("/{label}")),
+        Pick::Newest | Pick::Oldest | Pick::BestForTarget | Pick::Random { .. } | Pick::All => false,
+    };
+    let mut passed_over = Vec::new();
+    for file in files.iter() {
+        let Some(fault) = why(&file.path) else { continue };
+        if named(&file.path) || files.iter().all(|it| why(&it.path).is_some()) {
+            return Err(fault);
+        }
+        passed_over.push(PassedOver { path: file.path.clone(), why: fault.line() });
+    }
+    files.retain(|it| !passed_over.iter().any(|over| over.path == it.path));
+    Ok(passed_over)
 }
 
 /// When a base backup began, by its own label, and where in the WAL. None where it does not say.

@@ -1,6 +1,7 @@
 //! Judges evidence against objectives and checks. Pure, total, and re-runnable on stored evidence.
 
 mod around;
+mod archiving;
 mod intact;
 mod rpo;
 mod rpo_wal;
@@ -725,8 +726,9 @@ impl Judging<'_> {
         let today = self.today();
         let scope::Scoped { checks: judged, findings } = scope::judged(self.evidence, self.drill);
         let intact = intact::judged(self.evidence);
-        self.findings.extend(findings.into_iter().chain(intact.findings));
-        for mut check in judged.into_iter().chain(intact.checks) {
+        let archived = archiving::judged(self.evidence, self.drill);
+        self.findings.extend(findings.into_iter().chain(intact.findings).chain(archived.findings));
+        for mut check in judged.into_iter().chain(intact.checks).chain(archived.check) {
             check.waived = waived(self.drill, &check, today);
             self.weigh(&check, 0, false);
             // The dump is one, whatever the stops.

@@ -11,8 +11,12 @@ pub const BACKUP_MANIFEST: &str = "backup manifest";
 /// Whether the pages of a base backup have the checksums that their cluster gave them.
 pub const PAGE_CHECKSUMS: &str = "page checksums";
 
+/// Whether the archive that a drill reads is the one that the server fills.
+pub const ARCHIVING: &str = "archiving";
+
 /// All of them.
-pub const BUILT_IN: [&str; 15] = [
+pub const BUILT_IN: [&str; 16] = [
+    ARCHIVING,
     BACKUP_MANIFEST,
     PAGE_CHECKSUMS,
     SCOPE_CLUSTER,

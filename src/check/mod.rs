@@ -15,7 +15,8 @@ use std::time::Duration;
 
 pub use built_in::HEARTBEAT;
 pub use built_in::{
-    BACKUP_MANIFEST, BUILT_IN, PAGE_CHECKSUMS, SCOPE_CLUSTER, SCOPE_DATA, SCOPE_DEFINITIONS, SCOPE_ROW_SECURITY,
+    ARCHIVING, BACKUP_MANIFEST, BUILT_IN, PAGE_CHECKSUMS, SCOPE_CLUSTER, SCOPE_DATA, SCOPE_DEFINITIONS,
+    SCOPE_ROW_SECURITY,
 };
 pub use exists::Exists;
 pub use expected::{Expected, STAND_IN, Setting};

@@ -21,6 +21,7 @@ use crate::evidence::{Evidence, PhaseOutcome, Start};
 use crate::fault::{Blame, Fault};
 use crate::format::{Compression, DumpFacts, DumpFormat};
 use crate::phase::Phase;
+use crate::plan::Plan;
 use crate::recipe::{Action, FileSeen, NoteKind, Step};
 use crate::report::commands::commands;
 use crate::report::words;
@@ -69,7 +70,14 @@ pub(crate) async fn plan(asked: &args::Plan, screen: &Screen) -> Exit {
             keep_for: std::time::Duration::ZERO,
         };
         let evidence = drill::survey_only(drill, start, &world).await;
-        match evidence.plan.as_ref().filter(|_| asked.commands).map(|plan| commands(&drill.name, plan)) {
+        let sealed = |path: &str| evidence.survey.dump(path).is_some_and(|it| it.sealed);
+        let by_hand = |plan: &Plan| {
+            if sealed(&plan.backup.file.path) {
+                return Err("the backup is encrypted, and no program that would be at hand decrypts it".to_owned());
+            }
+            commands(&drill.name, plan)
+        };
+        match evidence.plan.as_ref().filter(|_| asked.commands).map(by_hand) {
             Some(Ok(script)) => tell(&script),
             Some(Err(because)) => {
                 complain(&format!("error: {}: {because}", drill.name));

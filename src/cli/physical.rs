@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::evidence::Evidence;
 use crate::fault::Fault;
+use crate::format::archiving::{Feeds, archiving};
 use crate::format::base::{BaseFacts, BaseLayout, ControlFound, ManifestFound, MemberKind};
 use crate::format::lsn::{Lsn, Segment};
 use crate::format::wal_archive::{ArchiveSeen, Follow, Stretch, chain};
@@ -155,6 +156,12 @@ fn base(page: &mut Page, file: &FileSeen, facts: &BaseFacts) {
     for it in &facts.tablespaces {
         page.line("tablespace", &format!("{} at {}", it.oid, it.location));
     }
+    if let Some(told) = archiving(&facts.settings) {
+        page.line("archives to", &told.feeds.words());
+        for flaw in told.flaws {
+            page.line("WARNING", flaw.words());
+        }
+    }
     for name in ["archive_mode", "archive_command", "archive_library", "restore_command"] {
         if let Some(value) = facts.settings.get(name).filter(|it| !it.is_empty()) {
             page.line("configured", &format!("{name} = {value}"));
@@ -273,7 +280,14 @@ pub(crate) fn scenario(path: &str, facts: &BaseFacts, wal: Option<&str>) -> Stri
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or("base-backup");
     let (path, name) = (quoted(path), quoted(name));
     let wal_line = wal.map_or_else(
-        || "        # wal: /path/of/the/archive    # to recover further than the backup's own end\n".to_owned(),
+        || match archiving(&facts.settings).map(|it| it.feeds) {
+            // Where it lies from here, only a person knows.
+            Some(Feeds::Files(at)) => format!("        # wal: {}    # where the server archives to\n", quoted(&at)),
+            Some(Feeds::Nothing) | None => {
+                "        # wal: /path/of/the/archive    # to recover further than the backup's own end\n".to_owned()
+            }
+            Some(feeds) => format!("        # the server archives to {}\n", feeds.words()),
+        },
         |it| format!("        wal: {}\n", quoted(it)),
     );
     let target = if wal.is_some() { "latest" } else { "immediate" };

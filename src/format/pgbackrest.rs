@@ -135,16 +135,17 @@ impl Manifest {
     }
 }
 
+/// Bytes of a block's checksum, where a manifest does not say (`BLOCK_INCR_CHECKSUM_SIZE_MIN`).
+const CHECKSUM: usize = 6;
+
 fn file(name: String, told: &serde_json::Value) -> Result<File, String> {
     let number = |key: &str| told.get(key).and_then(serde_json::Value::as_u64);
     let word = |key: &str| told.get(key).and_then(|it| it.as_str()).map(str::to_owned);
     let size = number("size").ok_or_else(|| format!("it does not say how large {name} is"))?;
-    /// Where it is not said: `BLOCK_INCR_CHECKSUM_SIZE_MIN`.
-    const CHECKSUM: u64 = 6;
     let blocks = number("bim").map(|map| Blocks {
         size: number("bi").unwrap_or(1) * 8192,
         map,
-        checksum: usize::try_from(number("bic").unwrap_or(CHECKSUM)).unwrap_or(6),
+        checksum: number("bic").and_then(|it| usize::try_from(it).ok()).unwrap_or(CHECKSUM),
     });
     Ok(File {
         size,

@@ -28,18 +28,18 @@ fn info_of(backup: &Path) -> Option<PathBuf> {
     [beside, apart].into_iter().find(|it| it.is_file())
 }
 
-/// The directories of the usable backups of a server. None: it is no server's directory.
+/// The directories of a server's backups, usable or not. None: it is no server's directory.
 pub(super) fn backups(server: &Path) -> Option<Vec<PathBuf>> {
     let entries = fs::read_dir(server.join("base")).ok()?;
     let mut found = Vec::new();
     let mut any = server.join("wals").is_dir();
     for backup in entries.flatten().map(|it| it.path()).filter(|it| it.is_dir()) {
-        let Some(info) = info_of(&backup) else { continue };
-        any = true;
-        if fs::read_to_string(info).is_ok_and(|it| Info::parse(&it).is_usable()) {
-            let data = backup.join("data");
-            found.push(if data.is_dir() { data } else { backup });
+        if info_of(&backup).is_none() {
+            continue;
         }
+        any = true;
+        let data = backup.join("data");
+        found.push(if data.is_dir() { data } else { backup });
     }
     found.sort();
     any.then_some(found)
@@ -61,6 +61,12 @@ pub(super) fn catalogued(path: &Path) -> Result<Option<Catalogued>, Fault> {
     let Some(info) = info_of(directory).filter(|_| is_one) else { return Ok(None) };
     let text = fs::read_to_string(&info).map_err(|it| medium(&info, "read", &it))?;
     let info = Info::parse(&text);
+    if !info.is_usable() {
+        let error = info.error.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
+        return Err(Fault::new(Blame::Backup, format!("use the backup {}", directory.display()))
+            .cause(format!("Barman calls it {}{error}", info.status))
+            .hint("look at Barman's log, and drill a backup that `barman list-backup` calls DONE"));
+    }
     if let Some(how) = &info.encryption {
         return Err(Fault::new(Blame::Scenario, format!("read the backup {}", directory.display()))
             .cause(format!("it is encrypted ({how}), which is not supported here"))

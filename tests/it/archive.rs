@@ -338,3 +338,50 @@ fn init_writes_a_scenario_of_a_base_backup_that_runs() {
     assert_eq!(ran.exit, Some(2), "{}", ran.stderr);
     assert!(ran.stderr.contains("nothing can be restored from one alone"), "{}", ran.stderr);
 }
+
+/// A plain backup of the lab without its manifest, whose configuration archives like this.
+fn archiving_by(program: &Program, name: &str, command: &str) -> String {
+    let to = program.path(name);
+    let from = lab().path("base/plain");
+    let copied = std::process::Command::new("cp").args(["-r", &from]).arg(&to).status().unwrap();
+    assert!(copied.success());
+    std::fs::remove_file(to.join("backup_manifest")).unwrap();
+    let auto = std::fs::read_to_string(to.join("postgresql.auto.conf")).unwrap();
+    std::fs::write(to.join("postgresql.auto.conf"), format!("{auto}archive_command = '{command}'\n")).unwrap();
+    to.display().to_string()
+}
+
+#[test]
+fn a_server_that_archives_elsewhere_fails_and_commands_that_lose_wal_are_findings() {
+    let program = Program::new();
+    for (name, command, exit, texts) in [
+        ("other", "pgbackrest --stanza=main archive-push %p", 1, &["check archiving:", "pgBackRest (main)"][..]),
+        (
+            "true",
+            "cp %p /srv/wal/%f || true",
+            0,
+            &["archive_command succeeds even where nothing was archived", "replaces"][..],
+        ),
+        ("good", "test ! -f /srv/wal/%f && cp %p /srv/wal/%f", 0, &[][..]),
+    ] {
+        let base = archiving_by(&program, name, command);
+        let scenario = format!(
+            "version: 1\ndrills:\n  - name: archiving\n    runtime: local\n    source:\n      base_backup: {{ path: {base}, wal: {}, \
+             tablespaces: {{ {}: {} }} }}\n    checks:\n      - query: {{ name: it answers, sql: select 1, expect: 1 }}\n",
+            lab().path("wal"),
+            lab().path("base/plain-ts"),
+            lab().path("base/plain-ts"),
+        );
+        let ran = program.drill(&scenario, &[]);
+        assert_eq!(ran.exit, Some(exit), "{name}: {}", ran.stdout);
+        let text = told(&ran);
+        assert!(texts.iter().all(|it| text.contains(it)), "{name}: {text}");
+        assert!(exit == 1 || !text.contains("pgBackRest"), "{name}: {text}");
+        assert_eq!(text.contains("archive_command"), name == "true", "{name}: {text}");
+        // Whoever knows better says so.
+        let waived = format!(
+            "{scenario}    waivers: [{{ check: archiving, reason: pg_receivewal fills it, until: 2099-12-31 }}]\n"
+        );
+        program.drill(&waived, &[]).expect(0);
+    }
+}

@@ -1,0 +1,72 @@
+//! Whether the archive that a drill reads is the one that the server fills, by the configuration that the backup itself holds.
+//!
+//! Paths are not compared: what is `/srv/wal` on the server is another place here. What is judged is what archives at all.
+
+use std::time::Duration;
+
+use super::CheckJudged;
+use crate::check::{ARCHIVING, Finding, Judged, Population, Severity};
+use crate::evidence::Evidence;
+use crate::format::archiving::{Feeds, archiving};
+use crate::scenario::Drill;
+use crate::source::{BaseTool, Source};
+
+/// What follows for the verdict.
+#[derive(Debug, Default)]
+pub(super) struct Archived {
+    pub(super) check: Option<CheckJudged>,
+    pub(super) findings: Vec<String>,
+}
+
+/// Nothing where no archive is read, or where the configuration lies outside of the backup.
+pub(super) fn judged(evidence: &Evidence, drill: &Drill) -> Archived {
+    let mut archived = Archived::default();
+    let Source::BaseBackup(source) = &drill.source else { return archived };
+    let facts = evidence.plan.as_ref().and_then(|it| evidence.survey.base(&it.backup.file.path));
+    let told = facts.and_then(|it| archiving(&it.settings));
+    let (Some(wal), Some(told)) = (&source.wal, told) else { return archived };
+    archived.findings.extend(told.flaws.iter().map(|it| it.words().to_owned()));
+    let finding = match (source.tool, &told.feeds) {
+        (_, Feeds::Nothing) => {
+            archived.findings.push(
+                "archiving is off in the backup's own configuration: what fills the archive is not archive_command"
+                    .to_owned(),
+            );
+            return archived;
+        }
+        (BaseTool::PgBasebackup, Feeds::WalG(_) | Feeds::PgBackRest(_) | Feeds::Barman(_) | Feeds::BarmanCloud(..)) => {
+            Finding::Broken {
+                expected: format!("the archive that the server fills: {}", told.feeds.words()),
+                observed: format!("a directory of segments, {wal}"),
+            }
+        }
+        (BaseTool::PgBackRest, Feeds::PgBackRest(Some(stanza))) if !wal.ends_with(&format!("/{stanza}")) => {
+            Finding::Broken { expected: format!("the archive of the stanza {stanza}"), observed: wal.clone() }
+        }
+        (BaseTool::Barman, Feeds::Barman(Some(server))) if !wal.ends_with(&format!("/{server}/wals")) => {
+            Finding::Broken { expected: format!("the archive of the server {server}"), observed: wal.clone() }
+        }
+        // What cannot be told apart from here accuses nobody.
+        (
+            BaseTool::PgBasebackup | BaseTool::WalG | BaseTool::Barman | BaseTool::BarmanCloud | BaseTool::PgBackRest,
+            Feeds::Files(_)
+            | Feeds::WalG(_)
+            | Feeds::PgBackRest(_)
+            | Feeds::Barman(_)
+            | Feeds::BarmanCloud(..)
+            | Feeds::Library(_)
+            | Feeds::Other(_),
+        ) => return archived,
+    };
+    let judged = Judged { finding, population: Population { examined: 1, of: "archive".to_owned() } };
+    archived.check = Some(CheckJudged {
+        name: ARCHIVING.to_owned(),
+        severity: Severity::Major,
+        judged,
+        elapsed: Duration::ZERO,
+        waived: None,
+        read_only: false,
+        objects: Vec::new(),
+    });
+    archived
+}
