@@ -427,24 +427,18 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
     {
         return best_backup(drill, source, files, survey);
     }
-    // Barman keeps the data of a backup one level deeper than its name.
-    let name = |it: &FileSeen| {
-        let path = it.path.trim_end_matches('/');
-        let path = path.strip_suffix("/data").unwrap_or(path);
-        path.rsplit('/').next().unwrap_or_default().to_owned()
-    };
     let index = match &location.pick {
         // Of dumps there is none that is better for a target.
         Pick::Newest | Pick::All | Pick::BestForTarget => count.checked_sub(1),
         Pick::Oldest => (count > 0).then_some(0),
         Pick::Random { seed } => usize::try_from(*seed).unwrap_or(usize::MAX).checked_rem(count),
-        Pick::Label { label } => files.iter().position(|it| name(it) == *label),
+        Pick::Label { label } => files.iter().position(|it| backup_name(it) == label),
     };
     let Some(index) = index else {
         if let Pick::Label { label } = &location.pick
             && count > 0
         {
-            let last: Vec<String> = files.iter().rev().take(LISTED).map(name).collect();
+            let last: Vec<&str> = files.iter().rev().take(LISTED).map(backup_name).collect();
             return Err(Fault::new(Blame::Scenario, format!("find the backup {label} at {}", location.path))
                 .cause(format!("there are {count} others, the newest of them {}", last.join(", ")))
                 .hint("Look whether retention removed it, and name one that is there."));
@@ -492,6 +486,13 @@ fn best_backup(
     Ok((Backup { file, why: Some(chosen.why), passed_over }, Vec::new()))
 }
 
+/// What its tool calls a backup. Barman keeps the data one level deeper than its name.
+fn backup_name(it: &FileSeen) -> &str {
+    let path = it.path.trim_end_matches('/');
+    let path = path.strip_suffix("/data").unwrap_or(path);
+    path.rsplit('/').next().unwrap_or_default()
+}
+
 /// Takes those away that their tool itself calls unusable, each with the reason. A drill that has none left, or names one of them,
 /// fails with it.
 fn unusable(drill: &Drill, survey: &Survey, files: &mut Vec<FileSeen>) -> Result<Vec<PassedOver>, Fault> {
@@ -499,14 +500,14 @@ fn unusable(drill: &Drill, survey: &Survey, files: &mut Vec<FileSeen>) -> Result
         return Ok(Vec::new());
     };
     let why = |path: &str| survey.bases().find(|it| it.path == path)?.unreadable.clone();
-    let named = |path: &str| match &drill.source.location().pick {
-        Pick::Label { label } => path.contains(&format!("/{label}")),
+    let named = |it: &FileSeen| match &drill.source.location().pick {
+        Pick::Label { label } => backup_name(it) == label,
         Pick::Newest | Pick::Oldest | Pick::BestForTarget | Pick::Random { .. } | Pick::All => false,
     };
     let mut passed_over = Vec::new();
     for file in files.iter() {
         let Some(fault) = why(&file.path) else { continue };
-        if named(&file.path) || files.iter().all(|it| why(&it.path).is_some()) {
+        if named(file) || files.iter().all(|it| why(&it.path).is_some()) {
             return Err(fault);
         }
         passed_over.push(PassedOver { path: file.path.clone(), why: fault.line() });

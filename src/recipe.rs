@@ -214,39 +214,15 @@ impl Survey {
     }
 
     pub fn files(&self, pattern: &str) -> Option<&[FileSeen]> {
-        match self.answer(&Question::List { pattern: pattern.to_owned() })? {
-            Learnt::Files(files) => Some(files),
-            Learnt::Dump(_)
-            | Learnt::Base(_)
-            | Learnt::Bases(_)
-            | Learnt::Archive(_)
-            | Learnt::Searched(_)
-            | Learnt::Headers(_)
-            | Learnt::Window(_)
-            | Learnt::Stops(_)
-            | Learnt::Text(_)
-            | Learnt::Server(_)
-            | Learnt::NoServer { .. }
-            | Learnt::Host(_) => None,
-        }
+        let Learnt::Files(files) = self.answer(&Question::List { pattern: pattern.to_owned() })? else { return None };
+        Some(files)
     }
 
     /// What this very file or directory looked like, whichever pattern it was found by.
     pub fn seen(&self, path: &str) -> Option<&FileSeen> {
-        self.0.iter().find_map(|(_, learnt)| match learnt {
-            Learnt::Files(files) => files.iter().find(|it| it.path == path),
-            Learnt::Dump(_)
-            | Learnt::Base(_)
-            | Learnt::Bases(_)
-            | Learnt::Archive(_)
-            | Learnt::Searched(_)
-            | Learnt::Headers(_)
-            | Learnt::Window(_)
-            | Learnt::Stops(_)
-            | Learnt::Text(_)
-            | Learnt::Server(_)
-            | Learnt::NoServer { .. }
-            | Learnt::Host(_) => None,
+        self.0.iter().find_map(|(_, learnt)| {
+            let Learnt::Files(files) = learnt else { return None };
+            files.iter().find(|it| it.path == path)
         })
     }
 
@@ -259,20 +235,9 @@ impl Survey {
 
     /// Of the dumps that match the source's pattern.
     pub fn headers(&self) -> &[HeaderSeen] {
-        let found = self.0.iter().find_map(|(_, learnt)| match learnt {
-            Learnt::Headers(headers) => Some(headers.as_slice()),
-            Learnt::Files(_)
-            | Learnt::Dump(_)
-            | Learnt::Base(_)
-            | Learnt::Bases(_)
-            | Learnt::Archive(_)
-            | Learnt::Window(_)
-            | Learnt::Stops(_)
-            | Learnt::Searched(_)
-            | Learnt::Text(_)
-            | Learnt::Server(_)
-            | Learnt::NoServer { .. }
-            | Learnt::Host(_) => None,
+        let found = self.0.iter().find_map(|(_, learnt)| {
+            let Learnt::Headers(headers) = learnt else { return None };
+            Some(headers.as_slice())
         });
         found.unwrap_or_default()
     }
@@ -295,39 +260,17 @@ impl Survey {
 
     /// Where the target was found in the WAL, where it was searched for.
     pub fn place(&self) -> Option<Lsn> {
-        self.0.iter().rev().find_map(|(_, learnt)| match learnt {
-            Learnt::Searched(searched) => Some(searched.found.as_ref()?.at),
-            Learnt::Archive(_)
-            | Learnt::Window(_)
-            | Learnt::Stops(_)
-            | Learnt::Bases(_)
-            | Learnt::Files(_)
-            | Learnt::Dump(_)
-            | Learnt::Base(_)
-            | Learnt::Headers(_)
-            | Learnt::Text(_)
-            | Learnt::Server(_)
-            | Learnt::NoServer { .. }
-            | Learnt::Host(_) => None,
+        self.0.iter().rev().find_map(|(_, learnt)| {
+            let Learnt::Searched(searched) = learnt else { return None };
+            Some(searched.found.as_ref()?.at)
         })
     }
 
     /// Base backups that were looked at beside each other.
     pub fn bases(&self) -> impl Iterator<Item = &BaseSeen> {
-        self.0.iter().flat_map(|(_, learnt)| match learnt {
-            Learnt::Bases(bases) => bases.as_slice(),
-            Learnt::Archive(_)
-            | Learnt::Searched(_)
-            | Learnt::Files(_)
-            | Learnt::Dump(_)
-            | Learnt::Base(_)
-            | Learnt::Headers(_)
-            | Learnt::Window(_)
-            | Learnt::Stops(_)
-            | Learnt::Text(_)
-            | Learnt::Server(_)
-            | Learnt::NoServer { .. }
-            | Learnt::Host(_) => &[],
+        self.0.iter().flat_map(|(_, learnt)| {
+            let Learnt::Bases(bases) = learnt else { return &[][..] };
+            bases.as_slice()
         })
     }
 
@@ -348,21 +291,8 @@ impl Survey {
     }
 
     pub fn text(&self, path: &str) -> Option<&str> {
-        match self.answer(&Question::Text { path: path.to_owned() })? {
-            Learnt::Text(text) => Some(text),
-            Learnt::Files(_)
-            | Learnt::Dump(_)
-            | Learnt::Base(_)
-            | Learnt::Bases(_)
-            | Learnt::Archive(_)
-            | Learnt::Searched(_)
-            | Learnt::Headers(_)
-            | Learnt::Window(_)
-            | Learnt::Stops(_)
-            | Learnt::Server(_)
-            | Learnt::NoServer { .. }
-            | Learnt::Host(_) => None,
-        }
+        let Learnt::Text(text) = self.answer(&Question::Text { path: path.to_owned() })? else { return None };
+        Some(text)
     }
 }
 

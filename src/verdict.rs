@@ -156,6 +156,21 @@ pub struct CheckJudged {
     pub objects: Vec<String>,
 }
 
+impl CheckJudged {
+    /// Of one thing, without a time of its own.
+    fn new(name: &str, severity: Severity, judged: Judged) -> CheckJudged {
+        CheckJudged {
+            name: name.to_owned(),
+            severity,
+            judged,
+            elapsed: Duration::ZERO,
+            waived: None,
+            read_only: false,
+            objects: Vec::new(),
+        }
+    }
+}
+
 /// Everything that judging needs is in the evidence, so that it can be done again years later.
 pub fn judge(evidence: &Evidence) -> Judgement {
     let Some(drill) = &evidence.asked else {

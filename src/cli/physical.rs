@@ -12,7 +12,7 @@ use crate::format::wal_archive::{ArchiveSeen, Follow, Stretch, chain};
 use crate::plan::Plan;
 use crate::recipe::FileSeen;
 use crate::report::words;
-use crate::scenario::Drill;
+use crate::scenario::{Drill, USE};
 use crate::source::{BaseBackup, Source, archive};
 use crate::store::{self, Reading, WalSpan};
 use crate::target::Point;
@@ -274,9 +274,17 @@ pub(crate) fn way(drill: &Drill, evidence: &Evidence, plan: &Plan) -> Vec<String
     lines
 }
 
+/// What a scenario may say as its target.
+pub(crate) const TARGETS: &str = "# latest | immediate | { time: \"2026-11-22 10:00:00+00\" } | { lsn: 16/B374D848 } | { xid: 4711 } | \
+                                  { name: a restore point }\n";
+
+/// As YAML.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 /// A first scenario for a base backup.
 pub(crate) fn scenario(path: &str, facts: &BaseFacts, wal: Option<&str>) -> String {
-    let quoted = |it: &str| format!("\"{}\"", it.replace('\\', "\\\\").replace('"', "\\\""));
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or("base-backup");
     let (path, name) = (quoted(path), quoted(name));
     let wal_line = wal.map_or_else(
@@ -298,12 +306,8 @@ pub(crate) fn scenario(path: &str, facts: &BaseFacts, wal: Option<&str>) -> Stri
     format!(
         "# A drill for pgdrill: restores this base backup of PostgreSQL {major} into a throwaway server, recovers it to a target,\n\
          # and looks whether all is there.\n#\n\
-         #     pgdrill run THIS-FILE       runs it\n\
-         #     pgdrill plan THIS-FILE      says what it would do\n\
-         #     pgdrill schema              describes every key, for editors\n\
-         version: 1\n\ndrills:\n  - name: {name}\n    source:\n      base_backup:\n        path: {path}\n{wal_line}{spaces}\n    \
-         # latest | immediate | {{ time: \"2026-11-22 10:00:00+00\" }} | {{ lsn: 16/B374D848 }} | {{ xid: 4711 }} | {{ name: a restore point }}\n    \
-         target: {target}\n\n    # objectives:\n    #   rto: 30m             # the longest that the recovery may take\n    \
+         {USE}version: 1\n\ndrills:\n  - name: {name}\n    source:\n      base_backup:\n        path: {path}\n{wal_line}{spaces}\n    \
+         {TARGETS}    target: {target}\n\n    # objectives:\n    #   rto: 30m             # the longest that the recovery may take\n    \
          #   rpo: 5m              # the most that may be lost; needs `wal`\n\n    checks:\n      \
          - query: {{ name: the server answers, sql: select 1, expect: 1 }}\n      \
          # - rows: {{ table: orders, database: shop, min: 1000 }}\n",

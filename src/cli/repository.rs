@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::physical::{TARGETS, quoted};
 use crate::fault::Fault;
 use crate::format::walg;
 use crate::recipe::{BaseSeen, FileSeen};
 use crate::report::words;
+use crate::scenario::USE;
 use crate::source::BaseTool;
 use crate::store::{self, Reading};
 
@@ -18,16 +20,11 @@ pub(crate) enum Repository {
         path: String,
         backups: Vec<BaseSeen>,
     },
-    /// A server of Barman or barman-cloud, or all that lie there, with their backups.
-    Barman {
+    /// The backups of Barman, barman-cloud or pgBackRest, by the servers or stanzas that they are of.
+    Grouped {
         path: String,
         tool: BaseTool,
-        servers: Vec<(String, Vec<BaseSeen>)>,
-    },
-    /// A repository of pgBackRest: its stanzas with their backups.
-    PgBackRest {
-        path: String,
-        stanzas: Vec<(String, Vec<BaseSeen>)>,
+        groups: Vec<(String, Vec<BaseSeen>)>,
     },
     Databasus {
         path: String,
@@ -40,20 +37,14 @@ pub(crate) enum Repository {
 pub(crate) fn recognise(path: &Path) -> Result<Option<Repository>, Fault> {
     let shown = path.display().to_string();
     if path.join(walg::BACKUPS).is_dir() {
-        let paths: Vec<String> = store::list(&shown)?.into_iter().map(|it| it.path).collect();
-        let mut backups = store::bases(&paths, &BTreeMap::new(), &Reading::default());
+        let mut backups = backups(path)?;
         backups.sort_by_key(|it| it.facts.as_ref().and_then(|it| it.label.as_ref()?.started.clone()));
         return Ok(Some(Repository::WalG { path: shown, backups }));
     }
-    let names = store::stanzas(path);
-    if !names.is_empty() {
-        let of = |name: String| {
-            let listed = store::list(&path.join("backup").join(&name).display().to_string())?;
-            let paths: Vec<String> = listed.into_iter().map(|it| it.path).collect();
-            Ok((name, store::bases(&paths, &BTreeMap::new(), &Reading::default())))
-        };
-        let stanzas = names.into_iter().map(of).collect::<Result<_, Fault>>()?;
-        return Ok(Some(Repository::PgBackRest { path: shown, stanzas }));
+    let stanzas = store::stanzas(path);
+    if !stanzas.is_empty() {
+        let groups = grouped(&path.join("backup"), stanzas)?;
+        return Ok(Some(Repository::Grouped { path: shown, tool: BaseTool::PgBackRest, groups }));
     }
     if let Some(found) = barman(path)? {
         return Ok(Some(found));
@@ -71,6 +62,17 @@ pub(crate) fn recognise(path: &Path) -> Result<Option<Repository>, Fault> {
     Ok(None)
 }
 
+/// Those in a directory of a tool.
+fn backups(directory: &Path) -> Result<Vec<BaseSeen>, Fault> {
+    let listed = store::list(&directory.display().to_string())?;
+    let paths: Vec<String> = listed.into_iter().map(|it| it.path).collect();
+    Ok(store::bases(&paths, &BTreeMap::new(), &Reading::default()))
+}
+
+fn grouped(directory: &Path, names: Vec<String>) -> Result<Vec<(String, Vec<BaseSeen>)>, Fault> {
+    names.into_iter().map(|name| backups(&directory.join(&name)).map(|it| (name, it))).collect()
+}
+
 fn barman(path: &Path) -> Result<Option<Repository>, Fault> {
     let names = store::barman_servers(path);
     let (home, names) = match (path.parent(), path.file_name()) {
@@ -80,33 +82,34 @@ fn barman(path: &Path) -> Result<Option<Repository>, Fault> {
         }
         _ => (path, names),
     };
-    let mut servers = Vec::new();
-    let mut tool = BaseTool::Barman;
-    for name in names {
-        let paths: Vec<String> =
-            store::list(&home.join(&name).display().to_string())?.into_iter().map(|it| it.path).collect();
-        if paths.iter().any(|it| !it.ends_with("/data")) {
-            tool = BaseTool::BarmanCloud;
-        }
-        servers.push((name, store::bases(&paths, &BTreeMap::new(), &Reading::default())));
-    }
+    let groups = grouped(home, names)?;
+    let of_cloud = groups.iter().flat_map(|it| &it.1).any(|it| !it.path.ends_with("/data"));
+    let tool = if of_cloud { BaseTool::BarmanCloud } else { BaseTool::Barman };
     let path = home.display().to_string();
-    Ok((!servers.is_empty()).then_some(Repository::Barman { path, tool, servers }))
+    Ok((!groups.is_empty()).then_some(Repository::Grouped { path, tool, groups }))
+}
+
+/// What a tool calls the place, and what backups there are of.
+fn terms(tool: BaseTool) -> (&'static str, &'static str) {
+    match tool {
+        BaseTool::Barman => ("home of Barman", "server"),
+        BaseTool::BarmanCloud => ("place of barman-cloud", "server"),
+        BaseTool::PgBackRest => ("repository of pgBackRest", "stanza"),
+        // These know no groups.
+        BaseTool::PgBasebackup | BaseTool::WalG => ("directory of base backups", "cluster"),
+    }
 }
 
 impl Repository {
     pub(crate) fn json(&self) -> String {
         let value = match self {
             Repository::WalG { path, backups } => {
-                serde_json::json!({ "tool": "wal_g", "path": path, "backups": backups })
+                serde_json::json!({ "tool": BaseTool::WalG.kind(), "path": path, "backups": backups })
             }
-            Repository::Barman { path, tool, servers } => {
-                let servers: BTreeMap<&String, &Vec<BaseSeen>> = servers.iter().map(|it| (&it.0, &it.1)).collect();
-                serde_json::json!({ "tool": tool, "path": path, "servers": servers })
-            }
-            Repository::PgBackRest { path, stanzas } => {
-                let stanzas: BTreeMap<&String, &Vec<BaseSeen>> = stanzas.iter().map(|it| (&it.0, &it.1)).collect();
-                serde_json::json!({ "tool": "pgbackrest", "path": path, "stanzas": stanzas })
+            Repository::Grouped { path, tool, groups } => {
+                let groups: BTreeMap<&String, &Vec<BaseSeen>> = groups.iter().map(|it| (&it.0, &it.1)).collect();
+                let group = format!("{}s", terms(*tool).1);
+                serde_json::json!({ "tool": tool.kind(), "path": path, group: groups })
             }
             Repository::Databasus { path, files, sealed } => {
                 serde_json::json!({ "tool": "databasus", "path": path, "files": files, "encrypted": sealed })
@@ -117,116 +120,79 @@ impl Repository {
 
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
+        let mut line = |name: &str, value: &str| {
+            let _ = writeln!(text, "{name:<12} {value}");
+        };
         match self {
             Repository::WalG { path, backups } => {
-                let _ = writeln!(
-                    text,
-                    "storage      {path}\nis a         storage of WAL-G, {}",
-                    words::count(backups.len(), "backup")
-                );
-                for backup in backups {
-                    let _ = writeln!(text, "backup       {}", of_backup(backup));
+                line("storage", path);
+                line("is a", &format!("storage of WAL-G, {}", words::count(backups.len(), "backup")));
+                for it in backups {
+                    line("backup", &of_backup(it));
                 }
             }
-            Repository::Barman { path, tool, servers } => {
-                let what = if *tool == BaseTool::Barman { "home of Barman" } else { "place of barman-cloud" };
-                let _ = writeln!(
-                    text,
-                    "repository   {path}\nis a         {what}, {}",
-                    words::count(servers.len(), "server")
-                );
-                for (server, backups) in servers {
-                    let _ = writeln!(text, "server       {server}, {}", words::count(backups.len(), "usable backup"));
-                    for backup in backups {
-                        let _ = writeln!(text, "backup       {}", of_backup(backup));
-                    }
-                }
-            }
-            Repository::PgBackRest { path, stanzas } => {
-                let _ = writeln!(
-                    text,
-                    "repository   {path}\nis a         repository of pgBackRest, {}",
-                    words::count(stanzas.len(), "stanza")
-                );
-                for (stanza, backups) in stanzas {
-                    let _ = writeln!(text, "stanza       {stanza}, {}", words::count(backups.len(), "backup"));
-                    for backup in backups {
-                        let _ = writeln!(text, "backup       {}", of_backup(backup));
+            Repository::Grouped { path, tool, groups } => {
+                let (what, group) = terms(*tool);
+                line("repository", path);
+                line("is a", &format!("{what}, {}", words::count(groups.len(), group)));
+                for (name, backups) in groups {
+                    line(group, &format!("{name}, {}", words::count(backups.len(), "backup")));
+                    for it in backups {
+                        line("backup", &of_backup(it));
                     }
                 }
             }
             Repository::Databasus { path, files, sealed } => {
                 let how = if *sealed { "encrypted dumps" } else { "dumps" };
-                let _ = writeln!(
-                    text,
-                    "backups      {path}\nare          {how} by Databasus, {}",
-                    words::count(files.len(), "file")
-                );
+                line("backups", path);
+                line("are", &format!("{how} by Databasus, {}", words::count(files.len(), "file")));
                 for file in files {
                     let name = file.path.rsplit('/').next().unwrap_or_default();
-                    let _ = writeln!(text, "file         {name} ({})", words::bytes(file.bytes));
+                    line("file", &format!("{name} ({})", words::bytes(file.bytes)));
                 }
             }
         }
         text
     }
 
-    /// A first scenario.
+    /// A first scenario. `path`: as it was asked for, absolute.
     pub(crate) fn scenario(&self, path: &str) -> String {
-        let quoted = |it: &str| format!("\"{}\"", it.replace('\\', "\\\\").replace('"', "\\\""));
-        let targets = "    # latest | immediate | { time: \"2026-11-22 10:00:00+00\" } | { lsn: 16/B374D848 } | { xid: 4711 } | \
-                       { name: a restore point }\n    target: latest\n\n";
-        let path = match self {
-            // Of one server, its home is what a scenario names.
-            Repository::Barman { servers, .. } if servers.len() == 1 && path.ends_with(&servers[0].0) => {
-                quoted(path.trim_end_matches(&servers[0].0).trim_end_matches('/'))
-            }
-            Repository::Barman { .. }
-            | Repository::PgBackRest { .. }
-            | Repository::WalG { .. }
-            | Repository::Databasus { .. } => quoted(path),
-        };
-        let (source, target) = match self {
-            Repository::WalG { .. } => (
-                format!(
-                    "wal_g:\n        path: {path}\n        # pick: {{ label: NAME }}        # default: newest\n        \
-                     # libsodium_key: {{ env: WALG_LIBSODIUM_KEY }}\n        # pgp_key: {{ file: pgp.asc }}\n"
-                ),
-                targets,
+        let source = match self {
+            Repository::WalG { .. } => format!(
+                "wal_g:\n        path: {}\n        # pick: {{ label: NAME }}        # default: newest\n        \
+                 # libsodium_key: {{ env: WALG_LIBSODIUM_KEY }}\n        # pgp_key: {{ file: pgp.asc }}\n",
+                quoted(path)
             ),
-            Repository::Barman { tool, servers, .. } => {
-                let others: Vec<&str> = servers.iter().skip(1).map(|it| it.0.as_str()).collect();
+            Repository::Grouped { tool, groups, .. } => {
+                let (kind, (_, group)) = (tool.kind(), terms(*tool));
+                let (first, others) = groups.split_first().map_or(("", &[][..]), |it| (it.0.0.as_str(), it.1));
+                // Of one server, its home is what a scenario names.
+                let own = path.strip_suffix(first).filter(|_| others.is_empty() && *tool != BaseTool::PgBackRest);
+                let path = quoted(own.map_or(path, |it| it.trim_end_matches('/')));
+                let others: Vec<&str> = others.iter().map(|it| it.0.as_str()).collect();
                 let others = if others.is_empty() { String::new() } else { format!("    # or {}", others.join(", ")) };
-                (
-                    format!(
-                        "{}:\n        path: {path}\n        server: {}{others}\n        # pick: {{ label: ID }}        \
-                         # default: newest\n",
-                        tool.kind(),
-                        servers[0].0
-                    ),
-                    targets,
-                )
+                let mut text = format!(
+                    "{kind}:\n        path: {path}\n        {group}: {first}{others}\n        \
+                     # pick: {{ label: LABEL }}     # default: newest\n"
+                );
+                if *tool == BaseTool::PgBackRest {
+                    text += "        # cipher_pass: { env: PGBACKREST_REPO1_CIPHER_PASS }\n";
+                }
+                text
             }
-            Repository::PgBackRest { stanzas, .. } => (
-                format!(
-                    "pgbackrest:\n        path: {path}\n        stanza: {}\n        # pick: {{ label: LABEL }}     # default: \
-                     newest\n        # cipher_pass: {{ env: PGBACKREST_REPO1_CIPHER_PASS }}\n",
-                    stanzas[0].0
-                ),
-                targets,
-            ),
             Repository::Databasus { sealed, .. } => {
                 let key = if *sealed { "secret_key" } else { "# secret_key" };
                 let line = format!("        {key}: {{ file: secret.key }}    # or {{ env: NAME }}\n");
-                (format!("databasus:\n        path: {path}\n{line}"), "")
+                format!("databasus:\n        path: {}\n{line}", quoted(path))
             }
+        };
+        let target = match self {
+            Repository::WalG { .. } | Repository::Grouped { .. } => format!("    {TARGETS}    target: latest\n\n"),
+            Repository::Databasus { .. } => String::new(),
         };
         format!(
             "# A drill for pgdrill: restores the newest backup into a throwaway server, and looks whether all is there.\n#\n\
-             #     pgdrill run THIS-FILE       runs it\n\
-             #     pgdrill plan THIS-FILE      says what it would do\n\
-             #     pgdrill schema              describes every key, for editors\n\
-             version: 1\n\ndrills:\n  - name: newest-backup\n    source:\n      {source}\n{target}    # objectives:\n    \
+             {USE}version: 1\n\ndrills:\n  - name: newest-backup\n    source:\n      {source}\n{target}    # objectives:\n    \
              #   rto: 30m             # the longest that the recovery may take\n\n    checks:\n      \
              - query: {{ name: the server answers, sql: select 1, expect: 1 }}\n"
         )

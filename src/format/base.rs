@@ -82,6 +82,24 @@ pub enum ControlFound {
     Whole(Box<ControlData>),
 }
 
+#[cfg(test)]
+impl BaseFacts {
+    /// Of a plain backup of 17 that says nothing: tests add what they are about.
+    pub(crate) fn bare() -> BaseFacts {
+        BaseFacts {
+            layout: BaseLayout::Plain,
+            major: 17,
+            tablespaces: Vec::new(),
+            bytes: 1,
+            label: None,
+            manifest: ManifestFound::Absent,
+            control: ControlFound::NotRead,
+            told: None,
+            settings: BTreeMap::new(),
+        }
+    }
+}
+
 impl BaseFacts {
     pub fn control(&self) -> Option<&ControlData> {
         match &self.control {
@@ -118,6 +136,12 @@ pub struct Label {
 }
 
 impl Label {
+    /// What it would say by a tool's catalogue, where reading it would mean to read the backup.
+    pub(crate) fn by_catalogue(start: Lsn, timeline: Option<u32>, began: Option<jiff::Timestamp>) -> Label {
+        let started = began.map(|it| it.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
+        Label { start: start.to_string(), timeline, started, after: None }
+    }
+
     /// None where the server wrote it in another zone than UTC: an abbreviation names no zone for certain.
     pub fn began(&self) -> Option<jiff::Timestamp> {
         let started = self.started.as_deref()?;

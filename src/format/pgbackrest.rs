@@ -55,11 +55,6 @@ pub struct Listed {
     /// Seconds since 1970.
     pub backup_timestamp_start: i64,
     pub backup_timestamp_stop: i64,
-    /// As stored, with what it refers to.
-    #[serde(default)]
-    pub backup_info_repo_size: u64,
-    /// Pages were found wrong while it was made.
-    pub backup_error: Option<bool>,
     pub db_id: u32,
 }
 
@@ -407,13 +402,6 @@ struct Reference {
     bytes: u64,
     plain: u64,
     block: u64,
-}
-
-/// The contents of one super block: its blocks, one behind the other.
-pub fn super_block(input: impl Read, pass: Option<&str>, compression: Compression) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    unpacked(input, pass, compression)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -28,26 +28,17 @@ impl Converter<'_> {
         let no_roles = restore.and_then(|it| it.roles.as_ref()).is_some_and(|it| it.value == Roles::None);
         let databases = wire.expect.as_ref().is_some_and(|it| it.value.databases.is_some());
         let wrong = match (scope.value, source) {
-            (
-                Scope::Database | Scope::Objects,
-                WireSource::BaseBackup(_)
-                | WireSource::WalG(_)
-                | WireSource::Barman(_)
-                | WireSource::BarmanCloud(_)
-                | WireSource::Pgbackrest(_),
-            ) => ("a base backup always brings back the whole cluster", "take the key away, or write `cluster`"),
+            (Scope::Database | Scope::Objects, it) if !it.is_dump() => {
+                ("a base backup always brings back the whole cluster", "take the key away, or write `cluster`")
+            }
             (Scope::Database, WireSource::PgDumpall(_)) => (
                 "a pg_dumpall brings back more than a `database`",
                 "take the key away, or write `cluster` or `objects`",
             ),
-            (Scope::Cluster, WireSource::PgDump(_) | WireSource::Databasus(_) | WireSource::PgDumpall(_))
-                if !databases =>
-            {
-                (
-                    "nothing says which databases the cluster has",
-                    "list them as `expect: { databases: […] }`: a dump that lacks one cannot say so",
-                )
-            }
+            (Scope::Cluster, it) if it.is_dump() && !databases => (
+                "nothing says which databases the cluster has",
+                "list them as `expect: { databases: […] }`: a dump that lacks one cannot say so",
+            ),
             (Scope::Cluster, _) if no_roles => {
                 ("a cluster is not brought back with `roles: none`", "take `roles` away, or claim less")
             }
@@ -115,26 +106,14 @@ impl Converter<'_> {
     /// The objectives about loss. A method that cannot meet its objective is refused before anything runs.
     pub(super) fn loss(&self, wire: &WireObjectives, source: &WireSource) -> Objectives {
         if let Some(rpo) = &wire.rpo {
-            match source {
-                WireSource::PgDump(_) | WireSource::Databasus(_) | WireSource::PgDumpall(_)
-                    if rpo.value.0 <= NEEDS_WAL =>
-                {
-                    let message = "dumps cannot meet this: a loss of at most an hour needs WAL or incremental backups, and one \
-                                   of seconds needs continuous WAL";
-                    self.note(Mistake::new(rpo.span, message).help("a daily dump serves an `rpo` of a day or more"));
-                }
-                WireSource::BaseBackup(it) if it.wal.is_none() => {
-                    let message = "`rpo` of a base backup needs its WAL archive: the backup alone is as old as it is";
-                    self.note(Mistake::new(rpo.span, message).help("name the archive as `wal:` of the source"));
-                }
-                WireSource::PgDump(_)
-                | WireSource::Databasus(_)
-                | WireSource::PgDumpall(_)
-                | WireSource::BaseBackup(_)
-                | WireSource::WalG(_)
-                | WireSource::Barman(_)
-                | WireSource::BarmanCloud(_)
-                | WireSource::Pgbackrest(_) => (),
+            if source.is_dump() && rpo.value.0 <= NEEDS_WAL {
+                let message = "dumps cannot meet this: a loss of at most an hour needs WAL or incremental backups, and one \
+                               of seconds needs continuous WAL";
+                self.note(Mistake::new(rpo.span, message).help("a daily dump serves an `rpo` of a day or more"));
+            }
+            if source.lacks_wal() {
+                let message = "`rpo` of a base backup needs its WAL archive: the backup alone is as old as it is";
+                self.note(Mistake::new(rpo.span, message).help("name the archive as `wal:` of the source"));
             }
         }
         let alone = [
@@ -155,21 +134,11 @@ impl Converter<'_> {
             }
             instant
         });
-        if let (Some(heartbeat), WireSource::PgDump(_) | WireSource::Databasus(_) | WireSource::PgDumpall(_)) =
-            (&wire.heartbeat, source)
-        {
+        if let Some(heartbeat) = wire.heartbeat.as_ref().filter(|_| source.is_dump()) {
             let mistake = Mistake::new(heartbeat.span, "`heartbeat` has no meaning for a dump: it ends when it began");
             self.note(mistake.help("take it away"));
         }
-        if let (
-            Some(window),
-            WireSource::BaseBackup(_)
-            | WireSource::WalG(_)
-            | WireSource::Barman(_)
-            | WireSource::BarmanCloud(_)
-            | WireSource::Pgbackrest(_),
-        ) = (&wire.rpo_window, source)
-        {
+        if let Some(window) = wire.rpo_window.as_ref().filter(|_| !source.is_dump()) {
             let message = "`rpo_window` has no meaning with a WAL archive: it has no gaps between backups";
             self.note(Mistake::new(window.span, message).help("take it away"));
         }

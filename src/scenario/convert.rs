@@ -279,14 +279,7 @@ impl Converter<'_> {
     /// Where recovery stops. A dump has no points in time.
     fn target(&self, wire: Option<At<WireTarget>>, source: &WireSource) -> Target {
         let Some(wire) = wire else { return Target::default() };
-        if !matches!(
-            source,
-            WireSource::BaseBackup(_)
-                | WireSource::WalG(_)
-                | WireSource::Barman(_)
-                | WireSource::BarmanCloud(_)
-                | WireSource::Pgbackrest(_)
-        ) {
+        if source.is_dump() {
             let mistake = Mistake::new(wire.span, "a dump has one state, and no points in time to recover to");
             self.note(mistake.help("take `target` away, or name a base backup with its WAL archive"));
             return Target::default();

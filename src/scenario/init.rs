@@ -56,14 +56,17 @@ const WAIVERS: &str = "
     #     until: 2027-01-31
 ";
 
+/// What a scenario's first lines say of its use.
+pub const USE: &str = "#     pgdrill run THIS-FILE       runs it\n\
+                       #     pgdrill plan THIS-FILE      says what it would do\n\
+                       #     pgdrill schema              describes every key, for editors\n";
+
 fn head(out: &mut String, from: &Init<'_>) {
     let DumpFacts { format, database, server_version, created, .. } = from.facts;
     let _ = write!(
         out,
         "# A drill for pgdrill: restores this backup into a throwaway PostgreSQL and looks whether all is there.\n#\n\
-         #     pgdrill run THIS-FILE       runs it\n\
-         #     pgdrill plan THIS-FILE      says what it would do\n\
-         #     pgdrill schema              describes every key, for editors\n#\n# Made from {}\n#   format {}",
+         {USE}#\n# Made from {}\n#   format {}",
         comment(from.path),
         format.name()
     );

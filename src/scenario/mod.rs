@@ -35,7 +35,7 @@ use crate::recipe::RuntimeChoice;
 use crate::source::{Durability, Restore, Source};
 use crate::target::{Sweep, Target};
 
-pub use init::{Init, init, quote_ident};
+pub use init::{Init, USE, init, quote_ident};
 pub use parse::{Environment, File, files_named, parse, schema};
 pub use paths::suggest_pattern;
 pub use problem::{Problem, render};

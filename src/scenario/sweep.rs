@@ -3,7 +3,7 @@
 use super::collect::At;
 use super::convert::Converter;
 use super::problem::{Mistake, Span};
-use super::wire::{WireDrill, WireSource, WireTargets, WireTargetsKeys};
+use super::wire::{WireDrill, WireTargets, WireTargetsKeys};
 use crate::target::{Points, Sweep, Target, Timeline};
 
 /// More stops than these take longer than anybody waits for.
@@ -15,21 +15,15 @@ impl Converter<'_> {
         let targets = wire.targets.take()?;
         let span = targets.span;
         let refuse = |span: Span, message: &str, help: &str| self.note(Mistake::new(span, message).help(help));
-        match &wire.source.value {
-            WireSource::PgDump(_) | WireSource::PgDumpall(_) | WireSource::Databasus(_) => {
-                let help = "take `targets` away, or name a base backup with its WAL archive";
-                refuse(span, "a dump has one state, and no points in time to recover to", help);
-                return None;
-            }
-            WireSource::BaseBackup(source) if source.wal.is_none() => {
-                let help = "name the archive as `wal:` of the source";
-                refuse(span, "a base backup alone recovers to its own end only", help);
-            }
-            WireSource::BaseBackup(_)
-            | WireSource::WalG(_)
-            | WireSource::Barman(_)
-            | WireSource::BarmanCloud(_)
-            | WireSource::Pgbackrest(_) => {}
+        let source = &wire.source.value;
+        if source.is_dump() {
+            let help = "take `targets` away, or name a base backup with its WAL archive";
+            refuse(span, "a dump has one state, and no points in time to recover to", help);
+            return None;
+        }
+        if source.lacks_wal() {
+            let help = "name the archive as `wal:` of the source";
+            refuse(span, "a base backup alone recovers to its own end only", help);
         }
         if let Some(target) = &wire.target {
             refuse(target.span, "`target` beside `targets`", "take one of them away: a drill has one or the other");

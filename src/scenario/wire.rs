@@ -129,6 +129,25 @@ pub(super) enum WireSource {
     Databasus(WireDatabasus),
 }
 
+impl WireSource {
+    /// A dump has one state; all else is physical: a whole cluster, and WAL to recover it to a point in time.
+    pub(super) fn is_dump(&self) -> bool {
+        match self {
+            WireSource::PgDump(_) | WireSource::PgDumpall(_) | WireSource::Databasus(_) => true,
+            WireSource::BaseBackup(_)
+            | WireSource::WalG(_)
+            | WireSource::Pgbackrest(_)
+            | WireSource::Barman(_)
+            | WireSource::BarmanCloud(_) => false,
+        }
+    }
+
+    /// A physical backup that recovers to its own end only. Tools keep WAL beside their backups.
+    pub(super) fn lacks_wal(&self) -> bool {
+        matches!(self, WireSource::BaseBackup(it) if it.wal.is_none())
+    }
+}
+
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(rename = "WalG", deny_unknown_fields)]
 pub(super) struct WireWalG {

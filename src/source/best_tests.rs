@@ -1,5 +1,5 @@
 use super::*;
-use crate::format::base::{BaseLayout, ManifestFound};
+use crate::format::base::ManifestFound;
 use crate::format::manifest::{ManifestFacts, WalRange};
 use crate::recipe::Found;
 
@@ -10,10 +10,6 @@ fn base(path: &str, segment: u64, started: &str) -> BaseSeen {
     let at = |segment: u64, offset: u64| Lsn(segment * MIB + offset).to_string();
     let wal = vec![WalRange { timeline: 1, start: at(segment, 40), end: at(segment + 1, 80) }];
     let facts = BaseFacts {
-        layout: BaseLayout::Plain,
-        major: 17,
-        tablespaces: Vec::new(),
-        bytes: 1,
         label: Some(Label {
             start: at(segment, 40),
             timeline: Some(1),
@@ -21,9 +17,7 @@ fn base(path: &str, segment: u64, started: &str) -> BaseSeen {
             after: None,
         }),
         manifest: ManifestFound::Whole(ManifestFacts { wal, ..ManifestFacts::default() }),
-        told: None,
-        settings: std::collections::BTreeMap::new(),
-        control: crate::format::base::ControlFound::NotRead,
+        ..BaseFacts::bare()
     };
     BaseSeen { path: path.to_owned(), facts: Some(Box::new(facts)), unreadable: None }
 }

@@ -86,16 +86,12 @@ fn missing(of: Link<'_>, after: &After, why: &str) -> Fault {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::format::base::{BaseLayout, Label, ManifestFound};
+    use crate::format::base::{Label, ManifestFound};
     use crate::format::manifest::ManifestFacts;
 
     fn seen(path: &str, start: &str, after: Option<&str>, identifier: Option<u64>) -> BaseSeen {
         let manifest = ManifestFacts { version: 2, system_identifier: identifier, ..ManifestFacts::default() };
         let facts = BaseFacts {
-            layout: BaseLayout::Plain,
-            major: 17,
-            tablespaces: Vec::new(),
-            bytes: 1,
             label: Some(Label {
                 start: start.to_owned(),
                 timeline: Some(1),
@@ -103,9 +99,7 @@ mod tests {
                 after: after.map(|start| After { start: start.to_owned(), timeline: 1 }),
             }),
             manifest: ManifestFound::Whole(manifest),
-            told: None,
-            settings: std::collections::BTreeMap::new(),
-            control: crate::format::base::ControlFound::NotRead,
+            ..BaseFacts::bare()
         };
         BaseSeen { path: path.to_owned(), facts: Some(Box::new(facts)), unreadable: None }
     }

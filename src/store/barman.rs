@@ -83,8 +83,7 @@ impl Catalogued {
 
     /// What its label would say, where that cannot be read without reading the backup.
     pub(super) fn label(&self) -> Option<Label> {
-        let started = self.info.begin_time.map(|it| it.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
-        Some(Label { start: self.info.begin?.to_string(), timeline: self.info.timeline, started, after: None })
+        Some(Label::by_catalogue(self.info.begin?, self.info.timeline, self.info.begin_time))
     }
 
     /// Where the tablespaces' data lie, by OID.

@@ -28,19 +28,19 @@ const ENDINGS: [&str; 5] = ["", ".gz", ".zst", ".lz4", ".xz"];
 /// Reads what a base backup says of itself: of a data directory its small files, of archives their first members.
 ///
 /// `mapped`: where tablespaces' data lie, by location or OID, as the scenario says.
-pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, stop: &Reading) -> Result<BaseFacts, Fault> {
+pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, reading: &Reading) -> Result<BaseFacts, Fault> {
     let seen = look(path)?;
     if !seen.directory {
-        return archives(path, vec![member(path, "", MemberKind::Data)?], stop);
+        return archives(path, vec![member(path, "", MemberKind::Data)?], reading);
     }
     if pgbackrest::is_backup(path) {
-        return pgbackrest::facts(path, stop);
+        return pgbackrest::facts(path, reading);
     }
     if walg::is_backup(path) {
-        return walg::facts(path, stop);
+        return walg::facts(path, reading);
     }
     if let Some(it) = barman::catalogued(path)? {
-        return of_barman(path, &it, mapped, stop);
+        return of_barman(path, &it, mapped, reading);
     }
     if path.join("PG_VERSION").is_file() {
         return plain(path, seen.bytes, mapped);
@@ -49,7 +49,7 @@ pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, stop: &Reading
     if members.is_empty() {
         return Err(no_base_backup(path));
     }
-    archives(path, members, stop)
+    archives(path, members, reading)
 }
 
 /// A backup of Barman is one of pg_basebackup or of rsync, with its tablespaces beside it.
@@ -57,7 +57,7 @@ fn of_barman(
     path: &Path,
     catalogued: &Catalogued,
     mapped: &BTreeMap<String, String>,
-    stop: &Reading,
+    reading: &Reading,
 ) -> Result<BaseFacts, Fault> {
     let mut spaces = catalogued.tablespaces();
     spaces.extend(mapped.clone());
@@ -75,7 +75,7 @@ fn of_barman(
         if members.is_empty() {
             return Err(no_base_backup(path));
         }
-        archives(path, members, stop)?
+        archives(path, members, reading)?
     };
     facts.label = facts.label.or_else(|| catalogued.label());
     facts.told = Some(catalogued.told());
@@ -83,9 +83,9 @@ fn of_barman(
 }
 
 /// The same of several, where one that cannot be read is an answer.
-pub fn bases(paths: &[String], mapped: &BTreeMap<String, String>, stop: &Reading) -> Vec<BaseSeen> {
+pub fn bases(paths: &[String], mapped: &BTreeMap<String, String>, reading: &Reading) -> Vec<BaseSeen> {
     let seen = |path: &String| {
-        let (facts, unreadable) = match base_facts(Path::new(path), mapped, stop) {
+        let (facts, unreadable) = match base_facts(Path::new(path), mapped, reading) {
             Ok(facts) => (Some(Box::new(facts)), None),
             Err(fault) => (None, Some(fault)),
         };
@@ -331,11 +331,11 @@ impl Seen {
         file: &Path,
         entries: tar::Entries<'a, R>,
         early: bool,
-        stop: &Reading,
+        reading: &Reading,
         bad: impl Fn(&io::Error) -> Fault,
     ) -> Result<(), Fault> {
         for entry in entries {
-            if stop.is_stopped() {
+            if reading.is_stopped() {
                 break;
             }
             let mut entry = entry.map_err(|it| bad(&it))?;
@@ -366,7 +366,7 @@ impl Seen {
 }
 
 /// The first archive's first members: its label and its version come early, whatever follows them.
-fn archives(path: &Path, members: Vec<BaseMember>, stop: &Reading) -> Result<BaseFacts, Fault> {
+fn archives(path: &Path, members: Vec<BaseMember>, reading: &Reading) -> Result<BaseFacts, Fault> {
     let base = &members[0];
     let file = if base.file.is_empty() { path.to_owned() } else { path.join(&base.file) };
     let input = File::open(&file).map_err(|it| medium(&file, "open", &it))?;
@@ -379,10 +379,10 @@ fn archives(path: &Path, members: Vec<BaseMember>, stop: &Reading) -> Result<Bas
     if base.compression == Compression::None {
         // From header to header: what lies between is not read.
         let mut archive = tar::Archive::new(input);
-        seen.members(&file, archive.entries_with_seek().map_err(|it| bad(&it))?, false, stop, bad)?;
+        seen.members(&file, archive.entries_with_seek().map_err(|it| bad(&it))?, false, reading, bad)?;
     } else {
         let mut archive = tar::Archive::new(decode::decoder(base.compression, input).map_err(|it| bad(&it))?);
-        seen.members(&file, archive.entries().map_err(|it| bad(&it))?, true, stop, bad)?;
+        seen.members(&file, archive.entries().map_err(|it| bad(&it))?, true, reading, bad)?;
     }
     let Seen { version, map, label, settings, control } = seen;
     let Some(major) = version else {

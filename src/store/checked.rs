@@ -23,29 +23,29 @@ pub fn unpack_checked(
     (backup, facts): (&Path, &BaseFacts),
     beneath: &[(&Path, &BaseFacts)],
     to: &Destination,
-    stop: &Reading,
+    reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<(Written, ManifestSeen, PagesChecked), Fault> {
     let manifest = manifest_text(backup)?;
     let mut verifier = Verifier::new(manifest.as_deref());
     let mut pages = Pages::new(facts.label.as_ref().and_then(|it| it.start.parse::<Lsn>().ok()).map(|it| it.0));
     let inspectors: Vec<&mut dyn Inspector> = vec![&mut verifier, &mut pages];
-    let written = unpack((backup, facts), beneath, to, inspectors, stop, on_bytes)?;
+    let written = unpack((backup, facts), beneath, to, inspectors, reading, on_bytes)?;
     // Archives have it beside them; pg_combinebackup wants it inside.
     if let Some(text) = manifest.filter(|_| facts.layout != BaseLayout::Plain) {
         put(manifest::FILE, &text, to)?;
     }
-    let manifest = verifier.finish(|path, algorithm| digest(&to.data.join(path), algorithm, stop))?;
+    let manifest = verifier.finish(|path, algorithm| digest(&to.data.join(path), algorithm, reading))?;
     Ok((written, manifest, pages.finish()))
 }
 
 /// Of a file that was just written.
-fn digest(path: &Path, algorithm: Algorithm, stop: &Reading) -> Result<Vec<u8>, Fault> {
+fn digest(path: &Path, algorithm: Algorithm, reading: &Reading) -> Result<Vec<u8>, Fault> {
     let mut file = File::open(path).map_err(|it| medium(path, "open", &it))?;
     let mut sum = Sum::of(Some(algorithm));
     let mut buffer = vec![0; CHUNK];
     loop {
-        if stop.is_stopped() {
+        if reading.is_stopped() {
             return Err(Fault::new(Blame::Host, format!("read {}", path.display())).cause("the drill was stopped"));
         }
         match file.read(&mut buffer).map_err(|it| medium(path, "read", &it))? {

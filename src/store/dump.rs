@@ -17,12 +17,17 @@ use crate::format::{Compression, DumpFacts, DumpFormat, Selection, decode, selec
 ///
 /// Contents that are cut, garbled or no dump are faults of the backup; what the file system refuses is one of the host.
 /// That every data file is there and ends where it should is checked as far as that needs no reading of data.
-pub fn dump_facts(path: &Path, selection: &Selection, stop: &Reading, on_bytes: OnBytes) -> Result<DumpFacts, Fault> {
+pub fn dump_facts(
+    path: &Path,
+    selection: &Selection,
+    reading: &Reading,
+    on_bytes: OnBytes,
+) -> Result<DumpFacts, Fault> {
     let metadata = metadata(path)?;
     let facts = if metadata.is_dir() {
-        directory(path, selection, stop, on_bytes)
+        directory(path, selection, reading, on_bytes)
     } else if metadata.is_file() {
-        file(path, metadata.len(), selection, stop, on_bytes)
+        file(path, metadata.len(), selection, reading, on_bytes)
     } else {
         Err(Fault::new(Blame::Scenario, "read the backup")
             .cause("it is neither a file nor a directory")
@@ -44,11 +49,11 @@ fn file(
     path: &Path,
     length: u64,
     selection: &Selection,
-    stop: &Reading,
+    reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<DumpFacts, Fault> {
-    let sealed = stop.vault.seals(path);
-    let mut tap = Tap::open(path, stop, on_bytes)?;
+    let sealed = reading.vault.seals(path);
+    let mut tap = Tap::open(path, reading, on_bytes)?;
     let outcome = tap.plain().map_err(Seen::Undecodable).and_then(|mut plain| {
         let start = head(&mut plain).map_err(Seen::Undecodable)?;
         let wrapped = sniff::compression(&start);
@@ -224,10 +229,10 @@ fn large_objects(list: impl Read) -> Result<Vec<(u32, String)>, Fault> {
     archive::large_object_files(&text)
 }
 
-fn directory(path: &Path, selection: &Selection, stop: &Reading, on_bytes: OnBytes) -> Result<DumpFacts, Fault> {
+fn directory(path: &Path, selection: &Selection, reading: &Reading, on_bytes: OnBytes) -> Result<DumpFacts, Fault> {
     let Some(toc) = toc_of(path) else { return Err(no_dump_directory(path)) };
     let archive = {
-        let mut tap = Tap::open(&toc, stop, on_bytes)?;
+        let mut tap = Tap::open(&toc, reading, on_bytes)?;
         let read = unwrapped(&mut tap).map(BufReader::new).map(Archive::read);
         match read {
             Ok(Ok(archive)) => archive,

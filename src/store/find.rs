@@ -51,27 +51,13 @@ pub fn list(pattern: &str) -> Result<Vec<FileSeen>, Fault> {
 }
 
 fn exact(path: &Path) -> Result<Vec<FileSeen>, Fault> {
-    let within = base_backups(path);
-    let empty = || [pgbackrest::backups, walg::backups, barman::backups].iter().any(|it| it(path).is_some());
-    if !within.is_empty() || empty() {
-        return within.iter().map(|it| look(it)).collect();
-    }
-    if let Some(files) = databasus_files(path) {
+    // A tool's repository may hold none, and is no backup itself.
+    let kept = repository(path).or_else(|| Some(base_backups(path)).filter(|it| !it.is_empty()));
+    if let Some(files) = kept.or_else(|| databasus_files(path)) {
         return files.iter().map(|it| look(it)).collect();
     }
-    if let Some(repository) = path.parent().filter(|it| !path.exists() && file_name(it) == pgbackrest::BACKUPS) {
-        let others = repository.parent().map(pgbackrest::stanzas).unwrap_or_default();
-        if !others.is_empty() {
-            return Err(Fault::new(Blame::Scenario, format!("find {}", path.display()))
-                .cause(format!("the repository has no stanza {}: it has {}", file_name(path), others.join(", ")))
-                .hint("correct `stanza` in the scenario"));
-        }
-    }
-    let others = path.parent().filter(|_| !path.exists()).map(barman::servers).unwrap_or_default();
-    if !others.is_empty() {
-        return Err(Fault::new(Blame::Scenario, format!("find {}", path.display()))
-            .cause(format!("Barman has no server {} there: it has {}", file_name(path), others.join(", ")))
-            .hint("correct `server` in the scenario"));
+    if !path.exists() {
+        misnamed(path)?;
     }
     match look(path) {
         Ok(seen) => Ok(vec![seen]),
@@ -79,6 +65,25 @@ fn exact(path: &Path) -> Result<Vec<FileSeen>, Fault> {
         Err(fault) if fault.blame == Blame::Backup => Ok(Vec::new()),
         Err(fault) => Err(fault),
     }
+}
+
+/// A stanza or a server that is not there, in a place that has others.
+fn misnamed(path: &Path) -> Result<(), Fault> {
+    let (Some(parent), name) = (path.parent(), file_name(path)) else { return Ok(()) };
+    let fault = |cause: String, key: &str| {
+        let fault = Fault::new(Blame::Scenario, format!("find {}", path.display())).cause(cause);
+        Err(fault.hint(format!("correct `{key}` in the scenario")))
+    };
+    let repository = parent.parent().filter(|_| file_name(parent) == pgbackrest::BACKUPS);
+    let stanzas = repository.map(pgbackrest::stanzas).unwrap_or_default();
+    if !stanzas.is_empty() {
+        return fault(format!("the repository has no stanza {name}: it has {}", stanzas.join(", ")), "stanza");
+    }
+    let servers = barman::servers(parent);
+    if !servers.is_empty() {
+        return fault(format!("Barman has no server {name} there: it has {}", servers.join(", ")), "server");
+    }
+    Ok(())
 }
 
 fn is_pattern(text: &str) -> bool {
@@ -121,10 +126,7 @@ impl Walk {
     fn entry(&mut self, entry: &DirEntry) -> Result<(), Fault> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let unfinished = UNFINISHED.iter().any(|it| name.ends_with(it));
-        let sidecar = name.ends_with(SIDECAR)
-            && is_uuid(
-                name.trim_end_matches(SIDECAR).get(name.len().saturating_sub(36 + SIDECAR.len())..).unwrap_or_default(),
-            );
+        let sidecar = name.strip_suffix(SIDECAR).is_some_and(|it| uuid_of(it).is_some());
         if (name.starts_with('.') && !self.hidden) || (unfinished && !self.unfinished) || sidecar {
             return Ok(());
         }
@@ -172,11 +174,13 @@ pub(super) fn toc_of(directory: &Path) -> Option<PathBuf> {
     crate::format::archive::SUFFIXES.iter().map(|it| directory.join(format!("toc.dat{it}"))).find(|it| it.is_file())
 }
 
+/// The backups of a stanza, a storage or a server of a backup tool. None: it is none of these.
+fn repository(path: &Path) -> Option<Vec<PathBuf>> {
+    pgbackrest::backups(path).or_else(|| walg::backups(path)).or_else(|| barman::backups(path))
+}
+
 /// The base backups of a directory that holds several: full ones and incremental ones, as pg_basebackup wrote them.
 fn base_backups(path: &Path) -> Vec<PathBuf> {
-    if let Some(found) = pgbackrest::backups(path).or_else(|| walg::backups(path)).or_else(|| barman::backups(path)) {
-        return found;
-    }
     if is_backup_directory(path) {
         return Vec::new();
     }
@@ -190,23 +194,23 @@ fn base_backups(path: &Path) -> Vec<PathBuf> {
 }
 
 /// What Databasus writes beside a backup.
-const SIDECAR: &str = ".metadata";
+pub(super) const SIDECAR: &str = ".metadata";
 
 /// The files of a directory of Databasus' backups, each named by a UUID or with one at its end. None where there are none.
 pub fn databasus_files(path: &Path) -> Option<Vec<PathBuf>> {
     let entries = fs::read_dir(path).ok()?.flatten();
-    let is_backup = |it: &PathBuf| {
-        let name = file_name(it);
-        name.len() >= 36 && name.is_char_boundary(name.len() - 36) && is_uuid(&name[name.len() - 36..]) && it.is_file()
-    };
+    let is_backup = |it: &PathBuf| uuid_of(&file_name(it)).is_some() && it.is_file();
     let mut found: Vec<PathBuf> = entries.map(|it| it.path()).filter(is_backup).collect();
     found.sort();
     (!found.is_empty()).then_some(found)
 }
 
-fn is_uuid(text: &str) -> bool {
+/// The UUID that a name is or ends in.
+pub(super) fn uuid_of(name: &str) -> Option<&str> {
+    let uuid = name.get(name.len().checked_sub(36)?..)?;
     let dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
-    text.bytes().enumerate().all(|(at, it)| if dash(at) { it == b'-' } else { it.is_ascii_hexdigit() })
+    let fits = |(at, it): (usize, u8)| if dash(at) { it == b'-' } else { it.is_ascii_hexdigit() };
+    uuid.bytes().enumerate().all(fits).then_some(uuid)
 }
 
 /// A directory that is one backup: of pg_dump, or of pg_basebackup in either format.

@@ -15,29 +15,29 @@ use crate::format::{Compression, DumpFormat};
 use crate::recipe::HeaderSeen;
 
 /// The headers of several dumps, in their order. One that cannot be read says why, and keeps nobody from reading the others.
-pub fn headers(paths: &[String], stop: &Reading) -> Vec<HeaderSeen> {
+pub fn headers(paths: &[String], reading: &Reading) -> Vec<HeaderSeen> {
     let read = |path: &String| {
         let seen = HeaderSeen { path: path.clone(), created: None, database: None, unreadable: None };
-        match header(Path::new(path), stop, &mut |_| ()) {
+        match header(Path::new(path), reading, &mut |_| ()) {
             Ok((created, database)) => HeaderSeen { created, database, ..seen },
             Err(fault) => HeaderSeen { unreadable: Some(fault), ..seen },
         }
     };
-    paths.iter().take_while(|_| !stop.is_stopped()).map(read).collect()
+    paths.iter().take_while(|_| !reading.is_stopped()).map(read).collect()
 }
 
 type Dated = (Option<String>, Option<String>);
 
-fn header(path: &Path, stop: &Reading, on_bytes: OnBytes) -> Result<Dated, Fault> {
+fn header(path: &Path, reading: &Reading, on_bytes: OnBytes) -> Result<Dated, Fault> {
     let file = if path.is_dir() {
         let lacking = || Fault::new(Blame::Backup, "read the dump").cause("it is a directory without toc.dat");
         toc_of(path).ok_or_else(lacking)?
     } else {
         path.to_owned()
     };
-    let mut tap = Tap::open(&file, stop, on_bytes)?;
+    let mut tap = Tap::open(&file, reading, on_bytes)?;
     let damaged = |it: std::io::Error| {
-        let sealed = stop.vault.blame(&file, &it);
+        let sealed = reading.vault.blame(&file, &it);
         sealed.unwrap_or_else(|| Fault::new(Blame::Backup, "read the dump").cause(it.to_string()))
     };
     let mut plain = tap.plain().map_err(damaged)?;

@@ -24,7 +24,7 @@ pub(crate) fn parcel(
     path: &Path,
     name: &str,
     sink: Sink<'_>,
-    stop: &Reading,
+    reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<Poured, Fault> {
     let seen = metadata(path)?;
@@ -33,13 +33,13 @@ pub(crate) fn parcel(
         let (mut total, mut digests) = (0, Vec::new());
         for found in &files {
             let name = format!("{name}/{}", found.name);
-            let (bytes, sha256) = one(&found.path, &name, sink, stop, &mut |bytes| on_bytes(total + bytes))?;
+            let (bytes, sha256) = one(&found.path, &name, sink, reading, &mut |bytes| on_bytes(total + bytes))?;
             total += bytes;
             digests.push(sha256);
         }
         (total, of_directory(&files, &digests))
     } else {
-        one(path, name, sink, stop, on_bytes)?
+        one(path, name, sink, reading, on_bytes)?
     };
     pass(sink, END)?;
     Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false, counted: None, damage: None })
@@ -58,13 +58,13 @@ fn header(bytes: u64, mode: u32, name: &str) -> String {
     format!("{bytes} {mode:o} {name}\n")
 }
 
-fn one(path: &Path, name: &str, sink: Sink<'_>, stop: &Reading, on_bytes: OnBytes) -> Result<(u64, String), Fault> {
+fn one(path: &Path, name: &str, sink: Sink<'_>, reading: &Reading, on_bytes: OnBytes) -> Result<(u64, String), Fault> {
     let size = metadata(path)?.len();
     if name.contains('\n') {
         return Err(Fault::new(Blame::Scenario, format!("send {}", path.display())).cause("its name has a line feed"));
     }
     pass(sink, header(size, 0o644, name).as_bytes())?;
-    let mut tap = Tap::open(path, stop, on_bytes)?.digesting();
+    let mut tap = Tap::open(path, reading, on_bytes)?.digesting();
     let mut buffer = vec![0; CHUNK];
     loop {
         let read = tap.read(&mut buffer).map_err(|it| tap.blame(&it))?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::Reading;
@@ -82,7 +82,7 @@ fn sealed(path: &Path) -> bool {
 
 /// The pass of the repository, if it is encrypted.
 fn pass<'a>(reading: &'a Reading, path: &Path) -> Result<Option<&'a str>, Fault> {
-    match reading.vault.key_of(path) {
+    match reading.vault.key(path) {
         Some(Ok(Key::PgBackRest(pass))) => Ok(Some(pass)),
         Some(Err(fault)) => Err(fault.clone()),
         Some(Ok(_)) | None => Ok(None),
@@ -113,14 +113,14 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
     let major = crate::format::major_of(&version).ok_or_else(|| fault("it does not say of which major it is"))?;
     let time = |seconds: i64| jiff::Timestamp::from_second(seconds).ok();
     let timeline = listed.backup_archive_start.as_deref().and_then(|it| u32::from_str_radix(it.get(..8)?, 16).ok());
-    let started = time(listed.backup_timestamp_start).map(|it| it.strftime("%Y-%m-%d %H:%M:%S UTC").to_string());
+    let began = time(listed.backup_timestamp_start);
     let spaces = manifest.tablespaces.iter();
     Ok(BaseFacts {
         layout: BaseLayout::PgBackRest { compression: manifest.compression },
         major,
         tablespaces: spaces.map(|(oid, at)| Tablespace { oid: *oid, location: at.clone(), from: None }).collect(),
         bytes: manifest.files.iter().map(|it| it.repo_size).sum(),
-        label: listed.backup_lsn_start.map(|it| Label { start: it.to_string(), timeline, started, after: None }),
+        label: listed.backup_lsn_start.map(|it| Label::by_catalogue(it, timeline, began)),
         manifest: ManifestFound::Absent,
         control: ControlFound::NotRead,
         told: Some(Told {
@@ -163,55 +163,91 @@ impl Backup {
         self.stanza.join(file.path(&self.label, self.manifest.compression))
     }
 
-    /// The plain bytes of a file that is stored whole.
-    pub(super) fn whole(&self, file: &format::File) -> io::Result<Box<dyn Read>> {
-        let mut input = File::open(self.path(file))?;
-        if let Some((_, at)) = file.bundle {
-            input.seek(SeekFrom::Start(at))?;
+    /// The plain bytes of a file, wherever they lie.
+    pub(super) fn read<'a>(&'a self, file: &'a format::File) -> io::Result<Box<dyn Read + 'a>> {
+        if let Some(blocks) = file.blocks {
+            return Ok(Box::new(Blocks::open(self, file, blocks)?));
         }
-        format::unpacked(input.take(file.repo_size), self.manifest.pass.as_deref(), self.manifest.compression)
+        let start = file.bundle.map_or(0, |it| it.1);
+        self.part(&self.path(file), start, file.repo_size, self.manifest.compression)
     }
 
-    /// A file of blocks, block by block: its offset, and its bytes.
-    pub(super) fn blocks(
+    fn part(
         &self,
-        file: &format::File,
-        blocks: format::Blocks,
-        each: &mut dyn FnMut(u64, Vec<u8>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let pass = self.manifest.pass.as_deref();
-        let mut input = File::open(self.path(file))?;
+        path: &Path,
+        start: u64,
+        bytes: u64,
+        compression: Compression,
+    ) -> io::Result<Box<dyn Read + 'static>> {
+        let mut input = File::open(path)?;
+        input.seek(SeekFrom::Start(start))?;
+        format::unpacked(input.take(bytes), self.manifest.pass.as_deref(), compression)
+    }
+}
+
+/// Reads a file of which each block lies in the backup that changed it last.
+struct Blocks<'a> {
+    backup: &'a Backup,
+    name: &'a str,
+    /// Bytes of each block but the last.
+    size: u64,
+    map: std::vec::IntoIter<format::Placed>,
+    /// Super blocks hold several blocks, which need not follow each other.
+    open: BTreeMap<(usize, u64, u64), Vec<u8>>,
+    block: Cursor<Vec<u8>>,
+}
+
+impl<'a> Blocks<'a> {
+    /// Super blocks that are kept: behind what has passed, nothing of them is needed again, as a file is read in its order.
+    const OPEN: usize = 8;
+
+    fn open(backup: &'a Backup, file: &'a format::File, blocks: format::Blocks) -> io::Result<Blocks<'a>> {
         let end = file.bundle.map_or(0, |it| it.1) + file.repo_size;
-        input.seek(SeekFrom::Start(end.saturating_sub(blocks.map)))?;
-        let map = format::unpacked(input.take(blocks.map), pass, Compression::None)?;
-        let map = format::block_map(map, blocks)?;
-        // Super blocks hold several blocks, which need not follow each other.
-        let mut open: BTreeMap<(usize, u64, u64), Vec<u8>> = BTreeMap::new();
-        for (at, placed) in map.iter().enumerate() {
-            let key = (placed.reference, placed.bundle, placed.offset);
-            if !open.contains_key(&key) {
-                let garbled = || io::Error::new(io::ErrorKind::InvalidData, "it refers to a backup that is not named");
-                let backup = self.manifest.references.get(placed.reference).ok_or_else(garbled)?;
-                let bundle = Some(placed.bundle).filter(|it| *it > 0);
-                let stored = format::stored(backup, &file.name, bundle, true, self.manifest.compression);
-                let mut input = File::open(self.stanza.join(stored))?;
-                input.seek(SeekFrom::Start(placed.offset))?;
-                let input = input.take(placed.bytes);
-                // Behind what has passed, nothing of it is needed again: a file is read in its order.
-                if open.len() > 8 {
-                    open.pop_first();
-                }
-                open.insert(key, format::super_block(input, pass, self.manifest.compression)?);
+        let map = backup.part(&backup.path(file), end.saturating_sub(blocks.map), blocks.map, Compression::None)?;
+        let map = format::block_map(map, blocks)?.into_iter();
+        let (open, block) = (BTreeMap::new(), Cursor::default());
+        Ok(Blocks { backup, name: &file.name, size: blocks.size, map, open, block })
+    }
+
+    fn at(&mut self, placed: format::Placed) -> io::Result<Vec<u8>> {
+        let garbled = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+        let key = (placed.reference, placed.bundle, placed.offset);
+        if !self.open.contains_key(&key) {
+            let Manifest { references, compression, .. } = &self.backup.manifest;
+            let unnamed = || garbled("it refers to a backup that is not named");
+            let backup = references.get(placed.reference).ok_or_else(unnamed)?;
+            let bundle = Some(placed.bundle).filter(|it| *it > 0);
+            let stored = self.backup.stanza.join(format::stored(backup, self.name, bundle, true, *compression));
+            let mut contents = Vec::new();
+            self.backup.part(&stored, placed.offset, placed.bytes, *compression)?.read_to_end(&mut contents)?;
+            if self.open.len() > Self::OPEN {
+                self.open.pop_first();
             }
-            let contents = open.get(&key).map(Vec::as_slice).unwrap_or_default();
-            let from = usize::try_from(placed.block * blocks.size).unwrap_or(usize::MAX);
-            let to = from.saturating_add(usize::try_from(blocks.size).unwrap_or(usize::MAX)).min(contents.len());
-            let bytes = contents.get(from..to).filter(|it| !it.is_empty());
-            let bytes =
-                bytes.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a block is not where its map says"))?;
-            each(at as u64 * blocks.size, bytes.to_vec())?;
+            self.open.insert(key, contents);
         }
-        Ok(())
+        let contents = self.open.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let number = |it: u64| usize::try_from(it).unwrap_or(usize::MAX);
+        let from = number(placed.block.saturating_mul(self.size));
+        let to = from.saturating_add(number(self.size)).min(contents.len());
+        let bytes = contents.get(from..to).filter(|it| !it.is_empty());
+        let bytes = bytes.ok_or_else(|| garbled("a block is not where its map says"))?;
+        if self.map.len() > 0 && bytes.len() as u64 != self.size {
+            return Err(garbled("a block before the last is cut"));
+        }
+        Ok(bytes.to_vec())
+    }
+}
+
+impl Read for Blocks<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.block.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let Some(placed) = self.map.next() else { return Ok(0) };
+            self.block = Cursor::new(self.at(placed)?);
+        }
     }
 }
 

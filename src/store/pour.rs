@@ -36,11 +36,11 @@ pub fn pour(
     compression: Compression,
     counting: Counting,
     sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    stop: &Reading,
+    reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<Poured, Fault> {
     let count: fn(Fed) -> Result<Counted, Fault> = match counting {
-        Counting::Nothing => return pass(path, compression, sink, stop, on_bytes),
+        Counting::Nothing => return pass(path, compression, sink, reading, on_bytes),
         Counting::Custom => |input| data::count_custom(input),
         Counting::Tar => |input| data::count_tar(input),
     };
@@ -55,7 +55,7 @@ pub fn pour(
             let _ = send.send(bytes.to_vec());
             sink(bytes)
         };
-        let poured = pass(path, compression, &mut tee, stop, on_bytes);
+        let poured = pass(path, compression, &mut tee, reading, on_bytes);
         drop(send);
         let counted = counting.join();
         let mut poured = poured?;
@@ -103,10 +103,10 @@ fn pass(
     path: &Path,
     compression: Compression,
     sink: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
-    stop: &Reading,
+    reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<Poured, Fault> {
-    let mut tap = Tap::open(path, stop, on_bytes)?.digesting();
+    let mut tap = Tap::open(path, reading, on_bytes)?.digesting();
     let mut cut_short = false;
     let outcome = (|| {
         let mut decoder = decode::decoder(compression, tap.plain()?)?;
@@ -131,10 +131,10 @@ fn pass(
 
 /// Digests a file, or all files of a directory, without a receiver, and counts what an archive holds. Compressed files of a
 /// directory are decoded, so a cut one is a Fault.
-pub fn scan(path: &Path, stop: &Reading, on_bytes: OnBytes) -> Result<Poured, Fault> {
+pub fn scan(path: &Path, reading: &Reading, on_bytes: OnBytes) -> Result<Poured, Fault> {
     if !metadata(path)?.is_dir() {
-        let (compression, counting) = countable(path, stop);
-        return pour(path, compression, counting, &mut |_| ControlFlow::Continue(()), stop, on_bytes);
+        let (compression, counting) = countable(path, reading);
+        return pour(path, compression, counting, &mut |_| ControlFlow::Continue(()), reading, on_bytes);
     }
     let files = plain_files(path)?;
     let roles = directory_files(path);
@@ -146,7 +146,7 @@ pub fn scan(path: &Path, stop: &Reading, on_bytes: OnBytes) -> Result<Poured, Fa
         let work = |tell: mpsc::Sender<Result<u64, Fault>>| {
             let mut digests = Vec::new();
             while let Some(found) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match digest(found, roles.as_ref(), stop, &tell) {
+                match digest(found, roles.as_ref(), reading, &tell) {
                     Ok((sha256, holds)) => digests.push((found, sha256, holds)),
                     Err(fault) => {
                         // The other thread ends, too: there is no file left for it.
@@ -234,7 +234,7 @@ fn directory_files(path: &Path) -> Option<DirectoryFiles> {
 fn digest(
     found: &Found,
     roles: Option<&DirectoryFiles>,
-    stop: &Reading,
+    reading: &Reading,
     tell: &mpsc::Sender<Result<u64, Fault>>,
 ) -> Result<(String, Counted), Fault> {
     let mut before = 0;
@@ -261,7 +261,7 @@ fn digest(
         }
         ControlFlow::Continue(())
     };
-    let poured = pass(&found.path, compression, &mut sink, stop, &mut on_bytes);
+    let poured = pass(&found.path, compression, &mut sink, reading, &mut on_bytes);
     let mut holds = Counted::default();
     match role {
         FileRole::Table(counter, whose) => {
@@ -309,9 +309,9 @@ pub(super) fn plain_files(directory: &Path) -> Result<Vec<Found>, Fault> {
 }
 
 /// Copies a file or a directory to a place where nothing is yet, readable for all.
-pub fn copy(path: &Path, to: &Path, stop: &Reading, on_bytes: OnBytes) -> Result<Poured, Fault> {
+pub fn copy(path: &Path, to: &Path, reading: &Reading, on_bytes: OnBytes) -> Result<Poured, Fault> {
     if !metadata(path)?.is_dir() {
-        let (bytes, sha256) = copy_file(path, to, stop, on_bytes)?;
+        let (bytes, sha256) = copy_file(path, to, reading, on_bytes)?;
         return Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false, counted: None, damage: None });
     }
     let files = plain_files(path)?;
@@ -323,7 +323,7 @@ pub fn copy(path: &Path, to: &Path, stop: &Reading, on_bytes: OnBytes) -> Result
         if let Some(parent) = target.parent().filter(|it| !it.is_dir()) {
             make_directory(parent)?;
         }
-        let (bytes, sha256) = copy_file(&found.path, &target, stop, &mut |bytes| on_bytes(total + bytes))?;
+        let (bytes, sha256) = copy_file(&found.path, &target, reading, &mut |bytes| on_bytes(total + bytes))?;
         total += bytes;
         digests.push(sha256);
     }
@@ -347,8 +347,8 @@ fn make_directory(path: &Path) -> Result<(), Fault> {
         .map_err(|it| unwritable(path, &it))
 }
 
-fn copy_file(path: &Path, to: &Path, stop: &Reading, on_bytes: OnBytes) -> Result<(u64, String), Fault> {
-    let mut tap = Tap::open(path, stop, on_bytes)?.digesting();
+fn copy_file(path: &Path, to: &Path, reading: &Reading, on_bytes: OnBytes) -> Result<(u64, String), Fault> {
+    let mut tap = Tap::open(path, reading, on_bytes)?.digesting();
     let mut target: File =
         OpenOptions::new().write(true).create_new(true).mode(0o644).open(to).map_err(|it| unwritable(to, &it))?;
     target.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(|it| unwritable(to, &it))?;

@@ -12,7 +12,7 @@ use crate::recipe::{Found, Searched, Until, WalPart};
 
 /// Up to the first record of that kind. WAL that is missing or damaged ends the search, and is no fault here: whether it
 /// matters is for others to say.
-pub fn search(part: &WalPart, stop: &Reading) -> Result<Searched, Fault> {
+pub fn search(part: &WalPart, reading: &Reading) -> Result<Searched, Fault> {
     let bytes = part.segment_bytes;
     let (mut reader, mut seen) = (Reader::new(bytes), Searched::default());
     for number in part.from.0 / bytes.. {
@@ -33,7 +33,7 @@ pub fn search(part: &WalPart, stop: &Reading) -> Result<Searched, Fault> {
             break;
         };
         let (mut over, mut trouble) = (false, None);
-        let read = read_wal(&file, stop, &mut |page| {
+        let read = read_wal(&file, reading, &mut |page| {
             let mut on_record = |record: Record| over = over || look(part, &record, &mut seen.found);
             if let Err(stopped) = reader.page(page, &mut on_record) {
                 trouble = Some(format!("{}, at {}: {}", file.path.display(), stopped.at, stopped.because));

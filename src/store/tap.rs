@@ -18,7 +18,7 @@ pub(super) struct Tap<'a> {
     path: &'a Path,
     pub(super) bytes: u64,
     digest: Option<Sha256>,
-    stop: &'a Reading,
+    reading: &'a Reading,
     on_bytes: OnBytes<'a>,
     /// The medium failed: whatever a decoder then says about the contents is not the backup's fault.
     failed: Option<io::Error>,
@@ -26,9 +26,9 @@ pub(super) struct Tap<'a> {
 }
 
 impl<'a> Tap<'a> {
-    pub(super) fn open(path: &'a Path, stop: &'a Reading, on_bytes: OnBytes<'a>) -> Result<Tap<'a>, Fault> {
+    pub(super) fn open(path: &'a Path, reading: &'a Reading, on_bytes: OnBytes<'a>) -> Result<Tap<'a>, Fault> {
         let file = File::open(path).map_err(|it| medium(path, "open", &it))?;
-        Ok(Tap { file, path, bytes: 0, digest: None, stop, on_bytes, failed: None, stopped: false })
+        Ok(Tap { file, path, bytes: 0, digest: None, reading, on_bytes, failed: None, stopped: false })
     }
 
     pub(super) fn digesting(mut self) -> Tap<'a> {
@@ -50,13 +50,13 @@ impl<'a> Tap<'a> {
 
     /// The plain bytes of what is left, where the file is encrypted as a whole.
     pub(super) fn plain(&mut self) -> io::Result<Box<dyn Read + Send + '_>> {
-        let (vault, path) = (&self.stop.vault, self.path);
+        let (vault, path) = (&self.reading.vault, self.path);
         vault.plain(path, self)
     }
 
     /// The fault that lies beneath an error of a reader that reads through this.
     pub(super) fn blame(&self, error: &io::Error) -> Fault {
-        let sealed = || self.stop.vault.blame(self.path, error);
+        let sealed = || self.reading.vault.blame(self.path, error);
         self.trouble().or_else(sealed).unwrap_or_else(|| {
             Fault::new(Blame::Backup, format!("read {}", self.path.display()))
                 .cause(format!("its compressed data are cut or damaged, after {} bytes: {error}", self.bytes))
@@ -80,7 +80,7 @@ impl<'a> Tap<'a> {
 
 impl Read for Tap<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stop.is_stopped() {
+        if self.reading.is_stopped() {
             self.stopped = true;
             return Err(io::Error::other("stopped"));
         }

@@ -61,7 +61,7 @@ pub fn unpack(
     beneath: &[(&Path, &BaseFacts)],
     to: &Destination,
     inspectors: Vec<&mut dyn Inspector>,
-    stop: &Reading,
+    reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<Written, Fault> {
     let links = make_tablespaces(facts, to)?;
@@ -83,7 +83,7 @@ pub fn unpack(
             receivers.push(send);
             inspections.push(scope.spawn(move || inspect(inspector, &receive)));
         }
-        let mut reader = Reader { receivers, stop, on_bytes, stored: 0 };
+        let mut reader = Reader { receivers, reading, on_bytes, stored: 0 };
         let read = match &facts.layout {
             BaseLayout::Plain => reader.tree(backup, facts),
             BaseLayout::Tar { members } => members.iter().try_for_each(|it| reader.member(backup, it, None)),
@@ -228,7 +228,7 @@ impl From<Fault> for Ended {
 
 struct Reader<'a> {
     receivers: Vec<SyncSender<Message>>,
-    stop: &'a Reading,
+    reading: &'a Reading,
     on_bytes: OnBytes<'a>,
     stored: u64,
 }
@@ -244,7 +244,7 @@ impl Reader<'_> {
     fn contents(&mut self, mut input: impl Read, size: u64, bad: impl Fn(&io::Error) -> Fault) -> Result<u64, Ended> {
         let mut passed = 0;
         loop {
-            if self.stop.is_stopped() {
+            if self.reading.is_stopped() {
                 return Err(Fault::new(Blame::Host, "read the base backup").cause("the drill was stopped").into());
             }
             // One byte more shows the end.
@@ -330,7 +330,7 @@ impl Reader<'_> {
 
     /// Every file that the manifest names, compared with its SHA-1.
     fn repository(&mut self, backup: &Path) -> Result<(), Ended> {
-        let backup = Backup::open(backup, self.stop)?;
+        let backup = Backup::open(backup, self.reading)?;
         for directory in &backup.manifest.directories {
             let at = directory.strip_prefix("pg_data/").unwrap_or(directory);
             if !matches!(at, "pg_data" | "pg_tblspc") {
@@ -345,38 +345,16 @@ impl Reader<'_> {
                 Some(_) => medium(&path, "read", it),
                 None => cut(&path, format!("within {}: {it}", file.name)),
             };
-            let mut sum = Sha1::new();
-            if let Some(blocks) = file.blocks {
-                let mut next = 0;
-                let (stop, receivers) = (self.stop, &self.receivers);
-                let mut ended = None;
-                let each = &mut |at: u64, block: Vec<u8>| {
-                    let stopped = || io::Error::other("stopped");
-                    if at != next || stop.is_stopped() {
-                        return Err(stopped());
-                    }
-                    next += block.len() as u64;
-                    sum.update(&block);
-                    let bytes = Message::Bytes(Arc::new(block));
-                    receivers.iter().try_for_each(|it| it.send(bytes.clone())).map_err(|_| {
-                        ended = Some(());
-                        stopped()
-                    })
-                };
-                let read = backup.blocks(file, blocks, each);
-                if ended.is_some() {
-                    return Err(Ended::Unheard);
-                }
-                read.map_err(|it| bad(&it))?;
+            // Of an empty file nothing is stored.
+            if file.size == 0 {
                 self.say(&Message::End)?;
-            } else if file.size == 0 {
-                self.say(&Message::End)?;
-            } else {
-                let input = backup.whole(file).map_err(|it| bad(&it))?;
-                self.contents(Summed { input, sum: &mut sum }, file.size, bad)?;
+                continue;
             }
+            let mut sum = Sha1::new();
+            let input = backup.read(file).map_err(|it| bad(&it))?;
+            self.contents(Summed { input, sum: &mut sum }, file.size, bad)?;
             let sum = hex(&sum.finalize());
-            if file.size > 0 && file.checksum.as_ref().is_some_and(|it| *it != sum) {
+            if file.checksum.as_ref().is_some_and(|it| *it != sum) {
                 return Err(
                     cut(&path, format!("{} has the SHA-1 {sum}, and not that of the manifest", file.name)).into()
                 );
@@ -400,7 +378,7 @@ impl Reader<'_> {
         let increment = walg_format::Increment::read(&mut entry).map_err(|it| bad(&it))?;
         self.say(&Message::Patch(at.into(), increment.bytes))?;
         for number in increment.blocks {
-            if self.stop.is_stopped() {
+            if self.reading.is_stopped() {
                 return Err(Fault::new(Blame::Host, "read the base backup").cause("the drill was stopped").into());
             }
             let mut block = vec![0; PAGE];
@@ -418,7 +396,7 @@ impl Reader<'_> {
         let read = Arc::new(AtomicU64::new(0));
         let before = self.stored;
         let medium = Medium { input: file, failed: Arc::clone(&failed), read: Arc::clone(&read) };
-        let reading = self.stop;
+        let reading = self.reading;
         let bad = |it: &io::Error| damaged(&path, &failed, reading, it);
         let plain = reading.vault.plain(&path, medium).map_err(|it| bad(&it))?;
         let decoder = decode::decoder(member.compression, plain).map_err(|it| bad(&it))?;

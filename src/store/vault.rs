@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
+use super::find::{SIDECAR, uuid_of};
 use super::tap::file_name;
 use crate::fault::{Blame, Fault};
 use crate::format::crypt::{DATABASUS_MAGIC, Key, Locked};
@@ -24,15 +25,10 @@ impl Vault {
         self.0.push((root.into(), key));
     }
 
-    /// The key for a file. Of several directories above it, the nearest one counts.
-    fn key(&self, path: &Path) -> Option<&Result<Key, Fault>> {
+    /// The key for a file, as it was given. Of several directories above it, the nearest one counts.
+    pub(super) fn key(&self, path: &Path) -> Option<&Result<Key, Fault>> {
         let above = self.0.iter().filter(|(root, _)| path.starts_with(root));
         above.max_by_key(|(root, _)| root.components().count()).map(|(_, key)| key)
-    }
-
-    /// The key for what lies beneath a place, as it was given.
-    pub(super) fn key_of(&self, path: &Path) -> Option<&Result<Key, Fault>> {
-        self.key(path)
     }
 
     pub(super) fn has_key(&self, path: &Path) -> bool {
@@ -54,22 +50,25 @@ impl Vault {
         mut input: impl Read + Send + 'a,
     ) -> io::Result<Box<dyn Read + Send + 'a>> {
         match self.key(path) {
-            Some(Ok(key @ Key::Databasus(_))) => {
+            Some(Ok(key @ (Key::Sodium(_) | Key::Pgp(..)))) if !is_plain(path) => key.open(input, ""),
+            Some(Err(fault)) => Err(io::Error::other(Keyless(fault.clone()))),
+            Some(Ok(Key::Sodium(_) | Key::Pgp(..) | Key::PgBackRest(_))) => Ok(Box::new(input)),
+            key @ (Some(Ok(Key::Databasus(_))) | None) => {
                 let mut head = Vec::new();
                 (&mut input).take(DATABASUS_MAGIC.len() as u64).read_to_end(&mut head)?;
                 let sealed = head == DATABASUS_MAGIC;
                 let input = Cursor::new(head).chain(input);
-                if sealed { key.open(input, &backup_id(path)) } else { Ok(Box::new(input)) }
+                match key {
+                    Some(Ok(key)) if sealed => key.open(input, &backup_id(path)),
+                    None if sealed => {
+                        let fault = Fault::new(Blame::Scenario, format!("open {}", path.display()))
+                            .cause("it is encrypted by Databasus")
+                            .hint("name it as `source: { databasus: … }`, with its `secret_key`");
+                        Err(io::Error::other(Keyless(fault)))
+                    }
+                    Some(_) | None => Ok(Box::new(input)),
+                }
             }
-            Some(Ok(key @ (Key::Sodium(_) | Key::Pgp(..)))) if !is_plain(path) => key.open(input, ""),
-            Some(Err(fault)) => Err(io::Error::other(Keyless(fault.clone()))),
-            None if is_databasus(path) => {
-                let fault = Fault::new(Blame::Scenario, format!("open {}", path.display()))
-                    .cause("it is encrypted by Databasus")
-                    .hint("name it as `source: { databasus: … }`, with its `secret_key`");
-                Err(io::Error::other(Keyless(fault)))
-            }
-            Some(Ok(_)) | None => Ok(Box::new(input)),
         }
     }
 
@@ -135,11 +134,10 @@ pub fn is_databasus(path: &Path) -> bool {
 /// The UUID that a file of Databasus is named by, or ends in; by its sidecar, where it has one.
 fn backup_id(path: &Path) -> String {
     let name = file_name(path);
-    let sidecar = fs::read_to_string(path.with_file_name(format!("{name}.metadata"))).ok();
+    let sidecar = fs::read_to_string(path.with_file_name(format!("{name}{SIDECAR}"))).ok();
     let told = sidecar.and_then(|it| serde_json::from_str::<serde_json::Value>(&it).ok()).and_then(|it| {
         let key = it.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case("backupId"))?;
         Some(key.1.as_str()?.to_lowercase())
     });
-    let from = name.char_indices().rev().nth(35).map_or(0, |(at, _)| at);
-    told.unwrap_or_else(|| name[from..].to_lowercase())
+    told.unwrap_or_else(|| uuid_of(&name).unwrap_or(&name).to_lowercase())
 }

@@ -122,20 +122,20 @@ pub fn wal_archive(
     archive: &Path,
     timeline: Option<u32>,
     start: Option<Lsn>,
-    stop: &Reading,
+    reading: &Reading,
 ) -> Result<ArchiveSeen, Fault> {
     let mut listing = Listing::default();
     let cluster = pgbackrest::newest_cluster(archive);
-    listing.directory(cluster.as_deref().unwrap_or(archive), true, stop)?;
+    listing.directory(cluster.as_deref().unwrap_or(archive), true, reading)?;
     let Listing { mut files, histories, partial } = listing;
-    let header_of = |it: &Listed| header(&WalFile::of(it.path.clone(), it.compression)?, stop);
+    let header_of = |it: &Listed| header(&WalFile::of(it.path.clone(), it.compression)?, reading);
     let sizes = files.values().take(TRIES).filter_map(|it| header_of(it).ok()?.ok());
     let segment_bytes = sizes.map(|it| u64::from(it.segment_bytes)).next().unwrap_or(DEFAULT_SEGMENT);
     unsize(&mut files, segment_bytes);
     let names = files.iter().map(|(name, it)| (name.as_str(), it.bytes)).collect();
     let mut seen = ArchiveSeen { partial, ..ArchiveSeen::of(segment_bytes, names) };
     for (timeline, it) in histories {
-        if let Some(history) = history(&WalFile::of(it.path, it.compression)?, stop)? {
+        if let Some(history) = history(&WalFile::of(it.path, it.compression)?, reading)? {
             seen.histories.insert(timeline, history);
         }
     }
@@ -176,13 +176,13 @@ struct Listing {
 
 impl Listing {
     /// `nested`: and those beneath it that Barman makes.
-    fn directory(&mut self, directory: &Path, nested: bool, stop: &Reading) -> Result<(), Fault> {
+    fn directory(&mut self, directory: &Path, nested: bool, reading: &Reading) -> Result<(), Fault> {
         for entry in fs::read_dir(directory).map_err(|it| unlistable(directory, &it))? {
             let entry = entry.map_err(|it| unlistable(directory, &it))?;
             let Ok(stored) = entry.file_name().into_string() else { continue };
             let is_hash = stored.len() == 16 && stored.bytes().all(|it| it.is_ascii_hexdigit());
             if nested && is_hash && entry.file_type().is_ok_and(|it| it.is_dir()) {
-                self.directory(&entry.path(), false, stop)?;
+                self.directory(&entry.path(), false, reading)?;
                 continue;
             }
             let ending = ENDINGS.iter().rfind(|(ending, _)| stored.ends_with(ending)).unwrap_or(&ENDINGS[0]);
@@ -201,7 +201,7 @@ impl Listing {
                 Named::Partial if self.partial.len() < HEADERS => self.partial.push(name.to_owned()),
                 Named::Partial | Named::Label | Named::Other => {}
             }
-            if stop.is_stopped() {
+            if reading.is_stopped() {
                 let fault = Fault::new(Blame::Host, format!("list {}", directory.display()));
                 return Err(fault.cause("the drill was stopped"));
             }
@@ -235,14 +235,14 @@ pub struct WalSpan {
 }
 
 /// From when to when the records of a stretch are.
-pub fn wal_span(archive: &Path, seen: &ArchiveSeen, stretch: &Stretch, stop: &Reading) -> Result<WalSpan, Fault> {
+pub fn wal_span(archive: &Path, seen: &ArchiveSeen, stretch: &Stretch, reading: &Reading) -> Result<WalSpan, Fault> {
     let bytes = seen.segment_bytes;
     let times = |numbers: &mut dyn Iterator<Item = u64>| -> Result<Option<(i64, i64)>, Fault> {
         for number in numbers.take(usize::try_from(SEARCHED).unwrap_or(1)) {
             let name = seen.name(Segment { timeline: stretch.timeline, number });
             let Some(file) = find_wal(archive, &name)? else { continue };
             let (mut reader, mut found) = (Reader::new(bytes), None::<(i64, i64)>);
-            let read = read_wal(&file, stop, &mut |page| {
+            let read = read_wal(&file, reading, &mut |page| {
                 let mut on_record = |record: Record| {
                     if let Some(time) = record.what.time() {
                         found = Some(found.map_or((time, time), |it| (it.0.min(time), it.1.max(time))));
@@ -316,9 +316,9 @@ fn unlistable(archive: &Path, error: &io::Error) -> Fault {
 /// Writes a file of the archive, decompressed, to `to`, which appears when it is whole. Bytes written.
 ///
 /// `expected`: how many bytes it must have. A segment that is cut would end recovery as if the archive ended there.
-pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, stop: &Reading) -> Result<u64, Fault> {
+pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, reading: &Reading) -> Result<u64, Fault> {
     let from = &file.path;
-    let mut input = Decoded::open(file, stop)?;
+    let mut input = Decoded::open(file, reading)?;
     let partial = to.with_extension("part");
     let full = |error: &io::Error| {
         Fault::new(Blame::Host, format!("write {}", partial.display()))
@@ -349,10 +349,10 @@ pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, stop: &Readin
 /// Gives the pages of a segment, decompressed, until it ends or they are not wanted any more.
 pub fn read_wal(
     file: &WalFile,
-    stop: &Reading,
+    reading: &Reading,
     on_page: &mut dyn FnMut(&[u8; wal::PAGE]) -> ControlFlow<()>,
 ) -> Result<(), Fault> {
-    let mut input = Decoded::open(file, stop)?;
+    let mut input = Decoded::open(file, reading)?;
     let mut page = [0; wal::PAGE];
     loop {
         match input.fill(&mut page)? {

@@ -79,12 +79,7 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
         tablespaces: tablespaces.map(|(oid, location)| Tablespace { oid, location, from: None }).collect(),
         bytes: members.iter().map(|it| it.bytes).sum(),
         layout: BaseLayout::WalG { members },
-        label: Some(Label {
-            start: sentinel.start().to_string(),
-            timeline,
-            started: sentinel.start_time.map(|it| it.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
-            after,
-        }),
+        label: Some(Label { after, ..Label::by_catalogue(sentinel.start(), timeline, sentinel.start_time) }),
         manifest: ManifestFound::Absent,
         control: ControlFound::NotRead,
         told: Some(Told {

@@ -20,12 +20,12 @@ use crate::target::Target;
 const TAIL: usize = 256;
 
 /// From when to when it can recover.
-pub fn wal_window(way: &WalWay, stop: &Reading) -> Result<WalWindow, Fault> {
+pub fn wal_window(way: &WalWay, reading: &Reading) -> Result<WalWindow, Fault> {
     let (mut consistent, mut first) = (None, None::<Timestamp>);
-    let mut reading = Passage::new(way);
+    let mut passage = Passage::new(way);
     let mut known = false;
     for segment in way.segments() {
-        let read = reading.segment(segment, stop, &mut |at, end, what| {
+        let read = passage.segment(segment, reading, &mut |at, end, what| {
             if at < way.start || known {
                 return;
             }
@@ -46,8 +46,8 @@ pub fn wal_window(way: &WalWay, stop: &Reading) -> Result<WalWindow, Fault> {
     }
     let mut last = None;
     for segment in way.segments().rev().take(TAIL) {
-        let mut reading = Passage::new(way);
-        reading.segment(segment, stop, &mut |at, _, what| {
+        let mut passage = Passage::new(way);
+        passage.segment(segment, reading, &mut |at, _, what| {
             last = last.max(what.as_ref().and_then(ended).filter(|_| at >= way.start));
         })?;
         if last.is_some() {
@@ -62,23 +62,23 @@ pub fn wal_stops(
     way: &WalWay,
     consistent: Lsn,
     targets: &[Target],
-    stop: &Reading,
+    reading: &Reading,
     said: &mut dyn FnMut(&str),
 ) -> Result<StopsSeen, Fault> {
     let mut locator = Locator::new(way, consistent, targets);
-    let mut reading = Passage::new(way);
+    let mut passage = Passage::new(way);
     let (mut first, mut last) = (None, None);
     for segment in way.segments() {
         let name = way.name(segment);
         said(&name);
-        if reading.is_broken_before(segment) {
+        if passage.is_broken_before(segment) {
             locator.behind_a_break();
         }
-        reading.segment(segment, stop, &mut |at, end, what| locator.record(at, end, what.as_ref()))?;
+        passage.segment(segment, reading, &mut |at, end, what| locator.record(at, end, what.as_ref()))?;
         first.get_or_insert_with(|| name.clone());
         last = Some(name);
     }
-    let (records, broken) = (reading.records(), reading.broken);
+    let (records, broken) = (passage.records(), passage.broken);
     Ok(StopsSeen { segments: first.zip(last), records, broken, ..locator.finish() })
 }
 
@@ -120,7 +120,7 @@ impl Passage<'_> {
         self.next.is_some_and(|it| it != segment.number) || self.ended.is_some()
     }
 
-    fn segment(&mut self, segment: Segment, stop: &Reading, on_record: OnRecord<'_>) -> Result<(), Fault> {
+    fn segment(&mut self, segment: Segment, reading: &Reading, on_record: OnRecord<'_>) -> Result<(), Fault> {
         let name = self.way.name(segment);
         let broken = self.is_broken_before(segment);
         if let Some(ended) = self.ended.take() {
@@ -137,7 +137,7 @@ impl Passage<'_> {
         };
         let mut trouble = None;
         let reader = &mut self.reader;
-        let read = read_wal(&file, stop, &mut |page| {
+        let read = read_wal(&file, reading, &mut |page| {
             if let Err(stopped) = reader.every(page, on_record) {
                 trouble = Some(format!("{name}, at {}: {}", stopped.at, stopped.because));
             }

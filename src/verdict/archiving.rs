@@ -2,8 +2,6 @@
 //!
 //! Paths are not compared: what is `/srv/wal` on the server is another place here. What is judged is what archives at all.
 
-use std::time::Duration;
-
 use super::CheckJudged;
 use crate::check::{ARCHIVING, Finding, Judged, Population, Severity};
 use crate::evidence::Evidence;
@@ -59,14 +57,6 @@ pub(super) fn judged(evidence: &Evidence, drill: &Drill) -> Archived {
         ) => return archived,
     };
     let judged = Judged { finding, population: Population { examined: 1, of: "archive".to_owned() } };
-    archived.check = Some(CheckJudged {
-        name: ARCHIVING.to_owned(),
-        severity: Severity::Major,
-        judged,
-        elapsed: Duration::ZERO,
-        waived: None,
-        read_only: false,
-        objects: Vec::new(),
-    });
+    archived.check = Some(CheckJudged::new(ARCHIVING, Severity::Major, judged));
     archived
 }

@@ -189,21 +189,13 @@ fn listed(words: &[String], total: u64) -> String {
 
 fn check(name: &str, finding: Finding, population: Population, objects: Vec<String>, elapsed: Duration) -> CheckJudged {
     let judged = Judged { finding, population };
-    CheckJudged {
-        name: name.to_owned(),
-        severity: Severity::Critical,
-        judged,
-        elapsed,
-        waived: None,
-        read_only: false,
-        objects,
-    }
+    CheckJudged { elapsed, objects, ..CheckJudged::new(name, Severity::Critical, judged) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::base::{BaseFacts, BaseLayout, ManifestFound};
+    use crate::format::base::BaseFacts;
     use crate::format::pages::{Again, Damage};
     use crate::format::verify::{Wrong, WrongFile};
     use crate::phase::Phase;
@@ -230,19 +222,8 @@ mod tests {
     }
 
     fn evidence(manifest: ManifestSeen, pages: PagesChecked, again: &[(u32, Now)]) -> Evidence {
-        let facts = BaseFacts {
-            layout: BaseLayout::Plain,
-            major: 17,
-            tablespaces: Vec::new(),
-            bytes: 1,
-            label: None,
-            manifest: ManifestFound::Absent,
-            told: None,
-            settings: BTreeMap::new(),
-            control: crate::format::base::ControlFound::NotRead,
-        };
-        let unpack =
-            Action::Unpack { from: "/b/full".to_owned(), facts: Box::new(facts), part: None, beneath: Vec::new() };
+        let facts = Box::new(BaseFacts::bare());
+        let unpack = Action::Unpack { from: "/b/full".to_owned(), facts, part: None, beneath: Vec::new() };
         let unpacked = Unpacked { files: 1, bytes: 1, manifest: Some(manifest), pages: Some(pages) };
         let again =
             again.iter().map(|(block, now)| Again { file: "base/5/16384".to_owned(), block: *block, now: now.clone() });

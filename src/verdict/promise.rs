@@ -16,25 +16,14 @@ pub(super) fn judged(evidence: &Evidence, stop: usize) -> Vec<CheckJudged> {
         Group::ALL.into_iter().map(|it| asked(it).map_or(&[][..], |it| it.answers.as_slice())).collect();
     if answers.iter().all(|it| it.is_empty()) && !promise.probes(Group::Objects, &[]).is_empty() {
         let finding = Finding::Unknown { because: "the drill ended before it was asked".to_owned() };
-        return vec![CheckJudged {
-            name: "promise: objects".to_owned(),
-            severity: Severity::Major,
-            judged: Judged { finding, population: Population::default() },
-            elapsed: Duration::ZERO,
-            waived: None,
-            read_only: false,
-            objects: Vec::new(),
-        }];
+        let judged = Judged { finding, population: Population::default() };
+        return vec![CheckJudged::new("promise: objects", Severity::Major, judged)];
     }
     let lowers = evidence.asked.as_ref().is_some_and(|it| super::lowers(evidence, it));
     let with_time = |it: Aspect| CheckJudged {
-        name: it.name.to_owned(),
-        severity: if lowers { Severity::Minor } else { it.severity },
-        judged: it.judged,
         elapsed: asked(it.group).map_or(Duration::ZERO, |it| it.elapsed),
-        waived: None,
-        read_only: false,
         objects: it.objects,
+        ..CheckJudged::new(it.name, if lowers { Severity::Minor } else { it.severity }, it.judged)
     };
     promise.judge(&answers).into_iter().map(with_time).collect()
 }

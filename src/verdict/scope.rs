@@ -1,7 +1,6 @@
 //! What a backup claims to bring back, against what its bytes say that it holds. A dump is not a cluster.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use globset::{Glob, GlobMatcher};
 
@@ -268,7 +267,5 @@ fn broken(name: &str, expected: String, observed: String, objects: Vec<String>, 
 }
 
 fn check(name: &str, finding: Finding, objects: Vec<String>, population: Population) -> CheckJudged {
-    let judged = Judged { finding, population };
-    let (name, severity) = (name.to_owned(), Severity::Critical);
-    CheckJudged { name, severity, judged, elapsed: Duration::ZERO, waived: None, read_only: false, objects }
+    CheckJudged { objects, ..CheckJudged::new(name, Severity::Critical, Judged { finding, population }) }
 }

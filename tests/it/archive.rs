@@ -7,10 +7,15 @@ use crate::program::{Program, Ran};
 
 /// A copy of the lab's archive, changed.
 fn archive(program: &Program, change: impl FnOnce(&Path, &[String])) -> String {
+    changed(&lab().path("wal"), program, change)
+}
+
+/// A copy of an archive, changed. `change` gets the names of its segments, in their order.
+pub(crate) fn changed(archive: &str, program: &Program, change: impl FnOnce(&Path, &[String])) -> String {
     let directory = program.path("archive");
     std::fs::create_dir(&directory).unwrap();
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(lab().path("wal")).unwrap() {
+    for entry in std::fs::read_dir(archive).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         std::fs::copy(&path, directory.join(&name)).unwrap();
@@ -31,10 +36,6 @@ fn drill(program: &Program, wal: &str, target: &str) -> Ran {
         lab.path("base/tar"),
     );
     program.drill(&scenario, &[])
-}
-
-fn told(ran: &Ran) -> String {
-    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The segment that holds the mark before the deletion, and the one behind it.
@@ -66,7 +67,7 @@ fn an_archive_that_is_wholly_of_another_cluster_is_named_before_anything_is_rest
             lab().path("base/plain-ts"),
         );
         let file = program.file("foreign.yaml", &text);
-        let text = told(&program.run(&["plan", &file]).expect(1));
+        let text = program.run(&["plan", &file]).expect(1).folded();
         assert!(text.contains("is of the cluster") && text.contains(", the backup is of "), "{form}: {text}");
     }
 }
@@ -92,19 +93,19 @@ fn built(program: &Program, major: u32, control: &[u8]) -> String {
 fn what_no_server_here_could_read_is_refused_by_the_plan() {
     let control = std::fs::read(crate::program::fixture("../pg_control/15")).unwrap();
     let program = Program::new();
-    let text = told(&program.run(&["plan", &built(&program, 15, &control)]).expect(0));
+    let text = program.run(&["plan", &built(&program, 15, &control)]).expect(0).folded();
     assert!(text.contains("unpack the base backup"), "{text}");
     // Blocks of 16 KiB: blcksz, and the checksum of the whole.
     let mut blocks = control.clone();
     blocks[216..220].copy_from_slice(&16384_u32.to_le_bytes());
     let sum = crc32c::crc32c(&blocks[..288]);
     blocks[288..292].copy_from_slice(&sum.to_le_bytes());
-    let text = told(&program.run(&["plan", &built(&program, 15, &blocks)]).expect(3));
+    let text = program.run(&["plan", &built(&program, 15, &blocks)]).expect(3).folded();
     assert!(text.contains("its blocks have 16384 bytes, and not 8192"), "{text}");
     assert!(text.contains("(this host is at fault)"), "{text}");
     // Files of two clusters.
     let other = std::fs::read(crate::program::fixture("../pg_control/13")).unwrap();
-    let text = told(&program.run(&["plan", &built(&program, 15, &other)]).expect(1));
+    let text = program.run(&["plan", &built(&program, 15, &other)]).expect(1).folded();
     assert!(text.contains("PG_VERSION says 15, and pg_control has the catalogue of 13"), "{text}");
     assert!(text.contains("(the backup is at fault)"), "{text}");
 }
@@ -137,7 +138,7 @@ fn the_best_base_backup_for_a_target_is_chosen_and_why_is_said() {
     ] {
         let program = Program::new();
         let file = program.file("best.yaml", &of_the_best(&target));
-        let text = told(&program.run(&["plan", &file]).expect(0));
+        let text = program.run(&["plan", &file]).expect(0).folded();
         assert!(text.contains(expected), "{target}: {text}");
         assert!(text.contains("wal recovers from "), "{target}: {text}");
     }
@@ -147,7 +148,7 @@ fn the_best_base_backup_for_a_target_is_chosen_and_why_is_said() {
     ] {
         let program = Program::new();
         let file = program.file("best.yaml", &of_the_best(target));
-        let text = told(&program.run(&["plan", &file]).expect(3));
+        let text = program.run(&["plan", &file]).expect(3).folded();
         assert!(text.contains(why) && text.contains("(the scenario is at fault)"), "{target}: {text}");
     }
 }
@@ -163,7 +164,7 @@ fn a_gap_before_the_end_fails_in_the_survey_and_names_the_segment() {
         missing = name;
     });
     let ran = drill(&program, &wal, "latest").expect(1);
-    let text = told(&ran);
+    let text = ran.folded();
     assert!(text.contains(&format!("it has no {missing} (from ")), "{text}");
     assert!(text.contains("fault: the backup"), "{text}");
     assert!(text.contains("not reached: provision"), "{text}");
@@ -178,10 +179,10 @@ fn a_target_before_a_gap_is_reached_and_one_behind_it_fails() {
         std::fs::remove_file(directory.join(&names[at + 1])).unwrap();
     });
     let ran = drill(&program, &wal, "{ name: before the deletion }").expect(0);
-    assert!(told(&ran).contains("the WAL archive has a gap: it has no "), "{}", ran.stdout);
+    assert!(ran.folded().contains("the WAL archive has a gap: it has no "), "{}", ran.stdout);
     let behind = Program::new();
     let ran = drill(&behind, &wal, "{ time: \"2100-01-01 00:00:00+00\" }").expect(1);
-    let text = told(&ran);
+    let text = ran.folded();
     assert!(text.contains("at a gap in the WAL archive"), "{text}");
     assert!(text.contains("fault: the backup"), "{text}");
 }
@@ -198,7 +199,7 @@ fn a_target_in_a_segment_that_was_not_finished_is_refused_with_what_would_do() {
             std::fs::remove_file(directory.join(name)).unwrap();
         }
     });
-    let text = told(&drill(&program, &wal, &format!("{{ lsn: {} }}", lab().lsn)).expect(3));
+    let text = drill(&program, &wal, &format!("{{ lsn: {} }}", lab().lsn)).expect(3).folded();
     assert!(text.contains(&format!("it lies in {partial}, a segment that was not finished")), "{text}");
     assert!(text.contains("not reached: provision"), "{text}");
 }
@@ -213,7 +214,7 @@ fn a_segment_that_was_cut_is_named_before_anything_is_restored() {
         std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(500_000).unwrap();
         cut = name;
     });
-    let text = told(&drill(&program, &wal, "latest").expect(1));
+    let text = drill(&program, &wal, "latest").expect(1).folded();
     assert!(text.contains(&format!("{cut} has 500000 bytes, and segments have 1048576")), "{text}");
     assert!(text.contains("not reached: provision"), "{text}");
 }
@@ -230,7 +231,7 @@ fn a_foreign_segment_is_named_before_anything_is_restored() {
         bytes[24] ^= 1;
         std::fs::write(&path, bytes).unwrap();
     });
-    let text = told(&drill(&other, &wal, "latest").expect(1));
+    let text = drill(&other, &wal, "latest").expect(1).folded();
     assert!(
         text.contains("is of the cluster") && text.contains("another cluster may archive to the same place"),
         "{text}"
@@ -240,7 +241,7 @@ fn a_foreign_segment_is_named_before_anything_is_restored() {
         let (at, name) = at_the_mark(names);
         std::fs::copy(directory.join(&names[at - 1]), directory.join(&name)).unwrap();
     });
-    let text = told(&drill(&renamed, &wal, "latest").expect(1));
+    let text = drill(&renamed, &wal, "latest").expect(1).folded();
     assert!(text.contains("is no such segment: its first page is that of"), "{text}");
 }
 
@@ -253,16 +254,16 @@ fn two_futures_of_a_backup_are_refused_until_one_is_chosen() {
             std::fs::write(directory.join(format!("{timeline:08X}.history")), history).unwrap();
         }
     });
-    let text = told(&drill(&program, &wal, "latest").expect(3));
+    let text = drill(&program, &wal, "latest").expect(3).folded();
     assert!(text.contains("the backup has several futures: timelines 2 and 3"), "{text}");
-    let text = told(&drill(&program, &wal, "{ name: before the deletion, timeline: 7 }").expect(3));
+    let text = drill(&program, &wal, "{ name: before the deletion, timeline: 7 }").expect(3).folded();
     assert!(text.contains("there is no 00000007.history"), "{text}");
     drill(&program, &wal, "{ name: before the deletion, timeline: current }").expect(0);
 }
 
 #[test]
 fn an_archive_that_is_not_there_is_the_hosts_fault() {
-    let text = told(&drill(&Program::new(), "/nonexistent/wal", "latest").expect(3));
+    let text = drill(&Program::new(), "/nonexistent/wal", "latest").expect(3).folded();
     assert!(text.contains("list the WAL archive /nonexistent/wal"), "{text}");
 }
 
@@ -282,7 +283,7 @@ fn lossy(target: &str, objectives: &str) -> Ran {
 #[test]
 fn the_loss_is_measured_from_the_last_record_of_the_archive_whatever_the_target() {
     for target in ["latest", "{ name: before the deletion }"] {
-        let text = told(&lossy(target, "rpo: 2h").expect(0));
+        let text = lossy(target, "rpo: 2h").expect(0).folded();
         assert!(text.contains("RPO met: between 0 s and"), "{text}");
         assert!(text.contains("max = incident − the latest instant that the recovered WAL proves"), "{text}");
     }
@@ -292,14 +293,14 @@ fn the_loss_is_measured_from_the_last_record_of_the_archive_whatever_the_target(
 #[test]
 fn an_old_archive_is_a_loss_only_where_a_heartbeat_is_missing() {
     let later = "rpo: 2h, incident: \"2100-01-01 00:00:00+00\"";
-    let text = told(&lossy("latest", later).expect(3));
+    let text = lossy("latest", later).expect(3).folded();
     assert!(text.contains("nothing shows a later commit"), "{text}");
     assert!(text.contains("`objectives.heartbeat`"), "{text}");
     let beat = format!("{later}, heartbeat: {{ table: beat, column: at, every: 1m }}");
-    let text = told(&lossy("latest", &beat).expect(1));
+    let text = lossy("latest", &beat).expect(1).folded();
     assert!(text.contains("RPO MISSED: "), "{text}");
     let recent = "rpo: 2h, heartbeat: { table: beat, column: at, every: 1h }";
-    let text = told(&lossy("latest", recent).expect(0));
+    let text = lossy("latest", recent).expect(0).folded();
     assert!(text.contains("RPO met: "), "{text}");
 }
 
@@ -331,9 +332,9 @@ fn init_writes_a_scenario_of_a_base_backup_that_runs() {
     program.run(&["init", &lab().path("base/tar"), "--wal", &lab().path("wal"), "--output", &file]).expect(0);
     let out = program.path("out").display().to_string();
     let ran = program.run(&["run", &file, "--runtime", "local", "--out", &out]).expect(0);
-    assert!(told(&ran).contains("target reached: the end of the archive"), "{}", ran.stdout);
+    assert!(ran.folded().contains("target reached: the end of the archive"), "{}", ran.stdout);
     let ran = program.run(&["run", &lab().path("base/tar"), "--runtime", "local", "--out", &out]).expect(0);
-    assert!(told(&ran).contains("target reached: the end of the backup (immediate)"), "{}", ran.stdout);
+    assert!(ran.folded().contains("target reached: the end of the backup (immediate)"), "{}", ran.stdout);
     let ran = program.run(&["init", &lab().path("wal")]);
     assert_eq!(ran.exit, Some(2), "{}", ran.stderr);
     assert!(ran.stderr.contains("nothing can be restored from one alone"), "{}", ran.stderr);
@@ -374,7 +375,7 @@ fn a_server_that_archives_elsewhere_fails_and_commands_that_lose_wal_are_finding
         );
         let ran = program.drill(&scenario, &[]);
         assert_eq!(ran.exit, Some(exit), "{name}: {}", ran.stdout);
-        let text = told(&ran);
+        let text = ran.folded();
         assert!(texts.iter().all(|it| text.contains(it)), "{name}: {text}");
         assert!(exit == 1 || !text.contains("pgBackRest"), "{name}: {text}");
         assert_eq!(text.contains("archive_command"), name == "true", "{name}: {text}");

@@ -1,34 +1,22 @@
 //! Repositories of Barman 2.12, 3.4, 3.13 and 3.20 (PostgreSQL 13, 15, 17, 18), and one of barman-cloud, as these tools wrote them.
 
 use std::path::{Path, PathBuf};
-use std::process::ChildStdin;
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::lab::remove_at_the_end;
-use crate::program::{Program, Ran, fixture};
+use crate::lab::{Unpacked, unpacked};
+use crate::program::{Program, Ran};
 
 /// A home of Barman, unpacked once for all tests.
 fn home(major: u32) -> &'static Path {
-    static HOMES: [OnceLock<(PathBuf, ChildStdin)>; 4] = [const { OnceLock::new() }; 4];
+    static HOMES: [OnceLock<Unpacked>; 4] = [const { OnceLock::new() }; 4];
     let at = [13, 15, 17, 18].iter().position(|it| *it == major).unwrap();
-    let made = HOMES[at].get_or_init(|| {
-        let path = unpacked(major).keep();
-        let until = remove_at_the_end(&path);
-        (path, until)
-    });
-    &made.0
+    &HOMES[at].get_or_init(|| Unpacked::of(&packed(major))).root
 }
 
-/// The same for a test that changes it.
-fn unpacked(major: u32) -> tempfile::TempDir {
-    let directory = tempfile::Builder::new().prefix("pgdrill-lab-barman-").tempdir_in("/tmp").unwrap();
-    let packed = std::fs::File::open(fixture(&format!("barman/pg{major}.tar.zst"))).unwrap();
-    let mut archive = tar::Archive::new(zstd::Decoder::new(packed).unwrap());
-    archive.set_preserve_permissions(true);
-    archive.unpack(directory.path()).unwrap();
-    directory
+fn packed(major: u32) -> String {
+    format!("barman/pg{major}.tar.zst")
 }
 
 fn truth(directory: &Path) -> Value {
@@ -48,10 +36,6 @@ fn drill_by(program: &Program, home: &Path, server: &str, more: &str, target: &s
         home.join("home").display()
     );
     program.drill(&text, &[])
-}
-
-fn folded(ran: &Ran) -> String {
-    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -81,7 +65,7 @@ fn every_version_and_method_recovers_to_every_kind_of_target() {
 
 #[test]
 fn a_backup_is_chosen_by_its_id_and_failed_ones_are_passed_over() {
-    let directory = unpacked(15);
+    let directory = unpacked(&packed(15));
     let base = directory.path().join("home/rs/base");
     let good = std::fs::read_dir(&base).unwrap().next().unwrap().unwrap().path();
     let failed = base.join("20991231T235959");
@@ -89,22 +73,22 @@ fn a_backup_is_chosen_by_its_id_and_failed_ones_are_passed_over() {
     std::fs::write(failed.join("backup.info"), "status=FAILED\nerror=failure copying files\n").unwrap();
     let program = Program::new();
     let ran = drill_by(&program, directory.path(), "rs", "", "latest", 100).expect(0);
-    assert!(folded(&ran).contains("base backup"), "{}", ran.stdout);
+    assert!(ran.folded().contains("base backup"), "{}", ran.stdout);
     let passed_over = program.report().drills.remove(0).passed_over;
     assert!(passed_over.iter().any(|it| it.why.contains("FAILED: failure copying files")), "{passed_over:?}");
     let ran = drill(directory.path(), "rs", ", pick: { label: 20991231T235959 }", "latest", 100).expect(1);
-    assert!(folded(&ran).contains("FAILED: failure copying files"), "{}", ran.stdout);
+    assert!(ran.folded().contains("FAILED: failure copying files"), "{}", ran.stdout);
     let id = good.file_name().unwrap().to_str().unwrap().to_owned();
     drill(directory.path(), "rs", &format!(", pick: {{ label: {id} }}"), "latest", 100).expect(0);
     let ran = drill(directory.path(), "rs", ", pick: { label: 20200101T000000 }", "latest", 100).expect(3);
-    assert!(folded(&ran).contains(&format!("others, the newest of them {id}")), "{}", ran.stdout);
+    assert!(ran.folded().contains(&format!("others, the newest of them {id}")), "{}", ran.stdout);
 }
 
 #[test]
 fn what_is_missing_or_damaged_is_named_and_blamed_as_a_person_would() {
-    let directory = unpacked(15);
+    let directory = unpacked(&packed(15));
     let ran = drill(directory.path(), "mian", "", "latest", 100).expect(3);
-    assert!(folded(&ran).contains("Barman has no server mian there: it has main, rs"), "{}", ran.stdout);
+    assert!(ran.folded().contains("Barman has no server mian there: it has main, rs"), "{}", ran.stdout);
 
     let wals = directory.path().join("home/rs/wals/0000000100000000");
     let mut segments: Vec<PathBuf> = std::fs::read_dir(&wals).unwrap().map(|it| it.unwrap().path()).collect();
@@ -115,10 +99,10 @@ fn what_is_missing_or_damaged_is_named_and_blamed_as_a_person_would() {
     let bytes = std::fs::read(gap).unwrap();
     std::fs::remove_file(gap).unwrap();
     let ran = drill(directory.path(), "rs", "", "latest", 100).expect(1);
-    assert!(folded(&ran).contains(&name), "{name}: {}", ran.stdout);
+    assert!(ran.folded().contains(&name), "{name}: {}", ran.stdout);
     std::fs::write(gap, &bytes[..bytes.len() / 2]).unwrap();
     let ran = drill(directory.path(), "rs", "", "latest", 100).expect(1);
-    assert!(folded(&ran).contains(&name), "{name}: {}", ran.stdout);
+    assert!(ran.folded().contains(&name), "{name}: {}", ran.stdout);
     std::fs::write(gap, &bytes).unwrap();
 
     let base = std::fs::read_dir(directory.path().join("home/rs/base")).unwrap().next().unwrap().unwrap().path();
@@ -127,7 +111,7 @@ fn what_is_missing_or_damaged_is_named_and_blamed_as_a_person_would() {
 
     let away = directory.path().join("elsewhere");
     let ran = drill(&away, "rs", "", "latest", 100).expect(3);
-    assert!(folded(&ran).contains("is a file system not mounted?"), "{}", ran.stdout);
+    assert!(ran.folded().contains("is a file system not mounted?"), "{}", ran.stdout);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn passes(form: &str, runtime: &str, target: &str, rows: u32) -> DrillReport {
 fn ends(scenario: &str, exit: i32) -> Ran {
     let ran = Program::new().drill(scenario, &[]).expect(exit);
     // Lines are folded for people.
-    Ran { stdout: ran.stdout.split_whitespace().collect::<Vec<_>>().join(" "), ..ran }
+    Ran { stdout: ran.folded(), ..ran }
 }
 
 #[test]

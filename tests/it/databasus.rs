@@ -22,10 +22,6 @@ fn key() -> String {
     format!(", secret_key: {{ file: {} }}", fixture("databasus/secret.key").display())
 }
 
-fn folded(ran: &Ran) -> String {
-    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 fn encrypted() -> Vec<u8> {
     std::fs::read(fixture("databasus/v3.7-encrypted").join(ID)).unwrap()
 }
@@ -46,7 +42,7 @@ fn encrypted_dumps_of_both_layouts_keep_their_promise() {
         ("databasus/sidecar-encrypted/shop-*", ""),
     ] {
         let ran = drill(&fixture(path), &key(), more).expect(0);
-        assert!(folded(&ran).contains("80000 rows as dumped"), "{path}: {}", ran.stdout);
+        assert!(ran.folded().contains("80000 rows as dumped"), "{path}: {}", ran.stdout);
     }
 }
 
@@ -54,7 +50,7 @@ fn encrypted_dumps_of_both_layouts_keep_their_promise() {
 fn a_dump_that_was_cut_between_two_chunks_fails_although_it_decrypts() {
     let (_directory, path) = one(ID, &encrypted()[..FIRST_CHUNK]);
     let ran = drill(&path, &key(), "").expect(1);
-    assert!(folded(&ran).contains("the file ends"), "{}", ran.stdout);
+    assert!(ran.folded().contains("the file ends"), "{}", ran.stdout);
 }
 
 #[test]
@@ -63,15 +59,15 @@ fn damage_is_the_backups_fault_and_a_wrong_key_the_scenarios() {
     changed[FIRST_CHUNK + 5000] ^= 1;
     let (_directory, path) = one(ID, &changed);
     let ran = drill(&path, &key(), "").expect(1);
-    assert!(folded(&ran).contains("chunk 1 is not as it was written"), "{}", ran.stdout);
+    assert!(ran.folded().contains("chunk 1 is not as it was written"), "{}", ran.stdout);
 
     let (_other, wrong) = one("wrong.key", b"11111111-2222-3333-4444-555555555555");
     let wrong = format!(", secret_key: {{ file: {} }}", wrong.display());
     let ran = drill(&fixture("databasus/v3.7-encrypted"), &wrong, "").expect(3);
-    assert!(folded(&ran).contains("the key does not open it, nor any other file"), "{}", ran.stdout);
+    assert!(ran.folded().contains("the key does not open it, nor any other file"), "{}", ran.stdout);
 
     let ran = drill(&fixture("databasus/v3.7-encrypted"), "", "").expect(3);
-    assert!(folded(&ran).contains("it is encrypted by Databasus"), "{}", ran.stdout);
+    assert!(ran.folded().contains("it is encrypted by Databasus"), "{}", ran.stdout);
 }
 
 /// The same key opens the file beside it: so it is the file that is wrong.
@@ -85,7 +81,7 @@ fn a_file_that_does_not_open_beside_one_that_does_is_damaged() {
         std::fs::copy(fixture("databasus/sidecar-encrypted").join(&name), directory.path().join(&name)).unwrap();
     }
     let ran = drill(&path, &key(), "").expect(1);
-    assert!(folded(&ran).contains("and not this file: its beginning is damaged"), "{}", ran.stdout);
+    assert!(ran.folded().contains("and not this file: its beginning is damaged"), "{}", ran.stdout);
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn a_replica_is_refused_as_a_backup() {
     let path = replica.display().to_string();
     let checks = "      - query: { name: it answers, sql: select 1, expect: 1 }\n";
     let ran = drill(&path, &lab().path("wal"), "latest", checks).expect(3);
-    let text = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = ran.folded();
     assert!(text.contains("it is the data directory of a replica: what is deleted on the primary is gone"), "{text}");
     assert!(text.contains("fault: the scenario"), "{text}");
     std::fs::rename(replica.join("standby.signal"), replica.join("postmaster.pid")).unwrap();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 
+use crate::program::fixture;
 use crate::signals::wait_for;
 
 /// What was made.
@@ -46,6 +47,30 @@ pub(crate) fn remove_at_the_end(root: &Path) -> ChildStdin {
     command.args(["-c", script]).arg(root).stdin(Stdio::piped()).stdout(Stdio::null());
     // Not by the terminal's ^C, which would end it before the tests.
     command.process_group(0).spawn().unwrap().stdin.take().unwrap()
+}
+
+/// A packed fixture, `TOOL/FILE.tar.zst`, unpacked with the modes that it has.
+pub(crate) fn unpacked(packed: &str) -> tempfile::TempDir {
+    let tool = packed.split('/').next().unwrap();
+    let directory = tempfile::Builder::new().prefix(&format!("pgdrill-lab-{tool}-")).tempdir_in("/tmp").unwrap();
+    let packed = std::fs::File::open(fixture(packed)).unwrap();
+    let mut archive = tar::Archive::new(zstd::Decoder::new(packed).unwrap());
+    archive.set_preserve_permissions(true);
+    archive.unpack(directory.path()).unwrap();
+    directory
+}
+
+/// Such a fixture for all tests of a run, which leave it as it is.
+pub(crate) struct Unpacked {
+    _until: ChildStdin,
+    pub(crate) root: PathBuf,
+}
+
+impl Unpacked {
+    pub(crate) fn of(packed: &str) -> Unpacked {
+        let root = unpacked(packed).keep();
+        Unpacked { _until: remove_at_the_end(&root), root }
+    }
 }
 
 fn bindir() -> PathBuf {

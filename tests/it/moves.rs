@@ -13,15 +13,11 @@ fn scenario(kind: &str, path: &str, major: u32, more: &str) -> String {
     )
 }
 
-fn folded(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[test]
 fn a_lower_major_is_refused_before_anything_is_made() {
     for path in ["pg15/shop.dump", "pg15/shop.sql", "pg15/shop.dir"] {
         let ran = Program::new().drill(&scenario("pg_dump", path, 13, ""), &[]).expect(3);
-        let text = folded(&ran.stdout);
+        let text = ran.folded();
         assert!(text.contains("it is a dump of PostgreSQL 15: what 13 does not know would be lost"), "{text}");
         assert!(text.contains("`restore.allow_downgrade: true`"), "{text}");
         assert!(text.contains("not reached: provision"), "{text}");
@@ -34,7 +30,7 @@ fn what_a_lower_major_loses_is_listed_where_that_is_allowed() {
     for path in ["pg15/shop.dump", "pg15/shop.sql"] {
         let program = Program::new();
         let ran = program.drill(&scenario("pg_dump", path, 13, more), &[]).expect(0);
-        let text = folded(&ran.stdout);
+        let text = ran.folded();
         for lost in ["lost by the move to PostgreSQL 13:", "price_band", "multirange_type_name", "datemultirange"] {
             assert!(text.contains(lost), "{lost}: {text}");
         }
@@ -47,7 +43,7 @@ fn what_a_lower_major_loses_is_listed_where_that_is_allowed() {
 fn an_archive_that_the_lower_pg_restore_cannot_read_is_refused_all_the_same() {
     let more = "    restore: { allow_downgrade: true }\n";
     let ran = Program::new().drill(&scenario("pg_dump", "pg17/shop.dump", 15, more), &[]).expect(3);
-    let text = folded(&ran.stdout);
+    let text = ran.folded();
     assert!(text.contains("its format version 1.16 needs the pg_restore of PostgreSQL 17 or newer"), "{text}");
 }
 
@@ -57,12 +53,12 @@ fn tablespaces_lie_within_the_sandbox_and_are_used() {
     for major in [15, 17, 18] {
         let ran =
             Program::new().drill(&scenario("pg_dump", "found/pg_dump-15-tablespaces.sql", major, ""), &[]).expect(0);
-        let text = folded(&ran.stdout);
+        let text = ran.folded();
         assert!(text.contains("tablespaces that the dump needs and does not carry: fast, slow"), "{text}");
         let checks = "    expect: { databases: [shop, postgres], tablespaces: [fast] }\n    scope: cluster\n";
         let path = "found/pg_dumpall-managed.sql";
         let ran = Program::new().drill(&scenario("pg_dumpall", path, major, checks), &[]).expect(0);
-        let text = folded(&ran.stdout);
+        let text = ran.folded();
         assert!(text.contains("tablespaces lie within the data directory of the sandbox: fast"), "{text}");
     }
 }
@@ -146,7 +142,7 @@ fn sixteen_restores_into_itself_and_into_newer_majors() {
         let path = out.path().join(file).display().to_string();
         let text = scenario(kind, "", major, "").replace(&fixture("").display().to_string(), &path);
         let ran = Program::new().drill(&text, &[]).expect(0);
-        let text = folded(&ran.stdout);
+        let text = ran.folded();
         assert!(text.contains("400 rows as dumped"), "{major} {file}: {text}");
         assert!(text.contains(&format!("PostgreSQL {major}.")), "{major} {file}: {text}");
     }
@@ -194,11 +190,11 @@ fn a_bootstrap_superuser_of_another_name_is_the_one_that_granted() {
              postgres: {{ major: {major}, image: \"pgdrill-postgres:{{major}}\" }}\n    checks:\n{asked}"
         );
         let ran = Program::new().drill(&text, &[]).expect(0);
-        assert!(folded(&ran.stdout).contains("300 rows as dumped"), "{}", ran.stdout);
+        assert!(ran.folded().contains("300 rows as dumped"), "{}", ran.stdout);
         // What the drill needs itself is not taken for something that came back.
         let stood_in = text.replace("roles: [boss,", "roles: [postgres, boss,");
         let ran = Program::new().drill(&stood_in, &[]).expect(1);
-        assert!(folded(&ran.stdout).contains("postgres"), "{}", ran.stdout);
+        assert!(ran.folded().contains("postgres"), "{}", ran.stdout);
     }
 }
 
@@ -236,9 +232,9 @@ fn a_postgis_database_comes_back_where_the_server_has_it() {
         let more = "      - query: { name: places are where they were, sql: \"select count(*) from place where \
              st_x(at) = id\", expect: 50 }\n";
         let ran = Program::new().drill(&format!("{with}{more}"), &[]).expect(0);
-        assert!(folded(&ran.stdout).contains("rows as dumped"), "{}", ran.stdout);
+        assert!(ran.folded().contains("rows as dumped"), "{}", ran.stdout);
         let ran = Program::new().drill(&text, &[]).expect(3);
-        let told = folded(&ran.stdout);
+        let told = ran.folded();
         assert!(told.contains("it lacks") && told.contains("postgis"), "{told}");
     }
 }

@@ -185,7 +185,7 @@ fn a_row_that_the_server_refuses_is_named_by_its_number() {
         bad[at] = b'Z';
         std::fs::write(&path, bad).unwrap();
         let ran = drill(&path, "    scope: objects\n").expect(1);
-        let text = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = ran.folded();
         assert!(text.contains("row 7 of derived, column w"), "{text}");
         assert!(text.contains("fault: the backup"), "{text}");
     }

@@ -2,31 +2,22 @@
 //! with bundles and, from 2.55 on, block incremental. Each has a full, a differential and an incremental backup.
 
 use std::path::{Path, PathBuf};
-use std::process::ChildStdin;
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::lab::remove_at_the_end;
+use crate::lab::{Unpacked, unpacked};
 use crate::program::{Program, Ran, fixture};
 
-fn unpacked(major: u32) -> tempfile::TempDir {
-    let directory = tempfile::Builder::new().prefix("pgdrill-lab-pgbackrest-").tempdir_in("/tmp").unwrap();
-    let packed = std::fs::File::open(fixture(&format!("pgbackrest/pg{major}.tar.zst"))).unwrap();
-    tar::Archive::new(zstd::Decoder::new(packed).unwrap()).unpack(directory.path()).unwrap();
-    directory
+fn packed(major: u32) -> String {
+    format!("pgbackrest/pg{major}.tar.zst")
 }
 
 /// Unpacked once for all tests; 17 lies there as it is.
 fn repository(major: u32, kind: &str) -> (PathBuf, Value) {
-    static UNPACKED: [OnceLock<(PathBuf, ChildStdin)>; 3] = [const { OnceLock::new() }; 3];
-    let unpacked_for_all = || {
-        let path = unpacked(major).keep();
-        let until = remove_at_the_end(&path);
-        (path, until)
-    };
+    static UNPACKED: [OnceLock<Unpacked>; 3] = [const { OnceLock::new() }; 3];
     let (directory, name) = match [13, 15, 18].iter().position(|it| *it == major) {
-        Some(at) => (UNPACKED[at].get_or_init(unpacked_for_all).0.clone(), kind),
+        Some(at) => (UNPACKED[at].get_or_init(|| Unpacked::of(&packed(major))).root.clone(), kind),
         None => (fixture("pgbackrest"), "repository"),
     };
     let truth = std::fs::read_to_string(directory.join("truth.json")).unwrap();
@@ -47,10 +38,6 @@ fn drill(repository: &Path, more: &str, target: &str, checks: &str) -> Ran {
 
 fn rows(rows: u64) -> String {
     format!("      - rows: {{ table: orders, database: shop, equals: {rows} }}\n")
-}
-
-fn folded(ran: &Ran) -> String {
-    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[test]
@@ -92,7 +79,7 @@ fn a_pass_that_is_wrong_or_missing_and_a_stanza_that_is_not_there_are_the_scenar
         (", PASS, pick: { label: 20200101-000000F }".to_owned(), "there are 3 others"),
     ] {
         let ran = drill(&sealed, &more, "latest", &rows(100)).expect(3);
-        assert!(folded(&ran).contains(told), "{told}: {}", ran.stdout);
+        assert!(ran.folded().contains(told), "{told}: {}", ran.stdout);
     }
     let text = format!(
         "version: 1\ndrills:\n  - name: stanza\n    source: {{ pgbackrest: {{ path: {}, stanza: shpo }} }}\n    checks:\n{}",
@@ -100,12 +87,12 @@ fn a_pass_that_is_wrong_or_missing_and_a_stanza_that_is_not_there_are_the_scenar
         rows(1)
     );
     let ran = Program::new().drill(&text, &[]).expect(3);
-    assert!(folded(&ran).contains("the repository has no stanza shpo: it has shop"), "{}", ran.stdout);
+    assert!(ran.folded().contains("the repository has no stanza shpo: it has shop"), "{}", ran.stdout);
 }
 
 #[test]
 fn what_is_missing_or_damaged_is_named_and_the_backups_fault() {
-    let directory = unpacked(18);
+    let directory = unpacked(&packed(18));
     let path = directory.path().join("sealed");
     let backups = path.join("backup/shop");
     let full = std::fs::read_dir(&backups).unwrap().map(|it| it.unwrap().path()).find(|it| {
@@ -117,12 +104,12 @@ fn what_is_missing_or_damaged_is_named_and_the_backups_fault() {
     // The incremental backup refers to it.
     std::fs::write(&bundle, &bytes[..bytes.len() / 2]).unwrap();
     let ran = drill(&path, ", PASS", "latest", &rows(100)).expect(1);
-    assert!(folded(&ran).contains("bundle/1"), "{}", ran.stdout);
+    assert!(ran.folded().contains("bundle/1"), "{}", ran.stdout);
     let mut changed = bytes.clone();
     changed[bytes.len() / 2] ^= 1;
     std::fs::write(&bundle, changed).unwrap();
     let ran = drill(&path, ", PASS", "latest", &rows(100)).expect(1);
-    assert!(folded(&ran).contains("bundle/1"), "{}", ran.stdout);
+    assert!(ran.folded().contains("bundle/1"), "{}", ran.stdout);
     std::fs::write(&bundle, &bytes).unwrap();
 
     let wal = path.join("archive/shop/18-1/0000000100000000");
@@ -134,10 +121,10 @@ fn what_is_missing_or_damaged_is_named_and_the_backups_fault() {
     let kept = std::fs::read(gap).unwrap();
     std::fs::remove_file(gap).unwrap();
     let ran = drill(&path, ", PASS", "latest", &rows(100)).expect(1);
-    assert!(folded(&ran).contains(&name), "{name}: {}", ran.stdout);
+    assert!(ran.folded().contains(&name), "{name}: {}", ran.stdout);
     std::fs::write(gap, &kept[..kept.len() / 32 * 16]).unwrap();
     let ran = drill(&path, ", PASS", "latest", &rows(100)).expect(1);
-    assert!(folded(&ran).contains(&name), "{name}: {}", ran.stdout);
+    assert!(ran.folded().contains(&name), "{name}: {}", ran.stdout);
 }
 
 #[test]

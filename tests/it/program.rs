@@ -78,6 +78,11 @@ impl Ran {
         }
     }
 
+    /// What was written to standard output, on one line: where it wraps is of no matter.
+    pub(crate) fn folded(&self) -> String {
+        self.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     pub(crate) fn expect(self, exit: i32) -> Ran {
         assert_eq!(self.exit, Some(exit), "\n--- stdout\n{}\n--- stderr\n{}", self.stdout, self.stderr);
         self
@@ -157,7 +162,7 @@ pub(crate) fn four_at_a_time<T: Sync>(rows: &[T], wrong: impl Fn(&T) -> String +
 
 /// How a drill differs from what a table says of it; empty where it does not.
 pub(crate) fn unlike(name: &str, ran: &Ran, exit: i32, told: &str) -> String {
-    let text = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = ran.folded();
     if ran.exit == Some(exit) && text.contains(told) {
         return String::new();
     }

@@ -175,7 +175,7 @@ fn a_link_of_pg_wal_or_of_a_tablespace_that_leads_out_is_not_followed() {
         symlink(&canary, backup.join("pg_tblspc/16999")).unwrap();
         let ran = program.drill(&scenario(&backup, &wal, runtime, "target: latest"), &[]).expect(3);
         // Lines are folded for people.
-        let said = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = ran.folded();
         assert!(said.contains("such links are not followed"), "{said}");
         unchanged();
     }

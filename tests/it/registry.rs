@@ -84,7 +84,7 @@ fn an_image_is_pulled_from_a_registry_that_asks_for_a_password() {
     // Without the password: nobody can tell what the backup is worth.
     let stranger = Program::new().env("DOCKER_CONFIG", "/nonexistent");
     let ran = stranger.drill(&scenario, &[]).expect(3);
-    let text = ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = ran.folded();
     assert!(text.contains(&format!("pull the image {}", registry.image())), "{text}");
     assert!(text.contains("no basic auth credentials"), "{text}");
     assert!(text.contains("fault: this host"), "{text}");

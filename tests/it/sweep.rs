@@ -13,6 +13,7 @@ use pgdrill::recipe::Stop;
 use pgdrill::report::{CheckStatus, DrillReport, TargetOutcome};
 use pgdrill::target::{Point, Target, postgres_time};
 
+use crate::archive::changed;
 use crate::lab::{ROWS, Server, owned_directory, run};
 use crate::majors::major;
 use crate::program::{Program, Ran};
@@ -294,23 +295,7 @@ fn stops_at_instants_hold_what_was_committed_by_then() {
 }
 
 fn archive(program: &Program, change: impl FnOnce(&Path, &[String])) -> String {
-    let directory = program.path("archive");
-    std::fs::create_dir(&directory).unwrap();
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(swept().path("wal")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        std::fs::copy(&path, directory.join(&name)).unwrap();
-        names.push(name);
-    }
-    names.retain(|it| it.len() == 24);
-    names.sort();
-    change(&directory, &names);
-    directory.display().to_string()
-}
-
-fn told(ran: &Ran) -> String {
-    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
+    changed(&swept().path("wal"), program, change)
 }
 
 /// Outcomes of the stops, and of the check at each.
@@ -329,7 +314,7 @@ fn ends_in_the_middle(ran: &Ran, program: &Program) {
     assert!(stops[reached + 1..].iter().all(Option::is_none), "{stops:?}");
     assert!(checks[..reached].iter().all(|it| *it == CheckStatus::Held), "{checks:?}");
     assert!(checks[reached..].iter().all(|it| *it == CheckStatus::Unknown), "{checks:?}");
-    assert!(told(ran).contains("fault: the backup"), "{}", ran.stdout);
+    assert!(ran.folded().contains("fault: the backup"), "{}", ran.stdout);
 }
 
 #[test]
@@ -342,7 +327,7 @@ fn a_gap_ends_a_sweep_there_and_what_was_reached_before_is_reported() {
     });
     let ran = program.drill(&scenario(&wal, &[("gap", "targets: { count: 9 }")], &contents()), &[]).expect(1);
     ends_in_the_middle(&ran, &program);
-    let text = told(&ran);
+    let text = ran.folded();
     assert!(text.contains(&format!("the WAL archive has a gap: it has no {missing}")), "{text}");
     assert!(text.contains("the server goes no further than"), "{text}");
 }
@@ -360,7 +345,7 @@ fn a_damaged_record_ends_a_sweep_there_and_is_named() {
     });
     let ran = program.drill(&scenario(&wal, &[("damaged", "targets: { count: 9 }")], &contents()), &[]).expect(1);
     ends_in_the_middle(&ran, &program);
-    let text = told(&ran);
+    let text = ran.folded();
     assert!(text.contains(&format!("the WAL cannot be read everywhere: {damaged}, at ")), "{text}");
 }
 
@@ -386,7 +371,7 @@ fn a_check_is_judged_at_each_stop_and_one_that_writes_at_the_last_alone() {
     let mut an_id = [CheckStatus::NotApplicable; 5];
     an_id[4] = CheckStatus::Held;
     assert_eq!(of("an id"), an_id);
-    assert!(told(&ran).contains("a check that writes is asked at the last one alone"), "{}", ran.stdout);
+    assert!(ran.folded().contains("a check that writes is asked at the last one alone"), "{}", ran.stdout);
     let told_why = |stop: usize| {
         report.reasons.iter().any(|it| it.stop == Some(stop) && it.text.contains("expected less than 60, found"))
     };
@@ -408,7 +393,7 @@ fn the_loss_is_judged_at_the_end_of_the_archive_and_targets_outside_are_refused(
     let program = Program::new();
     let more = "targets: { random: 2 }\n    objectives: { rpo: 10d }";
     let ran = program.drill(&scenario(&wal, &[("loss", more)], &contents()), &["--seed", "5"]).expect(0);
-    assert!(told(&ran).contains("RPO met"), "{}", ran.stdout);
+    assert!(ran.folded().contains("RPO met"), "{}", ran.stdout);
     for (target, because) in [
         ("{ time: \"2100-01-01 00:00:00+00\" }", "holds nothing behind it, or no such record"),
         ("{ lsn: 0/100028 }", "and this backup ends at"),
@@ -417,7 +402,7 @@ fn the_loss_is_judged_at_the_end_of_the_archive_and_targets_outside_are_refused(
         let program = Program::new();
         let targets = format!("targets: [ latest, {target} ]");
         let ran = program.drill(&scenario(&wal, &[("outside", &targets)], &contents()), &[]).expect(3);
-        let text = told(&ran);
+        let text = ran.folded();
         assert!(text.contains(because) && text.contains("fault: the scenario"), "{text}");
         assert!(text.contains("not reached: provision"), "{text}");
     }

@@ -27,10 +27,6 @@ fn asks(sql: &str, expect: &str) -> String {
     format!("    checks:\n      - query: {{ name: asked, sql: \"{sql}\", database: shop, expect: \"{expect}\" }}\n")
 }
 
-fn folded(ran: &Ran) -> String {
-    ran.stdout.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 /// Each storage's own `truth.json` has the figures.
 #[test]
 fn deltas_are_restored_with_what_they_build_upon_to_every_kind_of_target() {
@@ -48,7 +44,7 @@ fn deltas_are_restored_with_what_they_build_upon_to_every_kind_of_target() {
         (&pgp, "latest", LABELS, "after-full after-delta-1 before-rp1 after-rp1"),
     ] {
         let ran = drill(source, &format!("    target: {target}\n{}", asks(sql, expect))).expect(0);
-        let text = folded(&ran);
+        let text = ran.folded();
         assert!(text.contains("page checksums"), "{target}: {text}");
     }
 }
@@ -60,7 +56,7 @@ fn a_backup_is_chosen_by_its_name_and_an_older_one_needs_more_wal() {
     drill(&source, &more).expect(0);
     let unknown = source.replace("0003 }", "0004 }");
     let ran = drill(&unknown, &more).expect(3);
-    assert!(folded(&ran).contains("there are 3 others"), "{}", ran.stdout);
+    assert!(ran.folded().contains("there are 3 others"), "{}", ran.stdout);
 }
 
 /// A storage of its own, changed by `change`.
@@ -110,7 +106,7 @@ fn what_is_missing_or_damaged_is_named_and_the_backups_fault() {
         let (_directory, path) = copy("zstd", change);
         let ran = drill(&format!("path: {path}"), &format!("    target: {{ name: rp1 }}\n{}", asks("select 1", "1")));
         assert_eq!(ran.exit, Some(exit), "{told}: {}", ran.stdout);
-        assert!(folded(&ran).contains(told), "{told}: {}", ran.stdout);
+        assert!(ran.folded().contains(told), "{told}: {}", ran.stdout);
     }
 }
 
@@ -124,7 +120,7 @@ fn a_wrong_or_missing_key_is_the_scenarios_fault() {
         (format!(", pgp_key: {{ file: {pgp}/../truth.json }}"), "it is no OpenPGP secret key"),
     ] {
         let ran = drill(&format!("path: {pgp}{key}"), &asks("select 1", "1"));
-        assert!(folded(&ran).contains(told), "{told}: {}", ran.stdout);
+        assert!(ran.folded().contains(told), "{told}: {}", ran.stdout);
         assert_eq!(ran.exit, Some(3), "{key}: {}", ran.stdout);
     }
 }
@@ -197,7 +193,7 @@ fn a_storage_in_other_compressions_and_encrypted_with_libsodium_is_the_same() {
         });
     std::fs::write(broken.unwrap(), vec![7; 100_000]).unwrap();
     let ran = drill(&source, &asks("select 1", "1")).expect(1);
-    assert!(folded(&ran).contains("its beginning is damaged"), "{}", ran.stdout);
+    assert!(ran.folded().contains("its beginning is damaged"), "{}", ran.stdout);
 }
 
 #[test]
