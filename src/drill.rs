@@ -401,6 +401,9 @@ async fn teardown(tape: &mut Tape<'_>, keep: Option<Keep>) -> Result<(), Halt> {
     let (runtime, lease) = (tape.world.runtime, tape.world.lease.clone());
     let hurry = tape.world.hurry.load(Ordering::Relaxed);
     let ended = tape.phase(Phase::Teardown, async |tape| {
+        if let Some(fetched) = runtime.fetched(&lease) {
+            tape.record(Event::Fetched(fetched));
+        }
         if let Some(keep) = keep {
             let kept = match runtime.keep(&lease, &keep).await {
                 Ok(until) => Kept::Until(until),

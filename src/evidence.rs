@@ -47,6 +47,8 @@ pub enum Event {
     Logged(ServerLog),
     /// Whether the sandbox was left up on purpose.
     Kept(Kept),
+    /// What was asked of object stores.
+    Fetched(Fetched),
     /// Things that we made and could not remove.
     Left(Vec<String>),
 }
@@ -59,6 +61,29 @@ pub enum Kept {
     Until(#[schemars(with = "String")] jiff::Timestamp),
     /// It was released, as it could not be kept.
     Not { because: Fault },
+}
+
+/// What was asked of object stores, by the kinds of requests that they charge for, and what they sent. Repetitions count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fetched {
+    pub get: u64,
+    pub head: u64,
+    pub list: u64,
+    /// For credentials.
+    pub other: u64,
+    /// Of objects, as stored.
+    pub bytes: u64,
+    /// Requests that failed in a way that may pass, and were made again, as long as there was hope.
+    pub failed: u64,
+    /// How the last of those failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Fetched {
+    pub const fn requests(&self) -> u64 {
+        self.get + self.head + self.list + self.other
+    }
 }
 
 /// When and with what a drill began.
@@ -101,6 +126,9 @@ pub struct Evidence {
     /// None: nobody wished it to be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<Kept>,
+    /// None: no object store was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<Fetched>,
     pub remnants: Vec<String>,
     /// The phase that was running when the log ended.
     pub unfinished: Option<Phase>,
@@ -205,6 +233,7 @@ impl Evidence {
             }
             Event::Logged(log) => self.log = Some(log),
             Event::Kept(kept) => self.kept = Some(kept),
+            Event::Fetched(fetched) => self.fetched = Some(fetched),
             Event::Left(remnants) => self.remnants = remnants,
         }
     }

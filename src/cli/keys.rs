@@ -45,7 +45,7 @@ fn words(secret: &Secret) -> String {
     }
 }
 
-fn secret(secret: &Secret) -> Result<String, Fault> {
+pub(super) fn secret(secret: &Secret) -> Result<String, Fault> {
     let read = match secret {
         Secret::File(path) => std::fs::read_to_string(path).map_err(|it| it.to_string()),
         Secret::Env(name) => std::env::var(name).map_err(|it| it.to_string()),

@@ -1,12 +1,14 @@
 //! From paths on the command line to drills: scenario files, directories of them, or backups as they lie there.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::Chosen;
 use super::physical::{self, Physical};
 use super::run::absolute;
-use super::{Exit, Screen, complain, complain_of, repository};
+use super::{Exit, Screen, access, complain, complain_of, repository};
 use crate::fault::{Blame, Fault};
 use crate::format::{DumpFacts, Selection};
 use crate::recipe::FileSeen;
@@ -31,8 +33,9 @@ pub(crate) fn drills(chosen: &Chosen, screen: &Screen) -> Result<Loaded, Exit> {
             Blame::Harness => Exit::Bug,
         }
     };
-    let files = files(&chosen.paths).map_err(fail)?;
-    let environment = environment(chosen, &files).map_err(fail)?;
+    let reading = access::reading();
+    let files = files(&chosen.paths, &reading).map_err(fail)?;
+    let environment = environment(chosen, &files, &reading).map_err(fail)?;
     let drills = scenario::parse(&files, &environment).map_err(|problems| {
         for problem in &problems {
             complain(&scenario::render(problem, screen.color_err));
@@ -56,18 +59,24 @@ pub(crate) fn drills(chosen: &Chosen, screen: &Screen) -> Result<Loaded, Exit> {
             drill.runtime = runtime.into();
         }
     }
+    let reading = Reading::with(Arc::default(), access::of(&drills));
     Ok(Loaded {
-        drills: drills.into_iter().map(each).collect::<Result<Vec<_>, Fault>>().map_err(fail)?.concat(),
+        drills: drills
+            .into_iter()
+            .map(|it| each(it, &reading))
+            .collect::<Result<Vec<_>, Fault>>()
+            .map_err(fail)?
+            .concat(),
         files: files.len(),
     })
 }
 
 /// A drill of every match, for `pick: all`. A pattern that matches nothing stays one drill, which then fails.
-fn each(drill: Drill) -> Result<Vec<Drill>, Fault> {
+fn each(drill: Drill, reading: &Reading) -> Result<Vec<Drill>, Fault> {
     if drill.source.location().pick != Pick::All {
         return Ok(vec![drill]);
     }
-    let seen = store::list(&drill.source.location().path)?;
+    let seen = store::list(&drill.source.location().path, reading)?;
     if seen.is_empty() {
         return Ok(vec![drill]);
     }
@@ -90,15 +99,15 @@ pub(crate) fn schema() -> String {
 }
 
 /// The texts of scenario files; for a backup, the text of the scenario that `pgdrill init` would write.
-fn files(paths: &[PathBuf]) -> Result<Vec<File>, Fault> {
+fn files(paths: &[PathBuf], reading: &Reading) -> Result<Vec<File>, Fault> {
     let mut files = Vec::new();
     for path in paths {
         if is_scenario(path) {
             files.push(read(path)?);
-        } else if let Some(found) = repository::recognise(path)? {
+        } else if let Some(found) = repository::recognise(path, reading)? {
             let text = found.scenario(&absolute(path).display().to_string());
             files.push(File { name: path.display().to_string(), text, directory: "/".to_owned() });
-        } else if let Some(Physical::Base(_, facts)) = physical::recognise(path)? {
+        } else if let Some(Physical::Base(_, facts)) = physical::recognise(path, reading)? {
             let text = physical::scenario(&absolute(path).display().to_string(), &facts, None);
             files.push(File { name: path.display().to_string(), text, directory: "/".to_owned() });
         } else if path.is_dir() && !path.join("toc.dat").exists() {
@@ -107,7 +116,7 @@ fn files(paths: &[PathBuf]) -> Result<Vec<File>, Fault> {
                 files.push(read(&path)?);
             }
         } else {
-            files.push(scenario_for(path)?);
+            files.push(scenario_for(path, reading)?);
         }
     }
     Ok(files)
@@ -144,24 +153,25 @@ fn read(path: &Path) -> Result<File, Fault> {
 }
 
 /// What a backup is, from its bytes.
-pub(crate) fn look_at(path: &Path) -> Result<(FileSeen, DumpFacts), Fault> {
+pub(crate) fn look_at(path: &Path, reading: &Reading) -> Result<(FileSeen, DumpFacts), Fault> {
     let path = absolute(path).display().to_string();
-    if !Path::new(&path).exists() {
+    let there = reading.stat(Path::new(&path));
+    if there.is_err_and(|it| it.kind() == ErrorKind::NotFound) {
         return Err(Fault::new(Blame::Scenario, format!("find {path}"))
             .hint("Name a backup file, a directory of pg_dump, a scenario file, or a directory of scenarios."));
     }
-    let seen = store::look(Path::new(&path))?;
-    let facts = store::dump_facts(Path::new(&path), &Selection::default(), &Reading::default(), &mut |_| ())?;
+    let seen = store::look(Path::new(&path), reading)?;
+    let facts = store::dump_facts(Path::new(&path), &Selection::default(), reading, &mut |_| ())?;
     Ok((seen, facts))
 }
 
-fn scenario_for(path: &Path) -> Result<File, Fault> {
-    let (seen, facts) = look_at(path)?;
+fn scenario_for(path: &Path, reading: &Reading) -> Result<File, Fault> {
+    let (seen, facts) = look_at(path, reading)?;
     let text = scenario::init(&Init { path: &seen.path, pattern: None, facts: &facts });
     Ok(File { name: path.display().to_string(), text, directory: "/".to_owned() })
 }
 
-fn environment(chosen: &Chosen, files: &[File]) -> Result<Environment, Fault> {
+fn environment(chosen: &Chosen, files: &[File], reading: &Reading) -> Result<Environment, Fault> {
     let mut set = BTreeMap::new();
     for pair in &chosen.set {
         let Some((name, value)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
@@ -174,7 +184,7 @@ fn environment(chosen: &Chosen, files: &[File]) -> Result<Environment, Fault> {
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut environment = Environment { vars: vars.collect(), set, seed, texts: BTreeMap::new() };
     for path in scenario::files_named(files, &environment) {
-        let text = store::read_text(Path::new(&path)).map_err(|fault| fault.line());
+        let text = store::read_text(Path::new(&path), reading).map_err(|fault| fault.line());
         environment.texts.insert(path, text);
     }
     Ok(environment)

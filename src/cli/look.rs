@@ -15,7 +15,7 @@ use super::out;
 use super::physical::{self, Physical};
 use super::run::{absolute, judged, summary};
 use super::world::surroundings;
-use super::{Exit, Screen, complain, complain_of, keys, repository, tell};
+use super::{Exit, Screen, access, complain, complain_of, keys, repository, tell};
 use crate::drill::{self, World};
 use crate::evidence::{Evidence, PhaseOutcome, Start};
 use crate::fault::{Blame, Fault};
@@ -41,7 +41,7 @@ pub(crate) async fn plan(asked: &args::Plan, screen: &Screen) -> Exit {
         Ok(surroundings) => surroundings,
         Err(exit) => return exit,
     };
-    let machine = surroundings.machine().with_keys(keys::vault(&drills));
+    let machine = surroundings.machine().with_keys(keys::vault(&drills), access::of(&drills));
     let mut worst = Exit::Passed;
     for (number, drill) in drills.iter().enumerate() {
         let run = uuid::Uuid::now_v7().simple().to_string();
@@ -215,7 +215,8 @@ pub(crate) fn check(chosen: &Chosen, screen: &Screen) -> Exit {
 }
 
 pub(crate) fn inspect(args: &Inspect, _: &Screen) -> Exit {
-    match repository::recognise(&args.path) {
+    let reading = access::reading();
+    match repository::recognise(&args.path, &reading) {
         Ok(Some(found)) => {
             tell(&if args.json { found.json() } else { found.text() });
             return Exit::Passed;
@@ -223,9 +224,9 @@ pub(crate) fn inspect(args: &Inspect, _: &Screen) -> Exit {
         Ok(None) => {}
         Err(fault) => return refused(&fault),
     }
-    match physical::recognise(&args.path) {
+    match physical::recognise(&args.path, &reading) {
         Ok(Some(found)) => {
-            return match physical::inspected(&found, args.wal.as_deref(), args.json) {
+            return match physical::inspected(&found, args.wal.as_deref(), args.json, &reading) {
                 Ok(text) => {
                     tell(&text);
                     Exit::Passed
@@ -236,7 +237,7 @@ pub(crate) fn inspect(args: &Inspect, _: &Screen) -> Exit {
         Ok(None) => {}
         Err(fault) => return refused(&fault),
     }
-    match load::look_at(&args.path) {
+    match load::look_at(&args.path, &reading) {
         Ok((seen, facts)) if args.json => {
             let value = serde_json::json!({ "file": seen, "dump": facts });
             tell(&format!("{value:#}\n"));
@@ -359,12 +360,13 @@ fn listed(names: &[String]) -> String {
 }
 
 pub(crate) fn init(args: &Init, _: &Screen) -> Exit {
-    match repository::recognise(&args.path) {
+    let reading = access::reading();
+    match repository::recognise(&args.path, &reading) {
         Ok(Some(found)) => return write_or_tell(args, &found.scenario(&absolute(&args.path).display().to_string())),
         Ok(None) => {}
         Err(fault) => return refused(&fault),
     }
-    match physical::recognise(&args.path) {
+    match physical::recognise(&args.path, &reading) {
         Ok(Some(Physical::Base(_, facts))) => {
             let whole = |it: &Path| absolute(it).display().to_string();
             let wal = args.wal.as_deref().map(whole);
@@ -381,7 +383,7 @@ pub(crate) fn init(args: &Init, _: &Screen) -> Exit {
         Ok(None) => {}
         Err(fault) => return refused(&fault),
     }
-    let (seen, facts) = match load::look_at(&args.path) {
+    let (seen, facts) = match load::look_at(&args.path, &reading) {
         Ok(found) => found,
         Err(fault) => return refused(&fault),
     };
@@ -391,7 +393,8 @@ pub(crate) fn init(args: &Init, _: &Screen) -> Exit {
         return refused(&fault.hint("Name a dump of a database, and write this file below its path, as `globals:`."));
     }
     let pattern = scenario::suggest_pattern(&seen.path);
-    let matching = pattern.as_deref().map(store::list).transpose().unwrap_or_default().unwrap_or_default();
+    let matching =
+        pattern.as_deref().map(|it| store::list(it, &reading)).transpose().unwrap_or_default().unwrap_or_default();
     let matching: Vec<String> = matching.into_iter().map(|it| it.path).collect();
     let pattern = pattern.as_deref().map(|pattern| (pattern, matching.as_slice()));
     let text = scenario::init(&scenario::Init { path: &seen.path, pattern, facts: &facts });

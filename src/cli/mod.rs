@@ -1,5 +1,6 @@
 //! Flags, environment, signals, files, exit codes, and the wording that a person sees.
 
+mod access;
 mod args;
 mod doctor;
 mod exit;

@@ -27,40 +27,42 @@ pub(crate) enum Physical {
 }
 
 /// By the names of its files; None: a dump, or nothing that is known.
-pub(crate) fn recognise(path: &Path) -> Result<Option<Physical>, Fault> {
+pub(crate) fn recognise(path: &Path, reading: &Reading) -> Result<Option<Physical>, Fault> {
     let name = path.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
     let is_tar = name == "base.tar" || name.starts_with("base.tar.");
-    let holds = |wanted: &dyn Fn(&str) -> bool| {
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        entries.map(|it| it.file_name().to_string_lossy().into_owned()).any(|it| wanted(&it))
-    };
-    let is_base = path.is_dir()
-        && (path.join("PG_VERSION").is_file() || holds(&|it| it == "base.tar" || it.starts_with("base.tar.")));
+    let holds = |wanted: &dyn Fn(&str) -> bool| reading.peek(path).iter().any(|it| wanted(&it.name));
+    let is_base = reading.is_dir(path)
+        && (reading.is_file(&path.join("PG_VERSION")) || holds(&|it| it == "base.tar" || it.starts_with("base.tar.")));
     if is_base || is_tar {
-        let facts = store::base_facts(path, &std::collections::BTreeMap::new(), &Reading::default())?;
-        return Ok(Some(Physical::Base(store::look(path)?, Box::new(facts))));
+        let facts = store::base_facts(path, &std::collections::BTreeMap::new(), reading)?;
+        return Ok(Some(Physical::Base(store::look(path, reading)?, Box::new(facts))));
     }
     let is_segment = |name: &str| name.len() >= 24 && Segment::parse(&name[..24], 1 << 20).is_some();
-    if path.is_dir() && holds(&is_segment) {
-        let seen = store::wal_archive(path, None, None, &Reading::default())?;
+    if reading.is_dir(path) && holds(&is_segment) {
+        let seen = store::wal_archive(path, None, None, reading)?;
         return Ok(Some(Physical::Archive(path.display().to_string(), Box::new(seen))));
     }
     Ok(None)
 }
 
 /// What it is, and from when to when it can recover. `wal`: the archive of a base backup.
-pub(crate) fn inspected(physical: &Physical, wal: Option<&Path>, json: bool) -> Result<String, Fault> {
+pub(crate) fn inspected(
+    physical: &Physical,
+    wal: Option<&Path>,
+    json: bool,
+    reading: &Reading,
+) -> Result<String, Fault> {
     let archive = match (physical, wal) {
         (Physical::Archive(path, seen), _) => Some((path.clone(), (**seen).clone())),
         (Physical::Base(..), Some(wal)) => {
-            Some((wal.display().to_string(), store::wal_archive(wal, None, None, &Reading::default())?))
+            Some((wal.display().to_string(), store::wal_archive(wal, None, None, reading)?))
         }
         (Physical::Base(..), None) => None,
     };
     let mut spans = Vec::new();
     if let Some((path, seen)) = &archive {
         for stretch in seen.stretches.iter().take(DATED) {
-            spans.push((stretch.clone(), store::wal_span(Path::new(path), seen, stretch, &Reading::default())?));
+            spans.push((stretch.clone(), store::wal_span(Path::new(path), seen, stretch, reading)?));
         }
     }
     if json {

@@ -234,6 +234,7 @@ impl State {
             | Event::Answered { .. }
             | Event::Readied(_)
             | Event::Logged(_)
+            | Event::Fetched(_)
             | Event::Kept(Kept::Until(_))
             | Event::Left(_) => None,
         }

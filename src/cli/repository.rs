@@ -34,55 +34,55 @@ pub(crate) enum Repository {
 }
 
 /// By the names within; None: it is no such thing.
-pub(crate) fn recognise(path: &Path) -> Result<Option<Repository>, Fault> {
+pub(crate) fn recognise(path: &Path, reading: &Reading) -> Result<Option<Repository>, Fault> {
     let shown = path.display().to_string();
-    if path.join(walg::BACKUPS).is_dir() {
-        let mut backups = backups(path)?;
+    if reading.is_dir(&path.join(walg::BACKUPS)) {
+        let mut backups = backups(path, reading)?;
         backups.sort_by_key(|it| it.facts.as_ref().and_then(|it| it.label.as_ref()?.started.clone()));
         return Ok(Some(Repository::WalG { path: shown, backups }));
     }
-    let stanzas = store::stanzas(path);
+    let stanzas = store::stanzas(path, reading);
     if !stanzas.is_empty() {
-        let groups = grouped(&path.join("backup"), stanzas)?;
+        let groups = grouped(&path.join("backup"), stanzas, reading)?;
         return Ok(Some(Repository::Grouped { path: shown, tool: BaseTool::PgBackRest, groups }));
     }
-    if let Some(found) = barman(path)? {
+    if let Some(found) = barman(path, reading)? {
         return Ok(Some(found));
     }
-    let sealed = |it: &str| store::is_databasus(Path::new(it));
-    if path.is_dir() && !path.join("toc.dat").exists() {
-        let files = store::databasus_files(path).unwrap_or_default();
-        let files = files.iter().map(|it| store::look(it)).collect::<Result<Vec<_>, _>>()?;
+    let sealed = |it: &str| store::is_databasus(Path::new(it), reading);
+    if reading.is_dir(path) && !reading.exists(&path.join("toc.dat")) {
+        let files = store::databasus_files(path, reading).unwrap_or_default();
+        let files = files.iter().map(|it| store::look(it, reading)).collect::<Result<Vec<_>, _>>()?;
         let any = files.iter().any(|it| sealed(&it.path));
         return Ok((!files.is_empty()).then_some(Repository::Databasus { path: shown, files, sealed: any }));
     }
     if sealed(&shown) {
-        return Ok(Some(Repository::Databasus { files: vec![store::look(path)?], path: shown, sealed: true }));
+        return Ok(Some(Repository::Databasus { files: vec![store::look(path, reading)?], path: shown, sealed: true }));
     }
     Ok(None)
 }
 
 /// Those in a directory of a tool.
-fn backups(directory: &Path) -> Result<Vec<BaseSeen>, Fault> {
-    let listed = store::list(&directory.display().to_string())?;
+fn backups(directory: &Path, reading: &Reading) -> Result<Vec<BaseSeen>, Fault> {
+    let listed = store::list(&directory.display().to_string(), reading)?;
     let paths: Vec<String> = listed.into_iter().map(|it| it.path).collect();
-    Ok(store::bases(&paths, &BTreeMap::new(), &Reading::default()))
+    Ok(store::bases(&paths, &BTreeMap::new(), reading))
 }
 
-fn grouped(directory: &Path, names: Vec<String>) -> Result<Vec<(String, Vec<BaseSeen>)>, Fault> {
-    names.into_iter().map(|name| backups(&directory.join(&name)).map(|it| (name, it))).collect()
+fn grouped(directory: &Path, names: Vec<String>, reading: &Reading) -> Result<Vec<(String, Vec<BaseSeen>)>, Fault> {
+    names.into_iter().map(|name| backups(&directory.join(&name), reading).map(|it| (name, it))).collect()
 }
 
-fn barman(path: &Path) -> Result<Option<Repository>, Fault> {
-    let names = store::barman_servers(path);
+fn barman(path: &Path, reading: &Reading) -> Result<Option<Repository>, Fault> {
+    let names = store::barman_servers(path, reading);
     let (home, names) = match (path.parent(), path.file_name()) {
         (Some(home), Some(name)) if names.is_empty() => {
             let own = name.to_string_lossy().into_owned();
-            (home, store::barman_servers(home).into_iter().filter(|it| *it == own).collect())
+            (home, store::barman_servers(home, reading).into_iter().filter(|it| *it == own).collect())
         }
         _ => (path, names),
     };
-    let groups = grouped(home, names)?;
+    let groups = grouped(home, names, reading)?;
     let of_cloud = groups.iter().flat_map(|it| &it.1).any(|it| !it.path.ends_with("/data"));
     let tool = if of_cloud { BaseTool::BarmanCloud } else { BaseTool::Barman };
     let path = home.display().to_string();

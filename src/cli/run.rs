@@ -14,7 +14,7 @@ use super::pool::{self, Load, Share};
 use super::progress::ProgressView;
 use super::signals::Signals;
 use super::world::{Surroundings, surroundings};
-use super::{Exit, Screen, complain, complain_of, keys, tell};
+use super::{Exit, Screen, access, complain, complain_of, keys, tell};
 use crate::drill::{self, World};
 use crate::evidence::{self, Event, Evidence, PhaseOutcome, SCHEMA, Start};
 use crate::fault::{Blame, Fault};
@@ -26,7 +26,8 @@ use crate::runtime::machine::Machine;
 use crate::runtime::reaper::Reaper;
 use crate::runtime::{Progress, host, lease};
 use crate::scenario::Drill;
-use crate::store;
+use crate::source::service::Service;
+use crate::store::{self, Reading};
 use crate::verdict;
 
 pub(crate) async fn run(args: &Run, screen: &Screen) -> Exit {
@@ -72,7 +73,7 @@ impl Running<'_> {
     async fn to_the_end(&self) -> Exit {
         let view = if self.args.quiet { ProgressView::silent() } else { ProgressView::new(self.screen.err_is_tty) };
         let view = Arc::new(view);
-        let machine = self.surroundings.machine().with_keys(keys::vault(&self.drills));
+        let machine = self.surroundings.machine().with_keys(keys::vault(&self.drills), access::of(&self.drills));
         let watcher = Arc::clone(&view);
         let last_words = format!(
             "left as it is: containers and volumes with the label pgdrill.run={}, directories {}/pgdrill-*; \
@@ -153,8 +154,9 @@ impl Running<'_> {
         let paths: Vec<String> = self.drills.iter().map(|it| it.source.location().path.clone()).collect();
         let alone = self.args.jobs.get() == 1;
         // One at a time needs no estimate. A store that cannot be listed is the drill's to report.
+        let reading = Reading::with(Arc::default(), access::of(&self.drills));
         let sizes = tokio::task::spawn_blocking(move || {
-            let size = |path: &String| store::list(path).ok()?.iter().map(|it| it.bytes).max();
+            let size = |path: &String| store::list(path, &reading).ok()?.iter().map(|it| it.bytes).max();
             paths.iter().map(|path| if alone { 0 } else { size(path).unwrap_or(0) }).collect::<Vec<u64>>()
         });
         let sizes = sizes.await.unwrap_or_else(|_| vec![0; self.drills.len()]);
@@ -333,5 +335,8 @@ impl From<Flavor> for junit::Flavor {
 
 /// For `pick: all`, and for scenarios that a path stands for.
 pub(crate) fn absolute(path: &Path) -> PathBuf {
+    if path.to_str().is_some_and(|it| Service::of(it).is_some()) {
+        return path.to_owned();
+    }
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -80,6 +80,7 @@ impl DrillReport {
             notes: notes(&evidence, judgement.findings),
             reasons: judgement.reasons,
             kept: kept(&evidence),
+            fetched: evidence.fetched,
             guarantees: evidence.guarantees,
             server_log: server_log.unwrap_or_default(),
             remnants: evidence.remnants,

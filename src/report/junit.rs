@@ -530,6 +530,11 @@ fn properties(report: &Report, drill: &DrillReport) -> Vec<(String, String)> {
         add("server.image.id", runtime.image.as_ref().map(|it| it.id.clone()));
         add("server.because", runtime.because.clone());
     }
+    if let Some(fetched) = &drill.fetched {
+        add("store.requests", Some(fetched.requests().to_string()));
+        add("store.bytes", Some(fetched.bytes.to_string()));
+        add("store.requests_failed", Some(fetched.failed.to_string()));
+    }
     if let Some(rto) = &drill.rto {
         add("rto.limit_seconds", Some(time(rto.limit_seconds)));
         add("rto.elapsed_seconds", rto.elapsed_seconds.map(time));

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Population, Severity};
-use crate::evidence::Guarantee;
+use crate::evidence::{Fetched, Guarantee};
 use crate::fault::Blame;
 use crate::format::lsn::Lsn;
 use crate::phase::Phase;
@@ -101,6 +101,9 @@ pub struct DrillReport {
     pub notes: NotesReport,
     pub guarantees: Vec<Guarantee>,
     pub server_log: LogReport,
+    /// What was asked of object stores. None: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched: Option<Fetched>,
     /// A sandbox that was left up on purpose. None: it was released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<KeptReport>,

@@ -219,6 +219,10 @@ fn times(page: &mut Page, drill: &DrillReport) {
         let names: Vec<&str> = drill.not_reached.iter().map(|it| it.name()).collect();
         page.block("  ", Color::Yellow, "not reached", &names.join(", "));
     }
+    if let Some(fetched) = &drill.fetched {
+        page.blank();
+        page.field("store", &super::words::fetched(fetched));
+    }
     page.blank();
     match &drill.rto {
         None => page.field("RTO", "no objective set"),

@@ -339,6 +339,7 @@ fn drill() -> Drill {
                 timezone: None,
                 trusted: false,
                 key: None,
+                store: None,
             },
             globals: None,
         }),

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::evidence::Fetched;
+
 /// `12 ms`, `1.4 s`, `41 s`, `2 min 05 s`, `1 h 02 min`, `3 d 04 h`. Cut, not rounded: a time just under a limit must
 /// not read as the limit.
 pub fn duration(length: Duration) -> String {
@@ -21,6 +23,16 @@ pub fn duration(length: Duration) -> String {
         _ if hours.is_multiple_of(24) => format!("{days} d"),
         _ => format!("{days} d {:02} h", hours % 24),
     }
+}
+
+/// `1.1 MB in 36 requests (11 GET, 25 HEAD); 2 failed and were repeated: the store answers 503`
+pub fn fetched(it: &Fetched) -> String {
+    let kinds = [(it.get, "GET"), (it.head, "HEAD"), (it.list, "list"), (it.other, "for credentials")];
+    let kinds: Vec<String> =
+        kinds.iter().filter(|it| it.0 > 0).map(|(count, kind)| format!("{count} {kind}")).collect();
+    let failed = it.reason.as_ref().map(|why| format!("; {} failed and could be repeated: {why}", it.failed));
+    let requests = count(usize::try_from(it.requests()).unwrap_or(usize::MAX), "request");
+    format!("{} in {requests} ({}){}", bytes(it.bytes), kinds.join(", "), failed.unwrap_or_default())
 }
 
 /// `812 B`, `2.1 MB`, `41 GB`: powers of ten.

@@ -19,11 +19,12 @@ use super::local::Local;
 use super::room::Room;
 use super::sandbox::{LiveSandbox, Movers};
 use super::{Keep, Lease, Progress, Runtime, Sandbox, Watcher};
+use crate::evidence::Fetched;
 use crate::fault::{Blame, Fault};
 use crate::plan::SandboxSpec;
 use crate::recipe::{FileSeen, Learnt, Question, RuntimeChoice, RuntimeKind, ServerFacts};
 use crate::source::server::SUPERUSER;
-use crate::store::{self, Reading, Vault};
+use crate::store::{self, Access, Reading, Vault};
 
 /// Both kinds of sandbox behind one interface.
 pub(crate) struct Machine {
@@ -33,6 +34,8 @@ pub(crate) struct Machine {
     pub(crate) patience: std::time::Duration,
     /// What opens encrypted backups.
     vault: Arc<Vault>,
+    /// How object stores are reached.
+    access: Arc<Access>,
     active: Mutex<HashMap<String, Active>>,
 }
 
@@ -54,17 +57,17 @@ struct WayIn {
 
 impl Machine {
     pub(crate) fn new(container: Container, local: Local, patience: std::time::Duration) -> Machine {
-        Machine { container, local, patience, vault: Arc::default(), active: Mutex::default() }
+        Machine { container, local, patience, vault: Arc::default(), access: Arc::default(), active: Mutex::default() }
     }
 
-    pub(crate) fn with_keys(self, vault: Arc<Vault>) -> Machine {
-        Machine { vault, ..self }
+    pub(crate) fn with_keys(self, vault: Arc<Vault>, access: Arc<Access>) -> Machine {
+        Machine { vault, access, ..self }
     }
 
     fn movers(&self, lease: &Lease) -> Movers {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = active.entry(lease.drill.clone());
-        let movers = || Movers::with(Reading::with(Arc::clone(&self.vault)));
+        let movers = || Movers::with(Reading::with(Arc::clone(&self.vault), Arc::clone(&self.access)));
         entry.or_insert_with(|| Active { movers: movers(), renewal: None, way_in: None }).movers.clone()
     }
 
@@ -108,11 +111,12 @@ impl Runtime for Machine {
     async fn learn(&self, lease: &Lease, question: &Question, watch: &Watcher) -> Result<Learnt, Fault> {
         let movers = self.movers(lease);
         match question.clone() {
-            Question::List { pattern } => movers.run(move |_| store::list(&pattern)).await.map(Learnt::Files),
+            Question::List { pattern } => movers.run(move |it| store::list(&pattern, it)).await.map(Learnt::Files),
             Question::Dump { path, select } => {
                 let watch = watch.clone();
                 let reading = move |stop: &store::Reading| {
-                    let (what, total) = (format!("read {path}"), store::look(Path::new(&path)).ok().map(|it| it.bytes));
+                    let (what, total) =
+                        (format!("read {path}"), store::look(Path::new(&path), stop).ok().map(|it| it.bytes));
                     let mut told = 0;
                     let mut tell = |done: u64| {
                         if done >= told + (1 << 20) {
@@ -150,7 +154,9 @@ impl Runtime for Machine {
             Question::Headers { paths } => {
                 movers.run(move |stop| Ok(store::headers(&paths, stop))).await.map(Learnt::Headers)
             }
-            Question::Text { path } => movers.run(move |_| store::read_text(Path::new(&path))).await.map(Learnt::Text),
+            Question::Text { path } => {
+                movers.run(move |it| store::read_text(Path::new(&path), it)).await.map(Learnt::Text)
+            }
             Question::Server { runtime, major, image, trusted } => {
                 // A plan alone has no scratch directory yet. What is tried is tried in one with a mark, so that what a kill
                 // in mid-try leaves is found; the release at the end of every survey removes it.
@@ -172,7 +178,7 @@ impl Runtime for Machine {
 
     async fn look(&self, lease: &Lease, path: &str) -> Result<FileSeen, Fault> {
         let path = path.to_owned();
-        self.movers(lease).run(move |_| store::look(Path::new(&path))).await
+        self.movers(lease).run(move |it| store::look(Path::new(&path), it)).await
     }
 
     async fn create(&self, lease: &Lease, spec: &SandboxSpec, watch: &Watcher) -> Result<Box<dyn Sandbox>, Fault> {
@@ -225,6 +231,11 @@ impl Runtime for Machine {
         keeper::start(self.local.exe(), &kept, pipe).await?;
         self.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&lease.drill);
         Ok(until)
+    }
+
+    fn fetched(&self, lease: &Lease) -> Option<Fetched> {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.get(&lease.drill)?.movers.stop.fetched()
     }
 
     async fn release(&self, lease: &Lease, hurry: bool) -> Vec<String> {

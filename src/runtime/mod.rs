@@ -33,7 +33,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Answer, Probe};
-use crate::evidence::Guarantee;
+use crate::evidence::{Fetched, Guarantee};
 use crate::fault::Fault;
 use crate::plan::SandboxSpec;
 use crate::recipe::{FileSeen, Learnt, Output, Question, Step};
@@ -89,6 +89,11 @@ pub trait Runtime: Send + Sync {
     /// Leaves the sandbox up, isolated as it is, in the care of a process that outlives this one. Returns when it goes. After
     /// a Fault it is to be released as ever.
     async fn keep(&self, lease: &Lease, keep: &Keep) -> Result<Timestamp, Fault>;
+
+    /// What was asked of object stores for this lease so far. None: nothing.
+    fn fetched(&self, _lease: &Lease) -> Option<Fetched> {
+        None
+    }
 
     /// Waits for creations and byte-moving threads under way, removes whatever carries this lease's name, and returns what
     /// would not go. Idempotent. Must work if `create` never ran, half ran, or was dropped in mid-await.

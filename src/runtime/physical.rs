@@ -88,7 +88,7 @@ impl LiveSandbox {
                 beneath.iter().map(|it| (Path::new(&it.from), &*it.facts)).collect();
             let checked = store::unpack_checked((&from, &facts), &beneath, &to, stop, &mut progress)?;
             // A backup that is not what it was when it was surveyed proves nothing.
-            Ok((checked, store::look(&from)?))
+            Ok((checked, store::look(&from, stop)?))
         });
         let ((written, manifest, pages), seen) = unpacked.await?;
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).extend(pages.suspects.iter().cloned());

@@ -152,12 +152,12 @@ impl LiveSandbox {
             Action::Run(command) => self.run_program(command, watch).await?,
             Action::Stream { from, through, into } => self.stream(&step.what, from, *through, into, watch).await?,
             Action::Scan { from } => {
-                let (from, mut progress) = (from.clone(), progress(&step.what, from, watch));
+                let (from, mut progress) = (from.clone(), progress(&step.what, from, watch, &self.movers.stop));
                 let read = self.movers.run(move |stop| store::scan(Path::new(&from), stop, &mut progress)).await?;
                 poured(read)
             }
             Action::Copy { from, name } => {
-                let (from, mut progress) = (from.clone(), progress(&step.what, from, watch));
+                let (from, mut progress) = (from.clone(), progress(&step.what, from, watch, &self.movers.stop));
                 if let Some((room, _)) = self.room.away() {
                     return self.send(room, from, name.clone(), progress).await.map(poured);
                 }
@@ -282,7 +282,7 @@ impl LiveSandbox {
     ) -> Result<Output, Fault> {
         // Chunks of 64 KiB: a few in flight keep both sides busy, and bound the memory.
         let (send, receive) = mpsc::channel::<Vec<u8>>(16);
-        let (path, mut progress) = (from.to_owned(), progress(what, from, watch));
+        let (path, mut progress) = (from.to_owned(), progress(what, from, watch, &self.movers.stop));
         let is_text = into.program == "psql";
         let counting = counting(into);
         let pouring = self.movers.run(move |stop| {
@@ -416,8 +416,8 @@ fn poured(read: Poured) -> Output {
 }
 
 /// Reports bytes as they pass, each mebibyte.
-fn progress(what: &str, from: &str, watch: &Watcher) -> impl FnMut(u64) + Send + use<> {
-    let total = store::look(Path::new(from)).ok().map(|seen| seen.bytes);
+fn progress(what: &str, from: &str, watch: &Watcher, reading: &Reading) -> impl FnMut(u64) + Send + use<> {
+    let total = store::look(Path::new(from), reading).ok().map(|seen| seen.bytes);
     poured_progress(what, total, watch)
 }
 

@@ -47,6 +47,7 @@ pub(crate) struct Spool {
 
 struct Shared {
     archive: PathBuf,
+    reading: Reading,
     /// `want`, `have`, `absent` and `failed` lie in it.
     directory: PathBuf,
     segment_bytes: u64,
@@ -106,6 +107,7 @@ impl Spool {
         })?;
         let shared = Arc::new(Shared {
             archive: archive.to_owned(),
+            reading: movers.stop.clone(),
             directory: directory.to_owned(),
             segment_bytes,
             state: Mutex::new(State { edge: edge.map(|it| Edge { at: it.0, is_last: false }), ..State::default() }),
@@ -233,7 +235,7 @@ impl Shared {
         if let Some((edge, begin)) = state.edge.zip(place(name, self.segment_bytes).filter(|_| is_segment(name))) {
             let behind = begin >= edge.at;
             // What the archive has not, it has not behind the edge either.
-            let is_there = !behind || !matches!(store::find_wal(&self.archive, name), Ok(None));
+            let is_there = !behind || !matches!(store::find_wal(&self.archive, name, &self.reading), Ok(None));
             if !edge.is_last && is_there && (behind || state.cut.contains(name)) {
                 state.waiting.insert(name.to_owned());
                 return;
@@ -301,7 +303,7 @@ impl Shared {
 
     fn fetch(&self, stop: &Reading) {
         while let Some(name) = self.next(stop) {
-            let answer = store::find_wal(&self.archive, &name);
+            let answer = store::find_wal(&self.archive, &name, stop);
             let expected = is_segment(&name).then_some(self.segment_bytes);
             let edge = self.lock().edge;
             let served = self.served_bytes(edge, &name);
@@ -378,7 +380,7 @@ impl Shared {
             {
                 return;
             }
-            if !matches!(store::find_wal(&self.archive, &next), Ok(Some(_))) {
+            if !matches!(store::find_wal(&self.archive, &next, &self.reading), Ok(Some(_))) {
                 return;
             }
             state.known.insert(next.clone(), Progress::Queued);

@@ -29,7 +29,7 @@ pub(super) fn read(
     let mut ended = None;
     let (mut next, mut behind) = (segments.first().cloned(), 0);
     while let Some(name) = next.take() {
-        let Some(file) = store::find_wal(archive, &name)? else {
+        let Some(file) = store::find_wal(archive, &name, stop)? else {
             ended = Some(format!("the archive has no {name}"));
             break;
         };

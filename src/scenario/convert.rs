@@ -14,6 +14,7 @@ use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Waiver, 
 use crate::check::{BUILT_IN, Check};
 use crate::format::{Selection, walg};
 use crate::phase::Phase;
+use crate::source::service::Service;
 use crate::source::{
     BaseBackup, BaseTool, Cipher, DumpTool, KeyRef, Location, PgDump, PgDumpall, Pick, Restore, Roles, Secret, Source,
 };
@@ -136,8 +137,9 @@ impl Converter<'_> {
 
     fn source(&self, wire: WireSource) -> Source {
         match wire {
-            WireSource::PgDump(WirePgDump { path, pick, globals, timezone, trust }) => Source::PgDump(PgDump {
+            WireSource::PgDump(WirePgDump { path, pick, globals, timezone, store, trust }) => Source::PgDump(PgDump {
                 location: Location {
+                    store: self.store(store.as_ref(), &path, None),
                     path: self.path(&path, true),
                     pick: self.pick(pick.as_ref(), false),
                     timezone: timezone.map(|it| it.0),
@@ -152,6 +154,7 @@ impl Converter<'_> {
                 let secret = it.secret_key.map(|it| self.secret(&it.value));
                 Source::PgDump(PgDump {
                     location: Location {
+                        store: self.store(it.store.as_ref(), &it.path, None),
                         path,
                         pick: self.pick(it.pick.as_ref(), false),
                         timezone: it.timezone.map(|it| it.0),
@@ -167,6 +170,7 @@ impl Converter<'_> {
                 let key = self.wal_g_key(&it);
                 Source::BaseBackup(BaseBackup {
                     location: Location {
+                        store: self.store(it.store.as_ref(), &it.path, None),
                         path: path.clone(),
                         pick: self.pick(it.pick.as_ref(), true),
                         timezone: None,
@@ -184,6 +188,7 @@ impl Converter<'_> {
             WireSource::BaseBackup(it) => Source::BaseBackup(BaseBackup {
                 tool: BaseTool::PgBasebackup,
                 location: Location {
+                    store: self.store(it.store.as_ref(), &it.path, it.wal.as_ref()),
                     path: self.path(&it.path, true),
                     pick: self.pick(it.pick.as_ref(), true),
                     timezone: None,
@@ -200,6 +205,7 @@ impl Converter<'_> {
             }),
             WireSource::PgDumpall(it) => Source::PgDumpall(PgDumpall {
                 location: Location {
+                    store: self.store(it.store.as_ref(), &it.path, None),
                     path: self.path(&it.path, true),
                     pick: self.pick(it.pick.as_ref(), false),
                     timezone: it.timezone.map(|it| it.0),
@@ -221,6 +227,7 @@ impl Converter<'_> {
         Source::BaseBackup(BaseBackup {
             wal: Some(format!("{repository}/archive/{stanza}")),
             location: Location {
+                store: self.store(wire.store.as_ref(), &wire.path, None),
                 path: format!("{repository}/backup/{stanza}"),
                 pick: self.pick(wire.pick.as_ref(), true),
                 timezone: None,
@@ -241,6 +248,7 @@ impl Converter<'_> {
         Source::BaseBackup(BaseBackup {
             wal: Some(format!("{path}/wals")),
             location: Location {
+                store: self.store(wire.store.as_ref(), &wire.path, None),
                 path,
                 pick: self.pick(wire.pick.as_ref(), true),
                 timezone: None,
@@ -252,7 +260,7 @@ impl Converter<'_> {
         })
     }
 
-    fn secret(&self, wire: &WireSecret) -> Secret {
+    pub(super) fn secret(&self, wire: &WireSecret) -> Secret {
         match wire {
             WireSecret::File(path) => Secret::File(paths::resolve(&self.file.directory, path.0.trim())),
             WireSecret::Env(name) => Secret::Env(name.0.trim().to_owned()),
@@ -389,9 +397,9 @@ impl Converter<'_> {
     /// An absolute path: what is relative begins at the scenario file's directory.
     pub(super) fn path(&self, path: &At<Text>, pattern: bool) -> String {
         let text = path.value.0.trim();
-        if text.contains("://") {
-            let message = format!("`{text}` is not a file: other stores are not supported by this version");
-            self.note(Mistake::new(path.span, message).help("give a path on this machine"));
+        if let Some((scheme, _)) = text.split_once("://").filter(|it| it.0 != "file" && Service::of(text).is_none()) {
+            let message = format!("`{scheme}://` is no store that pgdrill knows");
+            self.note(Mistake::new(path.span, message).help("give a path, or a URL with s3://, gs:// or az://"));
         } else if text.starts_with('~') {
             let mistake = Mistake::new(path.span, "`~` is not expanded in a scenario file");
             self.note(mistake.help(format!("write `${{HOME}}{}`", text.trim_start_matches('~'))));

@@ -15,6 +15,7 @@ mod parse;
 mod paths;
 mod problem;
 mod select;
+mod stores;
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,15 @@
 //! Paths and patterns as text: nothing here looks at a file system.
 
-/// The absolute path of `path` as seen from `directory`. `.` and `..` are resolved by name, without following links.
+use crate::source::service::{Service, without_file_scheme};
+
+/// The absolute path of `path` as seen from `directory`; a URL of an object store as it is. `.` and `..` are resolved by name, without following links.
 ///
 /// Signs of `directory` that a pattern would give a meaning are made literal, if `path` is a pattern.
 pub(super) fn resolve(directory: &str, path: &str) -> String {
+    let path = without_file_scheme(path);
+    if Service::of(path).is_some() {
+        return path.trim_end_matches('/').to_owned();
+    }
     let joined = if path.starts_with('/') {
         path.to_owned()
     } else if is_pattern(path) {

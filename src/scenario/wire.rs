@@ -161,6 +161,8 @@ pub(super) struct WireWalG {
     pub(super) pgp_key: Option<At<WireSecret>>,
     /// Its passphrase, where it has one.
     pub(super) pgp_passphrase: Option<At<WireSecret>>,
+    /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
+    pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
 }
@@ -176,6 +178,8 @@ pub(super) struct WirePgBackRest {
     pub(super) pick: Option<At<WirePick>>,
     /// `repo1-cipher-pass`, where the repository is encrypted.
     pub(super) cipher_pass: Option<At<WireSecret>>,
+    /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
+    pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
 }
@@ -190,6 +194,8 @@ pub(super) struct WireBarman {
     pub(super) server: At<Text>,
     /// Which backup: `newest` (default), `oldest`, `best_for_target`, `random`, `{random: SEED}`, `{label: ID}` or `all`.
     pub(super) pick: Option<At<WirePick>>,
+    /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
+    pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
 }
@@ -207,8 +213,43 @@ pub(super) struct WireDatabasus {
     pub(super) globals: Option<At<Text>>,
     /// Time zone of the machine that dumped: dumps do not record it.
     pub(super) timezone: Option<Zone>,
+    /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
+    pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
+}
+
+/// How an object store is reached, and as whom. What is not said here comes from the environment, as the service's own tools
+/// read it (`AWS_…`, `GOOGLE_…`, `AZURE_…`), or from the platform.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Store", deny_unknown_fields)]
+pub(super) struct WireStore {
+    /// Where it is, if not at its provider's: `https://minio.example:9000`.
+    pub(super) endpoint: Option<At<Text>>,
+    /// S3: the region.
+    pub(super) region: Option<At<Text>>,
+    /// Certificates of authorities to believe besides the system's, as PEM. Relative to this file.
+    pub(super) ca: Option<At<Text>>,
+    /// S3: the bucket is part of the host's name.
+    pub(super) virtual_hosted: Option<At<bool>>,
+    /// Without credentials: what lies there is public.
+    pub(super) anonymous: Option<At<bool>>,
+    /// S3: the access key's id.
+    pub(super) access_key: Option<At<WireSecret>>,
+    /// S3: the secret of that key.
+    pub(super) secret_key: Option<At<WireSecret>>,
+    /// S3: of temporary credentials.
+    pub(super) session_token: Option<At<WireSecret>>,
+    /// Azure: the storage account.
+    pub(super) account: Option<At<Text>>,
+    /// Azure: the account's key.
+    pub(super) account_key: Option<At<WireSecret>>,
+    /// Azure: a shared access signature.
+    pub(super) sas_token: Option<At<WireSecret>>,
+    /// Google: the JSON file of a service account, or a variable that holds its text.
+    pub(super) service_account: Option<At<WireSecret>>,
+    /// Google, Azure: a bearer token.
+    pub(super) token: Option<At<WireSecret>>,
 }
 
 /// A secret, by the place where it lies: `{ file: PATH }`, relative to this file, or `{ env: NAME }`.
@@ -232,6 +273,8 @@ pub(super) struct WirePgDump {
     pub(super) globals: Option<At<Text>>,
     /// Time zone of the machine that dumped: dumps do not record it.
     pub(super) timezone: Option<Zone>,
+    /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
+    pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
 }
@@ -245,6 +288,8 @@ pub(super) struct WirePgDumpall {
     pub(super) pick: Option<At<WirePick>>,
     /// Time zone of the machine that dumped: dumps do not record it.
     pub(super) timezone: Option<Zone>,
+    /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
+    pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
 }
@@ -261,6 +306,8 @@ pub(super) struct WireBaseBackup {
     pub(super) wal: Option<At<Text>>,
     /// Where tablespaces' data lie, by their OID or location, for a plain backup whose links lead out of it.
     pub(super) tablespaces: Option<BTreeMap<String, At<Text>>>,
+    /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
+    pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::drift;
 use super::server::{self, PSQL_DATABASE, SUPERUSER};
+use super::service::Service;
 use super::{Durability, PgDump, Restore, Roles, Source};
 use crate::check::STAND_IN;
 use crate::check::sql_text::quote_ident;
@@ -662,6 +663,8 @@ impl Making<'_> {
         self.step(Phase::Acquire, "copy the backup into the sandbox", Tolerance::Strict, action);
         let why = if sealed {
             "the backup was decrypted into the sandbox first: parallel jobs have to seek in it"
+        } else if Service::of(&file.path).is_some() {
+            "the backup was fetched into the sandbox first: parallel jobs have to seek in it"
         } else if self.it.server.streams {
             "the backup was copied first: the container engine does not see the files of this machine"
         } else {

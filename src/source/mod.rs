@@ -7,6 +7,7 @@ pub mod chain;
 pub mod drift;
 pub mod dump;
 pub mod server;
+pub mod service;
 pub mod sweep;
 pub mod witness;
 
@@ -102,6 +103,9 @@ pub struct Location {
     pub timezone: Option<String>,
     /// The scenario vouches for the backup: it may be restored without a kernel's isolation.
     pub trusted: bool,
+    /// How the object store is reached, where the path is a URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreRef>,
     /// What decrypts it. The key itself is never kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyRef>,
@@ -113,6 +117,22 @@ impl Location {
         let pattern = self.path.find(['*', '?', '[', '{']);
         pattern.map_or(self.path.as_str(), |at| self.path[..at].rsplit_once('/').map_or("/", |it| it.0))
     }
+}
+
+/// How an object store is reached, besides what the environment says. Secrets by the places where they lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StoreRef {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Absolute path of certificates, as PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// Whatever else there is to say, in the words of the scenario: `region`, `account`, `anonymous`, `virtual_hosted`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// `access_key`, `secret_key`, `session_token`, `account_key`, `sas_token`, `service_account`, `token`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 /// Where a key is to be found.

@@ -4,10 +4,10 @@
 //! barman-cloud.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
+use super::Reading;
+use super::files::FileKind;
 use super::tap::{file_name, medium};
 use crate::fault::{Blame, Fault};
 use crate::format::barman::Info;
@@ -21,45 +21,42 @@ pub(super) struct Catalogued {
 }
 
 /// Where the `backup.info` of a backup lies: beside its data, or since 3.13 in `meta`.
-fn info_of(backup: &Path) -> Option<PathBuf> {
+fn info_of(backup: &Path, reading: &Reading) -> Option<PathBuf> {
     let server = backup.parent()?.parent()?;
     let beside = backup.join("backup.info");
     let apart = server.join("meta").join(format!("{}-backup.info", file_name(backup)));
-    [beside, apart].into_iter().find(|it| it.is_file())
+    [beside, apart].into_iter().find(|it| reading.is_file(it))
 }
 
 /// The directories of a server's backups, usable or not. None: it is no server's directory.
-pub(super) fn backups(server: &Path) -> Option<Vec<PathBuf>> {
-    let entries = fs::read_dir(server.join("base")).ok()?;
+pub(super) fn backups(server: &Path, reading: &Reading) -> Option<Vec<PathBuf>> {
+    let entries = reading.entries(&server.join("base")).ok()?;
     let mut found = Vec::new();
-    let mut any = server.join("wals").is_dir();
-    for backup in entries.flatten().map(|it| it.path()).filter(|it| it.is_dir()) {
-        if info_of(&backup).is_none() {
+    let mut any = reading.is_dir(&server.join("wals"));
+    for backup in entries.into_iter().filter(|it| it.kind == FileKind::Directory).map(|it| it.path) {
+        if info_of(&backup, reading).is_none() {
             continue;
         }
         any = true;
         let data = backup.join("data");
-        found.push(if data.is_dir() { data } else { backup });
+        found.push(if reading.is_dir(&data) { data } else { backup });
     }
     found.sort();
     any.then_some(found)
 }
 
 /// The names of the servers in a home of Barman, or in a place of barman-cloud. Empty: it is neither.
-pub fn servers(home: &Path) -> Vec<String> {
-    let entries = fs::read_dir(home).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.map(|it| it.path()).filter(|it| backups(it).is_some()).map(|it| file_name(&it)).collect();
-    names.sort();
-    names
+pub fn servers(home: &Path, reading: &Reading) -> Vec<String> {
+    let entries = reading.peek(home).into_iter();
+    entries.filter(|it| backups(&it.path, reading).is_some()).map(|it| it.name).collect()
 }
 
 /// None: the directory is not one of these tools' backups.
-pub(super) fn catalogued(path: &Path) -> Result<Option<Catalogued>, Fault> {
+pub(super) fn catalogued(path: &Path, reading: &Reading) -> Result<Option<Catalogued>, Fault> {
     let directory = if file_name(path) == "data" { path.parent().unwrap_or(path) } else { path };
     let is_one = directory.parent().is_some_and(|it| file_name(it) == "base");
-    let Some(info) = info_of(directory).filter(|_| is_one) else { return Ok(None) };
-    let text = fs::read_to_string(&info).map_err(|it| medium(&info, "read", &it))?;
+    let Some(info) = info_of(directory, reading).filter(|_| is_one) else { return Ok(None) };
+    let text = reading.text(&info).map_err(|it| medium(&info, "read", &it))?;
     let info = Info::parse(&text);
     if !info.is_usable() {
         let error = info.error.as_ref().map(|it| format!(": {it}")).unwrap_or_default();
@@ -96,19 +93,24 @@ impl Catalogued {
     }
 
     /// Tablespaces of a plain tree. A backup by rsync has no links to them: a server would start without, and lack their rows.
-    pub(super) fn complete(&self, found: &mut Vec<Tablespace>) -> Result<(), Fault> {
+    pub(super) fn complete(&self, found: &mut Vec<Tablespace>, reading: &Reading) -> Result<(), Fault> {
         for (oid, location) in &self.info.tablespaces {
-            if let Some(it) = found.iter_mut().find(|it| it.oid == *oid) {
-                it.location.clone_from(location);
+            let (oid, location, from) = (*oid, location.clone(), self.tablespace(*oid));
+            let linked = found.iter_mut().find(|it| it.oid == oid);
+            if let Some(it) = linked.filter(|it| it.from.as_ref() != Some(&from)) {
+                it.location = location;
                 continue;
             }
-            let (oid, location, from) = (*oid, location.clone(), self.tablespace(*oid));
-            if !Path::new(&from).is_dir() {
+            if !reading.is_dir(Path::new(&from)) {
                 return Err(Fault::new(Blame::Backup, format!("read the backup {}", self.directory.display()))
                     .cause(format!("the data of tablespace {oid} ({location}) are not in it: there is no {from}"))
                     .hint("the backup was copied in part: look at the job that stored it"));
             }
-            found.push(Tablespace { oid, location, from: Some(from) });
+            if let Some(it) = found.iter_mut().find(|it| it.oid == oid) {
+                it.location = location;
+            } else {
+                found.push(Tablespace { oid, location, from: Some(from) });
+            }
         }
         Ok(())
     }
@@ -116,12 +118,12 @@ impl Catalogued {
     /// The archives of barman-cloud: `data.tar.gz`, `data_0001.tar.gz`, `16385.tar.gz`. Empty where there are none.
     pub(super) fn archives(
         &self,
+        reading: &Reading,
         member: impl Fn(&Path, &str, MemberKind) -> Result<BaseMember, Fault>,
     ) -> Result<Vec<BaseMember>, Fault> {
-        let list = |it: io::Error| medium(&self.directory, "list", &it);
         let mut members = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(list)? {
-            let name = entry.map_err(list)?.file_name().to_string_lossy().into_owned();
+        for entry in reading.entries(&self.directory).map_err(|it| medium(&self.directory, "list", &it))? {
+            let name = entry.name;
             let Some((stem, _)) = name.split_once(".tar") else { continue };
             let stem = stem.split_once('_').map_or(stem, |it| it.0);
             let kind = match (stem, stem.parse()) {

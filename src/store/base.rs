@@ -1,14 +1,14 @@
 //! What a base backup is, learnt without reading its data.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
 use super::Reading;
 use super::barman::{self, Catalogued};
 use super::find::look;
-use super::tap::medium;
+use super::tap::{medium, stat};
 use super::{pgbackrest, walg};
 use crate::fault::{Blame, Fault};
 use crate::format::base::{
@@ -19,6 +19,7 @@ use crate::format::manifest::{self, Manifest};
 use crate::format::pg_control::{self, ControlData};
 use crate::format::{Compression, decode, sniff};
 use crate::recipe::BaseSeen;
+use crate::source::service::Service;
 
 /// Small files of a base backup that are kept in memory.
 const SMALL: u64 = 1 << 20;
@@ -29,23 +30,23 @@ const ENDINGS: [&str; 5] = ["", ".gz", ".zst", ".lz4", ".xz"];
 ///
 /// `mapped`: where tablespaces' data lie, by location or OID, as the scenario says.
 pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, reading: &Reading) -> Result<BaseFacts, Fault> {
-    let seen = look(path)?;
+    let seen = look(path, reading)?;
     if !seen.directory {
-        return archives(path, vec![member(path, "", MemberKind::Data)?], reading);
+        return archives(path, vec![member(path, "", MemberKind::Data, reading)?], reading);
     }
-    if pgbackrest::is_backup(path) {
+    if pgbackrest::is_backup(path, reading) {
         return pgbackrest::facts(path, reading);
     }
     if walg::is_backup(path) {
         return walg::facts(path, reading);
     }
-    if let Some(it) = barman::catalogued(path)? {
+    if let Some(it) = barman::catalogued(path, reading)? {
         return of_barman(path, &it, mapped, reading);
     }
-    if path.join("PG_VERSION").is_file() {
-        return plain(path, seen.bytes, mapped);
+    if reading.is_file(&path.join("PG_VERSION")) {
+        return plain(path, seen.bytes, mapped, reading);
     }
-    let members = members(path)?;
+    let members = members(path, reading)?;
     if members.is_empty() {
         return Err(no_base_backup(path));
     }
@@ -61,17 +62,17 @@ fn of_barman(
 ) -> Result<BaseFacts, Fault> {
     let mut spaces = catalogued.tablespaces();
     spaces.extend(mapped.clone());
-    let mut facts = if path.join("PG_VERSION").is_file() {
-        let mut facts = plain(path, look(path)?.bytes, &spaces)?;
+    let mut facts = if reading.is_file(&path.join("PG_VERSION")) {
+        let mut facts = plain(path, look(path, reading)?.bytes, &spaces, reading)?;
         let linked = facts.tablespaces.len();
-        catalogued.complete(&mut facts.tablespaces)?;
+        catalogued.complete(&mut facts.tablespaces, reading)?;
         for from in facts.tablespaces[linked..].iter().filter_map(|it| it.from.as_deref()) {
-            facts.bytes += look(Path::new(from))?.bytes;
+            facts.bytes += look(Path::new(from), reading)?.bytes;
         }
         facts
     } else {
-        let cloud = catalogued.archives(member)?;
-        let members = if cloud.is_empty() { members(path)? } else { cloud };
+        let cloud = catalogued.archives(reading, |path, name, kind| member(path, name, kind, reading))?;
+        let members = if cloud.is_empty() { members(path, reading)? } else { cloud };
         if members.is_empty() {
             return Err(no_base_backup(path));
         }
@@ -100,30 +101,41 @@ fn no_base_backup(path: &Path) -> Fault {
         .hint("name the directory that pg_basebackup wrote")
 }
 
-fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>) -> Result<BaseFacts, Fault> {
-    let version = small(&path.join("PG_VERSION"))?;
-    let map = match optional(&path.join("tablespace_map"))? {
+fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>, reading: &Reading) -> Result<BaseFacts, Fault> {
+    let version = small(&path.join("PG_VERSION"), reading)?;
+    let map = match optional(&path.join("tablespace_map"), reading)? {
         Some(text) => tablespace_map(&text).map_err(|it| unmapped(path, it))?,
         None => BTreeMap::new(),
     };
-    let label = match optional(&path.join("backup_label"))? {
+    let label = match optional(&path.join("backup_label"), reading)? {
         Some(text) => Some(label(&text).ok_or_else(|| unlabelled(path))?),
         None => None,
     };
     if label.is_none() {
-        alive(path)?;
+        alive(path, reading)?;
     }
     let mut tablespaces = Vec::new();
     let links = path.join("pg_tblspc");
-    for entry in fs::read_dir(&links).map_err(|it| medium(&links, "list", &it))? {
-        let entry = entry.map_err(|it| medium(&links, "list", &it))?;
-        let Some(oid) = entry.file_name().to_str().and_then(|it| it.parse::<u32>().ok()) else { continue };
-        tablespaces.push(tablespace(path, &entry.path(), oid, &map, mapped)?);
+    let entries = match reading.entries(&links) {
+        // No object store keeps an empty directory, or a link.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && Service::of(&path.to_string_lossy()).is_some() => {
+            Vec::new()
+        }
+        entries => entries.map_err(|it| medium(&links, "list", &it))?,
+    };
+    for entry in entries {
+        let Ok(oid) = entry.name.parse::<u32>() else { continue };
+        tablespaces.push(tablespace(path, &entry.path, oid, &map, mapped)?);
+    }
+    for (oid, location) in &map {
+        if !tablespaces.iter().any(|it| it.oid == *oid) {
+            tablespaces.push(unlinked(path, *oid, location, mapped)?);
+        }
     }
     tablespaces.sort_by_key(|it| it.oid);
     let mut bytes = bytes;
     for from in tablespaces.iter().filter_map(|it| it.from.as_deref()) {
-        bytes += look(Path::new(from))?.bytes;
+        bytes += look(Path::new(from), reading)?.bytes;
     }
     Ok(BaseFacts {
         layout: BaseLayout::Plain,
@@ -131,16 +143,16 @@ fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>) -> Result<B
         tablespaces,
         bytes,
         label,
-        manifest: manifest_found(path)?,
+        manifest: manifest_found(path, reading)?,
         told: None,
-        control: control(&path.join(pg_control::FILE))?,
-        settings: settings(path),
+        control: control(&path.join(pg_control::FILE), reading)?,
+        settings: settings(path, reading),
     })
 }
 
 /// Refuses what is no backup: a server's own data directory, and above all a replica's, which loses whatever the primary loses.
-fn alive(path: &Path) -> Result<(), Fault> {
-    let has = |name: &str| path.join(name).exists();
+fn alive(path: &Path, reading: &Reading) -> Result<(), Fault> {
+    let has = |name: &str| reading.exists(&path.join(name));
     let fault = |cause: &str, hint: &str| {
         Fault::new(Blame::Scenario, format!("use {} as a backup", path.display())).cause(cause).hint(hint)
     };
@@ -160,8 +172,8 @@ fn alive(path: &Path) -> Result<(), Fault> {
 }
 
 /// What the manifest says, if it can be believed. Its files are looked at when they are unpacked.
-fn manifest_found(backup: &Path) -> Result<ManifestFound, Fault> {
-    let Some(text) = manifest_text(backup)? else { return Ok(ManifestFound::Absent) };
+fn manifest_found(backup: &Path, reading: &Reading) -> Result<ManifestFound, Fault> {
+    let Some(text) = manifest_text(backup, reading)? else { return Ok(ManifestFound::Absent) };
     Ok(match Manifest::parse(&text) {
         Ok(manifest) => ManifestFound::Whole(manifest.facts()),
         Err(error) => ManifestFound::Unreadable { why: error.to_string() },
@@ -169,9 +181,9 @@ fn manifest_found(backup: &Path) -> Result<ManifestFound, Fault> {
 }
 
 /// The manifest in a backup's directory, plain or beside its archives.
-pub(super) fn manifest_text(backup: &Path) -> Result<Option<Vec<u8>>, Fault> {
+pub(super) fn manifest_text(backup: &Path, reading: &Reading) -> Result<Option<Vec<u8>>, Fault> {
     let path = backup.join(manifest::FILE);
-    match fs::read(&path) {
+    match reading.bytes(&path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(medium(&path, "read", &error)),
@@ -220,6 +232,19 @@ fn tablespace(
         )))
 }
 
+/// A tablespace of the map to which no link leads: a server would make one, and find nothing there.
+fn unlinked(backup: &Path, oid: u32, location: &str, mapped: &BTreeMap<String, String>) -> Result<Tablespace, Fault> {
+    let from = mapped.get(location).or_else(|| mapped.get(&oid.to_string())).ok_or_else(|| {
+        Fault::new(Blame::Backup, format!("find the data of tablespace {oid} of {}", backup.display()))
+            .cause(format!("its tablespace_map names it, at {location}, and there is no pg_tblspc/{oid}"))
+            .hint(format!(
+                "If its data lie elsewhere, say so in the source: `tablespaces: {{ {oid}: /where/they/lie }}`; else the backup \
+                 was copied in part."
+            ))
+    })?;
+    Ok(Tablespace { oid, location: location.to_owned(), from: Some(from.clone()) })
+}
+
 fn major(path: &Path, text: &str) -> Result<u32, Fault> {
     crate::format::major_of(text.trim()).ok_or_else(|| {
         Fault::new(Blame::Backup, format!("read PG_VERSION of {}", path.display()))
@@ -228,18 +253,18 @@ fn major(path: &Path, text: &str) -> Result<u32, Fault> {
 }
 
 /// Of the backup's own configuration: what is of use to know. Nothing of it is ever executed or believed.
-fn settings(path: &Path) -> BTreeMap<String, String> {
+fn settings(path: &Path, reading: &Reading) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     for name in ["postgresql.conf", "postgresql.auto.conf"] {
-        if let Ok(text) = small(&path.join(name)) {
+        if let Ok(text) = small(&path.join(name), reading) {
             settings.extend(crate::format::base::settings(&text));
         }
     }
     settings
 }
 
-fn control(path: &Path) -> Result<ControlFound, Fault> {
-    match File::open(path) {
+fn control(path: &Path, reading: &Reading) -> Result<ControlFound, Fault> {
+    match reading.open(path) {
         Ok(file) => {
             let mut bytes = Vec::new();
             file.take(pg_control::USED as u64).read_to_end(&mut bytes).map_err(|it| medium(path, "read", &it))?;
@@ -260,26 +285,25 @@ fn control_of(bytes: &[u8]) -> ControlFound {
 }
 
 /// None where there is no such file.
-fn optional(path: &Path) -> Result<Option<String>, Fault> {
-    match fs::symlink_metadata(path) {
+fn optional(path: &Path, reading: &Reading) -> Result<Option<String>, Fault> {
+    match reading.stat(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Ok(_) | Err(_) => small(path).map(Some),
+        Ok(_) | Err(_) => small(path, reading).map(Some),
     }
 }
 
-fn small(path: &Path) -> Result<String, Fault> {
-    let file = File::open(path).map_err(|it| medium(path, "open", &it))?;
+fn small(path: &Path, reading: &Reading) -> Result<String, Fault> {
+    let file = reading.open(path).map_err(|it| medium(path, "open", &it))?;
     let mut bytes = Vec::new();
     file.take(SMALL).read_to_end(&mut bytes).map_err(|it| medium(path, "read", &it))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// `base.tar`, `16385.tar`, `pg_wal.tar`, each with or without a compression's ending; the base first.
-fn members(path: &Path) -> Result<Vec<BaseMember>, Fault> {
+fn members(path: &Path, reading: &Reading) -> Result<Vec<BaseMember>, Fault> {
     let mut members = Vec::new();
-    for entry in fs::read_dir(path).map_err(|it| medium(path, "list", &it))? {
-        let name = entry.map_err(|it| medium(path, "list", &it))?.file_name();
-        let Some(name) = name.to_str() else { continue };
+    for entry in reading.entries(path).map_err(|it| medium(path, "list", &it))? {
+        let name = entry.name.as_str();
         let stem = ENDINGS.iter().find_map(|it| name.strip_suffix(&format!(".tar{it}")));
         let kind = match stem {
             Some("base") => MemberKind::Data,
@@ -290,7 +314,7 @@ fn members(path: &Path) -> Result<Vec<BaseMember>, Fault> {
             },
             None => continue,
         };
-        members.push(member(&path.join(name), name, kind)?);
+        members.push(member(&entry.path, name, kind, reading)?);
     }
     let order = |it: &BaseMember| match it.kind {
         MemberKind::Data => (0, 0),
@@ -306,11 +330,9 @@ fn members(path: &Path) -> Result<Vec<BaseMember>, Fault> {
     Ok(members)
 }
 
-fn member(path: &Path, file: &str, kind: MemberKind) -> Result<BaseMember, Fault> {
-    let mut input = File::open(path).map_err(|it| medium(path, "open", &it))?;
-    let bytes = input.metadata().map_err(|it| medium(path, "look at", &it))?.len();
-    let mut head = Vec::new();
-    (&mut input).take(sniff::HEAD as u64).read_to_end(&mut head).map_err(|it| medium(path, "read", &it))?;
+fn member(path: &Path, file: &str, kind: MemberKind, reading: &Reading) -> Result<BaseMember, Fault> {
+    let bytes = stat(path, reading)?.bytes;
+    let head = reading.head(path, sniff::HEAD as u64).map_err(|it| medium(path, "read", &it))?;
     Ok(BaseMember { file: file.to_owned(), kind, compression: sniff::compression(&head), bytes })
 }
 
@@ -369,7 +391,7 @@ impl Seen {
 fn archives(path: &Path, members: Vec<BaseMember>, reading: &Reading) -> Result<BaseFacts, Fault> {
     let base = &members[0];
     let file = if base.file.is_empty() { path.to_owned() } else { path.join(&base.file) };
-    let input = File::open(&file).map_err(|it| medium(&file, "open", &it))?;
+    let input = reading.open(&file).map_err(|it| medium(&file, "open", &it))?;
     let bad = |it: &io::Error| {
         Fault::new(Blame::Backup, format!("read {}", file.display()))
             .cause(it.to_string())
@@ -403,7 +425,7 @@ fn archives(path: &Path, members: Vec<BaseMember>, reading: &Reading) -> Result<
     let location = |oid: u32| map.get(&oid).cloned().unwrap_or_else(|| "?".to_owned());
     let tablespaces = oids.map(|oid| Tablespace { oid, location: location(oid), from: None }).collect();
     let bytes = members.iter().map(|it| it.bytes).sum();
-    let manifest = manifest_found(path)?;
+    let manifest = manifest_found(path, reading)?;
     Ok(BaseFacts {
         layout: BaseLayout::Tar { members },
         major,

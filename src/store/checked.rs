@@ -26,7 +26,7 @@ pub fn unpack_checked(
     reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<(Written, ManifestSeen, PagesChecked), Fault> {
-    let manifest = manifest_text(backup)?;
+    let manifest = manifest_text(backup, reading)?;
     let mut verifier = Verifier::new(manifest.as_deref());
     let mut pages = Pages::new(facts.label.as_ref().and_then(|it| it.start.parse::<Lsn>().ok()).map(|it| it.0));
     let inspectors: Vec<&mut dyn Inspector> = vec![&mut verifier, &mut pages];

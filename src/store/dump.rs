@@ -1,11 +1,11 @@
 //! What a logical backup is and holds.
 
-use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::Path;
 
-use super::find::{files, toc_of};
-use super::tap::{CHUNK, Tap, medium, metadata};
+use super::files::{FileKind, Input};
+use super::find::{Found, files, toc_of};
+use super::tap::{CHUNK, Tap, medium, stat};
 use super::{OnBytes, Reading};
 use crate::fault::{Blame, Fault};
 use crate::format::archive::{self, Archive, SUFFIXES};
@@ -23,11 +23,11 @@ pub fn dump_facts(
     reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<DumpFacts, Fault> {
-    let metadata = metadata(path)?;
-    let facts = if metadata.is_dir() {
+    let stat = stat(path, reading)?;
+    let facts = if stat.is_dir() {
         directory(path, selection, reading, on_bytes)
-    } else if metadata.is_file() {
-        file(path, metadata.len(), selection, reading, on_bytes)
+    } else if stat.is_file() {
+        file(path, stat.bytes, selection, reading, on_bytes)
     } else {
         Err(Fault::new(Blame::Scenario, "read the backup")
             .cause("it is neither a file nor a directory")
@@ -52,7 +52,7 @@ fn file(
     reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<DumpFacts, Fault> {
-    let sealed = reading.vault.seals(path);
+    let sealed = reading.vault.seals(path, reading);
     let mut tap = Tap::open(path, reading, on_bytes)?;
     let outcome = tap.plain().map_err(Seen::Undecodable).and_then(|mut plain| {
         let start = head(&mut plain).map_err(Seen::Undecodable)?;
@@ -61,7 +61,7 @@ fn file(
         let mut decoder = decode::decoder(wrapped, raw).map_err(Seen::Undecodable)?;
         let head = head(&mut decoder).map_err(Seen::Undecodable)?;
         // Nobody can seek in what is compressed or encrypted.
-        let within = (wrapped == Compression::None && !sealed).then_some(path);
+        let within = (wrapped == Compression::None && !sealed).then_some((path, reading));
         contents(within, wrapped, length, head, &mut decoder, selection)
     });
     let facts = outcome.map_err(|it| match it {
@@ -85,7 +85,7 @@ impl From<Fault> for Seen {
 
 /// `within`: the file, where its parts can be looked at on their own.
 fn contents(
-    within: Option<&Path>,
+    within: Option<(&Path, &Reading)>,
     wrapped: Compression,
     length: u64,
     head: Vec<u8>,
@@ -98,14 +98,14 @@ fn contents(
         Kind::Text => text(input, wrapped, selection),
         Kind::Custom => {
             let archive = Archive::read(&mut input)?;
-            if let Some(path) = within {
-                archive.check_custom(&mut reopen(path)?)?;
+            if let Some((path, reading)) = within {
+                archive.check_custom(&mut reopen(path, reading)?)?;
             }
             Ok(with_selection(&archive, DumpFormat::Custom, wrapped, length, selection)?)
         }
         Kind::Tar => {
             let archive = match within {
-                Some(path) => whole_tar(path, length)?,
+                Some((path, reading)) => whole_tar(path, length, reading)?,
                 None => archive::read_tar(input)?,
             };
             Ok(with_selection(&archive, DumpFormat::Tar, wrapped, length, selection)?)
@@ -120,8 +120,8 @@ pub(super) fn head(input: &mut dyn Read) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-fn reopen(path: &Path) -> Result<File, Fault> {
-    File::open(path).map_err(|it| medium(path, "open", &it))
+fn reopen(path: &Path, reading: &Reading) -> Result<Input, Fault> {
+    reading.open(path).map_err(|it| medium(path, "open", &it))
 }
 
 fn text(mut input: impl Read, wrapped: Compression, selection: &Selection) -> Result<DumpFacts, Seen> {
@@ -173,15 +173,15 @@ fn with_selection(
 }
 
 /// A tar with every file that its table of contents names, each within the archive's length.
-fn whole_tar(path: &Path, length: u64) -> Result<Archive, Fault> {
-    let mut file = reopen(path)?;
+fn whole_tar(path: &Path, length: u64, reading: &Reading) -> Result<Archive, Fault> {
+    let mut file = reopen(path, reading)?;
     let members = archive::tar_members(&mut file)?;
     let find = |name: &str| members.iter().find(|it| it.name == name);
     let whole = |member: &archive::Member| member.at.checked_add(member.bytes).is_some_and(|end| end <= length);
     let Some(toc) = find("toc.dat") else {
         return Err(archive::foreign_tar(members.iter().map(|it| it.name.as_str())));
     };
-    let part = |member: &archive::Member| section(path, member.at, member.bytes);
+    let part = |member: &archive::Member| section(path, member.at, member.bytes, reading);
     let archive = Archive::read(BufReader::new(part(toc)?))?;
     for (name, entry) in archive.files() {
         let what = entry.whose_data();
@@ -203,8 +203,8 @@ fn whole_tar(path: &Path, length: u64) -> Result<Archive, Fault> {
     Ok(archive)
 }
 
-fn section(path: &Path, at: u64, bytes: u64) -> Result<io::Take<File>, Fault> {
-    let mut file = reopen(path)?;
+fn section(path: &Path, at: u64, bytes: u64, reading: &Reading) -> Result<io::Take<Input>, Fault> {
+    let mut file = reopen(path, reading)?;
     io::Seek::seek(&mut file, io::SeekFrom::Start(at)).map_err(|it| medium(path, "read", &it))?;
     Ok(file.take(bytes))
 }
@@ -230,7 +230,7 @@ fn large_objects(list: impl Read) -> Result<Vec<(u32, String)>, Fault> {
 }
 
 fn directory(path: &Path, selection: &Selection, reading: &Reading, on_bytes: OnBytes) -> Result<DumpFacts, Fault> {
-    let Some(toc) = toc_of(path) else { return Err(no_dump_directory(path)) };
+    let Some(toc) = toc_of(path, reading) else { return Err(no_dump_directory(path, reading)) };
     let archive = {
         let mut tap = Tap::open(&toc, reading, on_bytes)?;
         let read = unwrapped(&mut tap).map(BufReader::new).map(Archive::read);
@@ -241,8 +241,9 @@ fn directory(path: &Path, selection: &Selection, reading: &Reading, on_bytes: On
         }
     };
     let mut bytes = 0;
+    let is_file = |it: &Found| it.stat.is_file() || it.stat.kind == FileKind::Link && reading.is_file(&it.path);
     let there: std::collections::BTreeMap<String, u64> =
-        files(path)?.into_iter().filter(|it| it.path.is_file()).map(|it| (it.name, it.metadata.len())).collect();
+        files(path, reading)?.into_iter().filter(|it| is_file(it)).map(|it| (it.name, it.stat.bytes)).collect();
     let find = |name: &str| SUFFIXES.iter().map(|it| format!("{name}{it}")).find(|it| there.contains_key(it));
     for (name, entry) in archive.files() {
         let what = entry.whose_data();
@@ -253,7 +254,7 @@ fn directory(path: &Path, selection: &Selection, reading: &Reading, on_bytes: On
             continue;
         }
         let list = path.join(&found);
-        let mut file = reopen(&list)?;
+        let mut file = reopen(&list, reading)?;
         let list = unwrapped(&mut file).map_err(|it| medium(&list, "read", &it))?;
         for (oid, name) in large_objects(list)? {
             let what = format!("large object {oid}");
@@ -276,8 +277,8 @@ pub(super) fn unwrapped<'a>(input: &'a mut (dyn Read + 'a)) -> io::Result<Box<dy
     decode::decoder(wrapped, Cursor::new(start).chain(input))
 }
 
-fn no_dump_directory(path: &Path) -> Fault {
-    let has = |name: &str| path.join(name).exists();
+fn no_dump_directory(path: &Path, reading: &Reading) -> Fault {
+    let has = |name: &str| reading.exists(&path.join(name));
     let looks = if has("base.tar") || has("base.tar.gz") || has("base.tar.zst") || has("base.tar.lz4") {
         "it looks like a base backup in tar format (pg_basebackup -Ft), which is no dump"
     } else if has("PG_VERSION") || has("backup_label") || has("global/pg_control") {

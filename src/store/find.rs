@@ -1,16 +1,19 @@
 //! Which files there are.
 
-use std::fs::{self, DirEntry, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::tap::{file_name, medium, metadata, missing};
-use super::{barman, pgbackrest, walg};
+use super::files::{Entry, FileKind, Stat};
+use super::objects::Trouble;
+use super::tap::{file_name, medium, missing, stat};
+use super::{Reading, barman, pgbackrest, walg};
 use crate::fault::{Blame, Fault};
 use crate::recipe::FileSeen;
+use crate::source::service::Service;
 
 const TEXT_LIMIT: u64 = 16 << 20;
 
@@ -23,10 +26,10 @@ const UNFINISHED: [&str; 6] = [".tmp", ".part", ".partial", ".temp", ".crdownloa
 /// stands for those. Hidden and unfinished files match only a
 /// pattern that spells their mark out. Nothing found in a directory that can be read is an empty list; a directory that
 /// is not there or cannot be read is a fault of the host.
-pub fn list(pattern: &str) -> Result<Vec<FileSeen>, Fault> {
+pub fn list(pattern: &str, reading: &Reading) -> Result<Vec<FileSeen>, Fault> {
     let path = Path::new(pattern);
     if !is_pattern(pattern) || path.symlink_metadata().is_ok() {
-        return exact(path);
+        return exact(path, reading);
     }
     let glob = |it: &str| GlobBuilder::new(it).literal_separator(true).build().map(|it| it.compile_matcher());
     let matcher = glob(pattern).map_err(|it| {
@@ -34,7 +37,7 @@ pub fn list(pattern: &str) -> Result<Vec<FileSeen>, Fault> {
             .cause(it.kind().to_string())
             .hint("in patterns, * ? [ ] { } have a meaning: put a \\ before one that is part of a name")
     })?;
-    let base = fixed_part(path);
+    let base = fixed_part(pattern);
     let mut walk = Walk {
         matcher,
         depth: if pattern.contains("**") { usize::MAX } else { path.components().count() },
@@ -44,22 +47,23 @@ pub fn list(pattern: &str) -> Result<Vec<FileSeen>, Fault> {
             .any(|it| it.as_os_str().as_encoded_bytes().starts_with(b".")),
         unfinished: UNFINISHED.iter().any(|it| pattern.ends_with(it)),
         found: Vec::new(),
+        reading,
     };
     walk.directory(&base, true)?;
     walk.found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(walk.found)
 }
 
-fn exact(path: &Path) -> Result<Vec<FileSeen>, Fault> {
+fn exact(path: &Path, reading: &Reading) -> Result<Vec<FileSeen>, Fault> {
     // A tool's repository may hold none, and is no backup itself.
-    let kept = repository(path).or_else(|| Some(base_backups(path)).filter(|it| !it.is_empty()));
-    if let Some(files) = kept.or_else(|| databasus_files(path)) {
-        return files.iter().map(|it| look(it)).collect();
+    let kept = repository(path, reading).or_else(|| Some(base_backups(path, reading)).filter(|it| !it.is_empty()));
+    if let Some(files) = kept.or_else(|| databasus_files(path, reading)) {
+        return files.iter().map(|it| look(it, reading)).collect();
     }
-    if !path.exists() {
-        misnamed(path)?;
+    if !reading.exists(path) {
+        misnamed(path, reading)?;
     }
-    match look(path) {
+    match look(path, reading) {
         Ok(seen) => Ok(vec![seen]),
         // The directory was there and readable.
         Err(fault) if fault.blame == Blame::Backup => Ok(Vec::new()),
@@ -68,18 +72,18 @@ fn exact(path: &Path) -> Result<Vec<FileSeen>, Fault> {
 }
 
 /// A stanza or a server that is not there, in a place that has others.
-fn misnamed(path: &Path) -> Result<(), Fault> {
+fn misnamed(path: &Path, reading: &Reading) -> Result<(), Fault> {
     let (Some(parent), name) = (path.parent(), file_name(path)) else { return Ok(()) };
     let fault = |cause: String, key: &str| {
         let fault = Fault::new(Blame::Scenario, format!("find {}", path.display())).cause(cause);
         Err(fault.hint(format!("correct `{key}` in the scenario")))
     };
     let repository = parent.parent().filter(|_| file_name(parent) == pgbackrest::BACKUPS);
-    let stanzas = repository.map(pgbackrest::stanzas).unwrap_or_default();
+    let stanzas = repository.map(|it| pgbackrest::stanzas(it, reading)).unwrap_or_default();
     if !stanzas.is_empty() {
         return fault(format!("the repository has no stanza {name}: it has {}", stanzas.join(", ")), "stanza");
     }
-    let servers = barman::servers(parent);
+    let servers = barman::servers(parent, reading);
     if !servers.is_empty() {
         return fault(format!("Barman has no server {name} there: it has {}", servers.join(", ")), "server");
     }
@@ -91,8 +95,12 @@ fn is_pattern(text: &str) -> bool {
 }
 
 /// The directories before the first component that is a pattern.
-fn fixed_part(path: &Path) -> PathBuf {
-    let fixed = path.components().take_while(|it| match it {
+fn fixed_part(pattern: &str) -> PathBuf {
+    if Service::of(pattern).is_some() {
+        let at = pattern.find(['*', '?', '[', '{']).unwrap_or(pattern.len());
+        return PathBuf::from(pattern[..at].rsplit_once('/').map_or(pattern, |it| it.0));
+    }
+    let fixed = Path::new(pattern).components().take_while(|it| match it {
         Component::Normal(part) => !is_pattern(&part.to_string_lossy()),
         Component::Prefix(_) | Component::RootDir | Component::CurDir | Component::ParentDir => true,
     });
@@ -100,43 +108,45 @@ fn fixed_part(path: &Path) -> PathBuf {
     if base.as_os_str().is_empty() { PathBuf::from(".") } else { base }
 }
 
-struct Walk {
+struct Walk<'a> {
     matcher: GlobMatcher,
     /// Components of the longest path that can match.
     depth: usize,
     hidden: bool,
     unfinished: bool,
     found: Vec<FileSeen>,
+    reading: &'a Reading,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn directory(&mut self, directory: &Path, base: bool) -> Result<(), Fault> {
-        let entries = match fs::read_dir(directory) {
+        let entries = match self.reading.entries(directory) {
             Ok(entries) => entries,
             // What vanished while we looked is no match.
             Err(error) if !base && error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(unlistable(directory, &error)),
         };
         for entry in entries {
-            self.entry(&entry.map_err(|it| unlistable(directory, &it))?)?;
+            self.entry(&entry)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, entry: &DirEntry) -> Result<(), Fault> {
-        let name = entry.file_name().to_string_lossy().into_owned();
+    fn entry(&mut self, entry: &Entry) -> Result<(), Fault> {
+        let Entry { path, name, kind, .. } = entry;
         let unfinished = UNFINISHED.iter().any(|it| name.ends_with(it));
         let sidecar = name.strip_suffix(SIDECAR).is_some_and(|it| uuid_of(it).is_some());
         if (name.starts_with('.') && !self.hidden) || (unfinished && !self.unfinished) || sidecar {
             return Ok(());
         }
-        let path = entry.path();
         // `./x` from a relative base matches `x`.
-        let matches = self.matcher.is_match(path.strip_prefix(".").unwrap_or(&path));
+        let matches = self.matcher.is_match(path.strip_prefix(".").unwrap_or(path));
         // Follows a link to a file, as people name their newest dump; of directories, only real ones are walked.
-        let Ok(metadata) = fs::metadata(&path) else { return Ok(()) };
-        if metadata.is_file() && matches || metadata.is_dir() && matches && is_backup_directory(&path) {
-            match look(&path) {
+        let followed =
+            if *kind == FileKind::Link { self.reading.stat(path).ok().map(|it| it.kind) } else { Some(*kind) };
+        let is_backup = || followed == Some(FileKind::Directory) && is_backup_directory(path, self.reading);
+        if matches && (followed == Some(FileKind::File) || is_backup()) {
+            match look(path, self.reading) {
                 Ok(seen) => self.found.push(seen),
                 // It vanished while we looked.
                 Err(fault) if fault.blame == Blame::Backup => {}
@@ -144,9 +154,8 @@ impl Walk {
             }
             return Ok(());
         }
-        let walk = metadata.is_dir() && !entry.file_type().is_ok_and(|it| it.is_symlink());
-        if walk && path.components().count() < self.depth {
-            return self.directory(&path, false);
+        if *kind == FileKind::Directory && path.components().count() < self.depth {
+            return self.directory(path, false);
         }
         Ok(())
     }
@@ -156,7 +165,10 @@ impl Walk {
     clippy::wildcard_enum_match_arm,
     reason = "an open set: the kinds of I/O errors grow with the standard library"
 )]
-fn unlistable(directory: &Path, error: &io::Error) -> Fault {
+pub(super) fn unlistable(directory: &Path, error: &io::Error) -> Fault {
+    if let Some(trouble) = Trouble::of(error) {
+        return trouble.fault(directory, "list");
+    }
     let fault = Fault::new(Blame::Host, format!("list {}", directory.display()));
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => fault.cause(missing(directory)).hint(
@@ -170,38 +182,36 @@ fn unlistable(directory: &Path, error: &io::Error) -> Fault {
 }
 
 /// Names of the table of contents in a directory dump, packed by hand or not.
-pub(super) fn toc_of(directory: &Path) -> Option<PathBuf> {
-    crate::format::archive::SUFFIXES.iter().map(|it| directory.join(format!("toc.dat{it}"))).find(|it| it.is_file())
+pub(super) fn toc_of(directory: &Path, reading: &Reading) -> Option<PathBuf> {
+    let named = crate::format::archive::SUFFIXES.iter().map(|it| directory.join(format!("toc.dat{it}")));
+    named.into_iter().find(|it| reading.is_file(it))
 }
 
 /// The backups of a stanza, a storage or a server of a backup tool. None: it is none of these.
-fn repository(path: &Path) -> Option<Vec<PathBuf>> {
-    pgbackrest::backups(path).or_else(|| walg::backups(path)).or_else(|| barman::backups(path))
+fn repository(path: &Path, reading: &Reading) -> Option<Vec<PathBuf>> {
+    let walg = || walg::backups(path, reading);
+    pgbackrest::backups(path, reading).or_else(walg).or_else(|| barman::backups(path, reading))
 }
 
 /// The base backups of a directory that holds several: full ones and incremental ones, as pg_basebackup wrote them.
-fn base_backups(path: &Path) -> Vec<PathBuf> {
-    if is_backup_directory(path) {
+fn base_backups(path: &Path, reading: &Reading) -> Vec<PathBuf> {
+    if is_backup_directory(path, reading) {
         return Vec::new();
     }
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let is_base = |it: &PathBuf| !is_dump_directory(it) && is_backup_directory(it) && !it.is_symlink();
+    let directories = reading.peek(path).into_iter().filter(|it| it.kind == FileKind::Directory).map(|it| it.path);
+    let is_base = |it: &PathBuf| !is_dump_directory(it, reading) && is_backup_directory(it, reading);
     // Directories of databases have a PG_VERSION, too.
-    let whole = |it: &PathBuf| !it.join("PG_VERSION").exists() || it.join("global").is_dir();
-    let mut found: Vec<PathBuf> = entries.map(|it| it.path()).filter(is_base).filter(whole).collect();
-    found.sort();
-    found
+    let whole = |it: &PathBuf| !reading.exists(&it.join("PG_VERSION")) || reading.is_dir(&it.join("global"));
+    directories.filter(is_base).filter(whole).collect()
 }
 
 /// What Databasus writes beside a backup.
 pub(super) const SIDECAR: &str = ".metadata";
 
 /// The files of a directory of Databasus' backups, each named by a UUID or with one at its end. None where there are none.
-pub fn databasus_files(path: &Path) -> Option<Vec<PathBuf>> {
-    let entries = fs::read_dir(path).ok()?.flatten();
-    let is_backup = |it: &PathBuf| uuid_of(&file_name(it)).is_some() && it.is_file();
-    let mut found: Vec<PathBuf> = entries.map(|it| it.path()).filter(is_backup).collect();
-    found.sort();
+pub fn databasus_files(path: &Path, reading: &Reading) -> Option<Vec<PathBuf>> {
+    let named = reading.peek(path).into_iter().filter(|it| uuid_of(&it.name).is_some()).map(|it| it.path);
+    let found: Vec<PathBuf> = named.filter(|it| reading.is_file(it)).collect();
     (!found.is_empty()).then_some(found)
 }
 
@@ -214,42 +224,43 @@ pub(super) fn uuid_of(name: &str) -> Option<&str> {
 }
 
 /// A directory that is one backup: of pg_dump, or of pg_basebackup in either format.
-fn is_backup_directory(path: &Path) -> bool {
-    let base = |ending: &&str| path.join(format!("base.tar{ending}")).is_file();
+fn is_backup_directory(path: &Path, reading: &Reading) -> bool {
+    let base = |ending: &&str| reading.is_file(&path.join(format!("base.tar{ending}")));
     let tar = ["", ".gz", ".zst", ".lz4", ".xz"];
-    is_dump_directory(path) || path.join("PG_VERSION").is_file() || tar.iter().any(base)
+    is_dump_directory(path, reading) || reading.is_file(&path.join("PG_VERSION")) || tar.iter().any(base)
 }
 
-pub(super) fn is_dump_directory(path: &Path) -> bool {
-    toc_of(path).is_some()
+pub(super) fn is_dump_directory(path: &Path, reading: &Reading) -> bool {
+    toc_of(path, reading).is_some()
 }
 
 /// What identifies a file or directory, without reading it.
-pub fn look(path: &Path) -> Result<FileSeen, Fault> {
-    let metadata = metadata(path)?;
+pub fn look(path: &Path, reading: &Reading) -> Result<FileSeen, Fault> {
+    let stat = stat(path, reading)?;
     let mut seen = FileSeen {
         path: path.to_string_lossy().into_owned(),
-        directory: metadata.is_dir(),
-        bytes: metadata.len(),
-        modified: metadata.mtime(),
-        inode: metadata.ino(),
-        world_readable: open_to_all(&metadata) && reachable(path),
+        directory: stat.is_dir(),
+        bytes: stat.bytes,
+        modified: stat.modified,
+        inode: stat.identity,
+        world_readable: open_to_all(stat) && reachable(path),
     };
-    if metadata.is_dir() {
+    if stat.is_dir() {
         seen.bytes = 0;
-        for file in files(path)? {
-            let metadata = file.metadata;
-            seen.bytes += if metadata.is_file() { metadata.len() } else { 0 };
-            seen.modified = seen.modified.max(metadata.mtime());
-            seen.world_readable &= open_to_all(&metadata);
+        for file in files(path, reading)? {
+            let stat = file.stat;
+            seen.bytes += if stat.is_file() { stat.bytes } else { 0 };
+            seen.modified = seen.modified.max(stat.modified);
+            seen.world_readable &= open_to_all(stat);
         }
     }
     Ok(seen)
 }
 
-fn open_to_all(metadata: &Metadata) -> bool {
-    let needed = if metadata.is_dir() { 0o005 } else { 0o004 };
-    metadata.is_symlink() || metadata.mode() & needed == needed
+/// Objects are open to nobody: other programs have no credentials.
+fn open_to_all(stat: Stat) -> bool {
+    let needed = if stat.is_dir() { 0o005 } else { 0o004 };
+    stat.mode.is_some_and(|it| stat.kind == FileKind::Link || it & needed == needed)
 }
 
 /// Whether anybody may pass through the directories above.
@@ -258,31 +269,38 @@ fn reachable(path: &Path) -> bool {
     path.ancestors().skip(1).all(|it| fs::metadata(it).is_ok_and(|it| it.mode() & 0o001 != 0))
 }
 
-/// Something in a directory, with its own metadata: links are not followed.
+/// Something in a directory, as it is itself: links are not followed.
 pub(super) struct Found {
     /// From the directory on.
     pub(super) name: String,
     pub(super) path: PathBuf,
-    pub(super) metadata: Metadata,
+    pub(super) stat: Stat,
 }
 
 /// Everything below a directory, sorted by name.
-pub(super) fn files(directory: &Path) -> Result<Vec<Found>, Fault> {
+pub(super) fn files(directory: &Path, reading: &Reading) -> Result<Vec<Found>, Fault> {
     let mut found = Vec::new();
-    let mut open = vec![directory.to_owned()];
+    let of = |entry: Entry, stat: Stat| {
+        let name = entry.path.strip_prefix(directory).unwrap_or(&entry.path).to_string_lossy().into_owned();
+        Found { name, path: entry.path, stat }
+    };
+    let all = reading.all_beneath(directory).map_err(|it| unlistable(directory, &it))?;
+    let mut open = if all.is_some() { Vec::new() } else { vec![directory.to_owned()] };
+    for entry in all.into_iter().flatten() {
+        let stat = entry.stat().map_err(|it| medium(&entry.path, "look at", &it))?;
+        found.push(of(entry, stat));
+    }
     while let Some(next) = open.pop() {
-        for entry in fs::read_dir(&next).map_err(|it| unlistable(&next, &it))? {
-            let path = entry.map_err(|it| unlistable(&next, &it))?.path();
-            let metadata = match fs::symlink_metadata(&path) {
-                Ok(metadata) => metadata,
+        for entry in reading.entries(&next).map_err(|it| unlistable(&next, &it))? {
+            let stat = match entry.stat() {
+                Ok(stat) => stat,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(medium(&path, "look at", &error)),
+                Err(error) => return Err(medium(&entry.path, "look at", &error)),
             };
-            if metadata.is_dir() {
-                open.push(path.clone());
+            if stat.is_dir() {
+                open.push(entry.path.clone());
             }
-            let name = path.strip_prefix(directory).unwrap_or(&path).to_string_lossy().into_owned();
-            found.push(Found { name, path, metadata });
+            found.push(of(entry, stat));
         }
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
@@ -290,7 +308,7 @@ pub(super) fn files(directory: &Path) -> Result<Vec<Found>, Fault> {
 }
 
 /// The text of a small file that a scenario names.
-pub fn read_text(path: &Path) -> Result<String, Fault> {
+pub fn read_text(path: &Path, reading: &Reading) -> Result<String, Fault> {
     let scenario = |fault: Fault| match fault.blame {
         // It is no backup that is missing.
         Blame::Backup => {
@@ -299,10 +317,10 @@ pub fn read_text(path: &Path) -> Result<String, Fault> {
         Blame::Scenario | Blame::Host | Blame::Harness => fault,
     };
     let no_text = |cause: String| Fault::new(Blame::Scenario, format!("read {}", path.display())).cause(cause);
-    if metadata(path).map_err(scenario)?.is_dir() {
+    if stat(path, reading).map_err(scenario)?.is_dir() {
         return Err(no_text(format!("{} is a directory", file_name(path))).hint("name a text file"));
     }
-    let file = fs::File::open(path).map_err(|it| scenario(medium(path, "open", &it)))?;
+    let file = reading.open(path).map_err(|it| scenario(medium(path, "open", &it)))?;
     let mut bytes = Vec::new();
     file.take(TEXT_LIMIT + 1).read_to_end(&mut bytes).map_err(|it| medium(path, "read", &it))?;
     if bytes.len() as u64 > TEXT_LIMIT {

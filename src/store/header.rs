@@ -29,15 +29,15 @@ pub fn headers(paths: &[String], reading: &Reading) -> Vec<HeaderSeen> {
 type Dated = (Option<String>, Option<String>);
 
 fn header(path: &Path, reading: &Reading, on_bytes: OnBytes) -> Result<Dated, Fault> {
-    let file = if path.is_dir() {
+    let file = if reading.is_dir(path) {
         let lacking = || Fault::new(Blame::Backup, "read the dump").cause("it is a directory without toc.dat");
-        toc_of(path).ok_or_else(lacking)?
+        toc_of(path, reading).ok_or_else(lacking)?
     } else {
         path.to_owned()
     };
     let mut tap = Tap::open(&file, reading, on_bytes)?;
     let damaged = |it: std::io::Error| {
-        let sealed = reading.vault.blame(&file, &it);
+        let sealed = reading.vault.blame(&file, &it, reading);
         sealed.unwrap_or_else(|| Fault::new(Blame::Backup, "read the dump").cause(it.to_string()))
     };
     let mut plain = tap.plain().map_err(damaged)?;

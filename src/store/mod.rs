@@ -6,8 +6,10 @@ mod barman;
 mod base;
 mod checked;
 mod dump;
+mod files;
 mod find;
 mod header;
+mod objects;
 mod parcel;
 mod pgbackrest;
 mod pour;
@@ -28,6 +30,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::evidence::Fetched;
 use crate::fault::Fault;
 use crate::format::counted::Counted;
 use crate::recipe::FileSeen;
@@ -38,6 +41,7 @@ pub use checked::unpack_checked;
 pub use dump::dump_facts;
 pub use find::{databasus_files, list, look, read_text};
 pub use header::headers;
+pub use objects::{Access, StoreConfig};
 pub(crate) use parcel::{parcel, parcel_of};
 pub use pgbackrest::stanzas;
 pub use pour::{Counting, copy, pour, scan};
@@ -47,16 +51,23 @@ pub use vault::{Vault, is_databasus};
 pub use wal::{WalFile, WalSpan, fetch_wal, find_wal, read_wal, wal_archive, wal_span};
 pub use way::{wal_stops, wal_window};
 
-/// What every reading depends on: whether it is still wanted, which is looked at every 64 KiB, and the keys.
+/// What every reading depends on: whether it is still wanted, which is looked at every 64 KiB; the keys; and the object
+/// stores, with what was asked of them.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
     stopped: Arc<AtomicBool>,
     vault: Arc<Vault>,
+    objects: Arc<objects::Objects>,
 }
 
 impl Reading {
-    pub fn with(vault: Arc<Vault>) -> Reading {
-        Reading { stopped: Arc::default(), vault }
+    pub fn with(vault: Arc<Vault>, access: Arc<Access>) -> Reading {
+        Reading { stopped: Arc::default(), vault, objects: Arc::new(objects::Objects::with(access)) }
+    }
+
+    /// What was asked of object stores so far. None: nothing.
+    pub fn fetched(&self) -> Option<Fetched> {
+        self.objects.fetched()
     }
 
     /// Told from another thread.

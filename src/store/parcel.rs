@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::find::look;
 use super::pour::{of_directory, plain_files};
-use super::tap::{CHUNK, Tap, metadata};
+use super::tap::{CHUNK, Tap, stat};
 use super::{OnBytes, Poured, Reading};
 use crate::fault::{Blame, Fault};
 
@@ -27,9 +27,9 @@ pub(crate) fn parcel(
     reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<Poured, Fault> {
-    let seen = metadata(path)?;
+    let seen = stat(path, reading)?;
     let (bytes, sha256) = if seen.is_dir() {
-        let files = plain_files(path)?;
+        let files = plain_files(path, reading)?;
         let (mut total, mut digests) = (0, Vec::new());
         for found in &files {
             let name = format!("{name}/{}", found.name);
@@ -42,7 +42,7 @@ pub(crate) fn parcel(
         one(path, name, sink, reading, on_bytes)?
     };
     pass(sink, END)?;
-    Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false, counted: None, damage: None })
+    Ok(Poured { bytes, sha256, seen: look(path, reading)?, cut_short: false, counted: None, damage: None })
 }
 
 /// A text of ours as a whole parcel, for its receiver's user only.
@@ -59,7 +59,7 @@ fn header(bytes: u64, mode: u32, name: &str) -> String {
 }
 
 fn one(path: &Path, name: &str, sink: Sink<'_>, reading: &Reading, on_bytes: OnBytes) -> Result<(u64, String), Fault> {
-    let size = metadata(path)?.len();
+    let size = stat(path, reading)?.bytes;
     if name.contains('\n') {
         return Err(Fault::new(Blame::Scenario, format!("send {}", path.display())).cause("its name has a line feed"));
     }

@@ -1,11 +1,12 @@
 //! Backups in a repository of pgBackRest, as base backups: what a backup is, and its files wherever they lie.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::Reading;
+use super::files::FileKind;
+use super::objects::is_medium;
 use super::tap::{file_name, medium};
 use crate::fault::{Blame, Fault};
 use crate::format::Compression;
@@ -20,46 +21,41 @@ const ARCHIVE_INFO: &str = "archive.info";
 const MANIFEST: &str = "backup.manifest";
 
 /// Whether it is the directory of a backup: `REPOSITORY/backup/STANZA/LABEL`.
-pub(super) fn is_backup(path: &Path) -> bool {
+pub(super) fn is_backup(path: &Path, reading: &Reading) -> bool {
     let stanza = path.parent();
     let above = stanza.and_then(Path::parent).map(file_name);
-    above.as_deref() == Some(BACKUPS) && stanza.is_some_and(|it| it.join(INFO).is_file())
+    above.as_deref() == Some(BACKUPS) && stanza.is_some_and(|it| reading.is_file(&it.join(INFO)))
 }
 
 /// The backups of a stanza. None: it is no stanza's directory.
-pub(super) fn backups(stanza: &Path) -> Option<Vec<PathBuf>> {
-    if !stanza.join(INFO).is_file() {
+pub(super) fn backups(stanza: &Path, reading: &Reading) -> Option<Vec<PathBuf>> {
+    if !reading.is_file(&stanza.join(INFO)) {
         return None;
     }
-    let entries = fs::read_dir(stanza).ok()?.flatten().map(|it| it.path());
     // `latest` is a link to one of them.
-    let is_one = |it: &PathBuf| it.join(MANIFEST).is_file() && !it.is_symlink();
-    let mut found: Vec<PathBuf> = entries.filter(is_one).collect();
-    found.sort();
-    Some(found)
+    let directories = reading.entries(stanza).ok()?.into_iter().filter(|it| it.kind == FileKind::Directory);
+    Some(directories.map(|it| it.path).filter(|it| reading.is_file(&it.join(MANIFEST))).collect())
 }
 
 /// The stanzas of a repository.
-pub fn stanzas(repository: &Path) -> Vec<String> {
-    let entries = fs::read_dir(repository.join(BACKUPS)).into_iter().flatten().flatten().map(|it| it.path());
-    let mut names: Vec<String> = entries.filter(|it| it.join(INFO).is_file()).map(|it| file_name(&it)).collect();
-    names.sort();
-    names
+pub fn stanzas(repository: &Path, reading: &Reading) -> Vec<String> {
+    let entries = reading.peek(&repository.join(BACKUPS)).into_iter();
+    entries.filter(|it| reading.is_file(&it.path.join(INFO))).map(|it| it.name).collect()
 }
 
 /// The text of an information file or a manifest, decrypted. Its copy where it is not there or cannot be read.
-fn read(path: &Path, pass: Option<&str>) -> Result<String, Fault> {
+fn read(path: &Path, pass: Option<&str>, reading: &Reading) -> Result<String, Fault> {
     let text = |path: &Path| -> io::Result<String> {
         let mut text = String::new();
         match pass {
-            Some(pass) => Decrypt::new(File::open(path)?, pass)?.read_to_string(&mut text)?,
-            None => File::open(path)?.read_to_string(&mut text)?,
+            Some(pass) => Decrypt::new(reading.open(path)?, pass)?.read_to_string(&mut text)?,
+            None => reading.open(path)?.read_to_string(&mut text)?,
         };
         Ok(text)
     };
     let copy = path.with_file_name(format!("{}.copy", file_name(path)));
     text(path).or_else(|error| text(&copy).map_err(|_| error)).map_err(|error| {
-        if error.raw_os_error().is_some() {
+        if is_medium(&error) {
             return medium(path, "read", &error);
         }
         let fault = |blame| Fault::new(blame, format!("read {}", path.display()));
@@ -67,7 +63,7 @@ fn read(path: &Path, pass: Option<&str>) -> Result<String, Fault> {
             Some(_) => fault(Blame::Scenario)
                 .cause(format!("it cannot be decrypted: {error}"))
                 .hint("Name the `cipher_pass` of the repository (repo1-cipher-pass)."),
-            None if sealed(path) => fault(Blame::Scenario)
+            None if sealed(path, reading) => fault(Blame::Scenario)
                 .cause("it is encrypted")
                 .hint("Name the `cipher_pass` of the repository (repo1-cipher-pass)."),
             None => fault(Blame::Backup).cause(error.to_string()),
@@ -75,9 +71,8 @@ fn read(path: &Path, pass: Option<&str>) -> Result<String, Fault> {
     })
 }
 
-fn sealed(path: &Path) -> bool {
-    let mut head = Vec::new();
-    File::open(path).and_then(|it| it.take(8).read_to_end(&mut head)).is_ok() && head == b"Salted__"
+fn sealed(path: &Path, reading: &Reading) -> bool {
+    reading.head(path, 8).is_ok_and(|it| it == b"Salted__")
 }
 
 /// The pass of the repository, if it is encrypted.
@@ -91,7 +86,7 @@ fn pass<'a>(reading: &'a Reading, path: &Path) -> Result<Option<&'a str>, Fault>
 
 fn information(stanza: &Path, name: &str, reading: &Reading) -> Result<Sections, Fault> {
     let path = stanza.join(name);
-    Ok(format::sections(&read(&path, pass(reading, &path)?)?))
+    Ok(format::sections(&read(&path, pass(reading, &path)?, reading)?))
 }
 
 /// What a backup is, by the stanza's own list.
@@ -107,7 +102,7 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
     let listed = format::get(&info, "backup:current", &label);
     let listed = listed.ok_or_else(|| fault("the stanza's backup.info does not list it: it was never finished"))?;
     let listed: Listed = serde_json::from_value(listed.clone()).map_err(|it| fault(&it.to_string()))?;
-    let manifest = manifest(backup, &info)?;
+    let manifest = manifest(backup, &info, reading)?;
     let of = |key: &str| format::get(&info, "db:history", &listed.db_id.to_string())?.get(key).cloned();
     let version = of("db-version").and_then(|it| it.as_str().map(str::to_owned)).unwrap_or_default();
     let major = crate::format::major_of(&version).ok_or_else(|| fault("it does not say of which major it is"))?;
@@ -132,9 +127,9 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
     })
 }
 
-fn manifest(backup: &Path, info: &Sections) -> Result<Manifest, Fault> {
+fn manifest(backup: &Path, info: &Sections, reading: &Reading) -> Result<Manifest, Fault> {
     let path = backup.join(MANIFEST);
-    let text = read(&path, format::text(info, "cipher", "cipher-pass"))?;
+    let text = read(&path, format::text(info, "cipher", "cipher-pass"), reading)?;
     Manifest::parse(&text).map_err(|why| Fault::new(Blame::Backup, format!("read {}", path.display())).cause(why))
 }
 
@@ -143,19 +138,20 @@ pub(super) struct Backup {
     stanza: PathBuf,
     label: String,
     pub(super) manifest: Manifest,
+    reading: Reading,
 }
 
 impl Backup {
     pub(super) fn open(backup: &Path, reading: &Reading) -> Result<Backup, Fault> {
         let stanza = backup.parent().unwrap_or(backup).to_owned();
         let info = information(&stanza, INFO, reading)?;
-        let mut manifest = manifest(backup, &info)?;
+        let mut manifest = manifest(backup, &info, reading)?;
         // As they lie: bundles are read from their start to their end.
         let label = file_name(backup);
         manifest.files.sort_by_cached_key(|it| (it.reference.clone().unwrap_or_default(), it.bundle, it.name.clone()));
         // Nothing starts from a copy without its last file.
         manifest.files.sort_by_key(|it| it.name == "pg_data/global/pg_control");
-        Ok(Backup { stanza, label, manifest })
+        Ok(Backup { stanza, label, manifest, reading: reading.clone() })
     }
 
     /// Where a file is stored, for faults.
@@ -179,7 +175,7 @@ impl Backup {
         bytes: u64,
         compression: Compression,
     ) -> io::Result<Box<dyn Read + 'static>> {
-        let mut input = File::open(path)?;
+        let mut input = self.reading.open(path)?;
         input.seek(SeekFrom::Start(start))?;
         format::unpacked(input.take(bytes), self.manifest.pass.as_deref(), compression)
     }
@@ -254,19 +250,18 @@ impl Read for Blocks<'_> {
 /// The pass of WAL beneath this place in an archive. None: it is not encrypted.
 pub(super) fn wal_pass(path: &Path, reading: &Reading) -> Result<Option<String>, Fault> {
     let Some(pass) = pass(reading, path)? else { return Ok(None) };
-    let stanza = path.ancestors().find(|it| it.join(ARCHIVE_INFO).is_file());
+    let stanza = path.ancestors().find(|it| reading.is_file(&it.join(ARCHIVE_INFO)));
     let Some(stanza) = stanza else { return Ok(Some(pass.to_owned())) };
     let info = information(stanza, ARCHIVE_INFO, reading)?;
     Ok(format::text(&info, "cipher", "cipher-pass").map(str::to_owned))
 }
 
 /// The newest cluster's directory in the archive of a stanza: `17-1`.
-pub(super) fn newest_cluster(stanza: &Path) -> Option<PathBuf> {
-    if !stanza.join(ARCHIVE_INFO).is_file() {
+pub(super) fn newest_cluster(stanza: &Path, reading: &Reading) -> Option<PathBuf> {
+    if !reading.is_file(&stanza.join(ARCHIVE_INFO)) {
         return None;
     }
-    let entries = fs::read_dir(stanza).ok()?.flatten();
+    let directories = reading.entries(stanza).ok()?.into_iter().filter(|it| it.kind == FileKind::Directory);
     let id = |name: &str| name.rsplit_once('-')?.1.parse::<u32>().ok();
-    let named = entries.filter_map(|it| Some((id(it.file_name().to_str()?)?, it.path())));
-    named.filter(|it| it.1.is_dir()).max().map(|it| it.1)
+    directories.filter_map(|it| Some((id(&it.name)?, it.path))).max().map(|it| it.1)
 }

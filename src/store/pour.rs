@@ -10,8 +10,9 @@ use std::sync::mpsc;
 
 use sha2::{Digest, Sha256};
 
+use super::files::FileKind;
 use super::find::{Found, files, look, toc_of};
-use super::tap::{CHUNK, Tap, hex, metadata};
+use super::tap::{CHUNK, Tap, hex, stat};
 use super::{OnBytes, Poured, Reading};
 use crate::fault::{Blame, Fault};
 use crate::format::archive::Archive;
@@ -126,18 +127,25 @@ fn pass(
     if !cut_short {
         tap.drain()?;
     }
-    Ok(Poured { bytes: tap.bytes, sha256: tap.sha256(), seen: look(path)?, cut_short, counted: None, damage: None })
+    Ok(Poured {
+        bytes: tap.bytes,
+        sha256: tap.sha256(),
+        seen: look(path, reading)?,
+        cut_short,
+        counted: None,
+        damage: None,
+    })
 }
 
 /// Digests a file, or all files of a directory, without a receiver, and counts what an archive holds. Compressed files of a
 /// directory are decoded, so a cut one is a Fault.
 pub fn scan(path: &Path, reading: &Reading, on_bytes: OnBytes) -> Result<Poured, Fault> {
-    if !metadata(path)?.is_dir() {
+    if !stat(path, reading)?.is_dir() {
         let (compression, counting) = countable(path, reading);
         return pour(path, compression, counting, &mut |_| ControlFlow::Continue(()), reading, on_bytes);
     }
-    let files = plain_files(path)?;
-    let roles = directory_files(path);
+    let files = plain_files(path, reading)?;
+    let roles = directory_files(path, reading);
     let next = AtomicUsize::new(0);
     let (tell, told) = mpsc::channel::<Result<u64, Fault>>();
     let mut digests = vec![String::new(); files.len()];
@@ -198,7 +206,7 @@ pub fn scan(path: &Path, reading: &Reading, on_bytes: OnBytes) -> Result<Poured,
     counted.large_objects.get_or_insert_default();
     let counted = roles.map(|_| counted);
     let sha256 = of_directory(&files, &digests);
-    Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false, counted, damage: None })
+    Ok(Poured { bytes, sha256, seen: look(path, reading)?, cut_short: false, counted, damage: None })
 }
 
 /// What can be counted in a file, and how it is packed as a whole, by its first bytes.
@@ -208,7 +216,7 @@ fn countable(path: &Path, reading: &Reading) -> (Compression, Counting) {
         let mut head = Vec::new();
         input.take(sniff::HEAD as u64).read_to_end(&mut head).map(|_| head)
     };
-    let open = || reading.vault.plain(path, File::open(path)?);
+    let open = || reading.vault.plain(path, reading.open(path)?, reading);
     let Ok(Ok(start)) = open().map(|mut it| head(&mut it)) else { return nothing };
     let compression = sniff::compression(&start);
     let unpacked = open().and_then(|it| head(&mut decode::decoder(compression, it)?));
@@ -220,8 +228,8 @@ fn countable(path: &Path, reading: &Reading) -> (Compression, Counting) {
 }
 
 /// What the files of a directory dump are. None where its table of contents cannot be read, which has been said before.
-fn directory_files(path: &Path) -> Option<DirectoryFiles> {
-    let toc = File::open(toc_of(path)?).ok()?;
+fn directory_files(path: &Path, reading: &Reading) -> Option<DirectoryFiles> {
+    let toc = reading.open(&toc_of(path, reading)?).ok()?;
     let mut head = Vec::new();
     let mut toc = io::BufReader::new(toc);
     (&mut toc).take(sniff::HEAD as u64).read_to_end(&mut head).ok()?;
@@ -244,7 +252,7 @@ fn digest(
     };
     // pg_restore 18 takes a data file that was cut for a short one, and says nothing: so each is decoded to its end.
     // With zstd, pg_dump writes an empty large object as an empty file, without a frame.
-    let empty_object = found.metadata.len() == 0 && found.name.starts_with("blob_");
+    let empty_object = found.stat.bytes == 0 && found.name.starts_with("blob_");
     let compression = match found.path.extension().and_then(|it| it.to_str()) {
         _ if empty_object => Compression::None,
         Some("gz") => Compression::Gzip,
@@ -291,16 +299,16 @@ pub(super) fn of_directory(files: &[Found], digests: &[String]) -> String {
 }
 
 /// The files of a directory. Links could lead out of the backup, so they are refused; so is what is no file.
-pub(super) fn plain_files(directory: &Path) -> Result<Vec<Found>, Fault> {
-    let mut found = files(directory)?;
-    found.retain(|it| !it.metadata.is_dir());
-    match found.iter().find(|it| !it.metadata.is_file()) {
+pub(super) fn plain_files(directory: &Path, reading: &Reading) -> Result<Vec<Found>, Fault> {
+    let mut found = files(directory, reading)?;
+    found.retain(|it| !it.stat.is_dir());
+    match found.iter().find(|it| !it.stat.is_file()) {
         None => Ok(found),
         Some(odd) => Err(Fault::new(Blame::Scenario, format!("read {}", directory.display()))
             .cause(format!(
                 "{} in it is {}",
                 odd.name,
-                if odd.metadata.is_symlink() { "a symbolic link" } else { "no file" }
+                if odd.stat.kind == FileKind::Link { "a symbolic link" } else { "no file" }
             ))
             .hint(
                 "put a copy of the file in the link's place: links could lead out of the backup and are not followed",
@@ -310,11 +318,11 @@ pub(super) fn plain_files(directory: &Path) -> Result<Vec<Found>, Fault> {
 
 /// Copies a file or a directory to a place where nothing is yet, readable for all.
 pub fn copy(path: &Path, to: &Path, reading: &Reading, on_bytes: OnBytes) -> Result<Poured, Fault> {
-    if !metadata(path)?.is_dir() {
+    if !stat(path, reading)?.is_dir() {
         let (bytes, sha256) = copy_file(path, to, reading, on_bytes)?;
-        return Ok(Poured { bytes, sha256, seen: look(path)?, cut_short: false, counted: None, damage: None });
+        return Ok(Poured { bytes, sha256, seen: look(path, reading)?, cut_short: false, counted: None, damage: None });
     }
-    let files = plain_files(path)?;
+    let files = plain_files(path, reading)?;
     make_directory(to)?;
     let mut total = 0;
     let mut digests = Vec::new();
@@ -330,7 +338,7 @@ pub fn copy(path: &Path, to: &Path, reading: &Reading, on_bytes: OnBytes) -> Res
     Ok(Poured {
         bytes: total,
         sha256: of_directory(&files, &digests),
-        seen: look(path)?,
+        seen: look(path, reading)?,
         cut_short: false,
         counted: None,
         damage: None,

@@ -20,7 +20,7 @@ pub fn search(part: &WalPart, reading: &Reading) -> Result<Searched, Fault> {
         if matches!(part.until, Until::Place(to) if to <= begins) {
             break;
         }
-        let Some(file) = there(part, number)? else {
+        let Some(file) = there(part, number, reading)? else {
             // An archive may begin with the backup.
             let skip = match part.until {
                 Until::Place(to) | Until::EndOfBackup(to) => seen.segments == 0 && begins.0 + bytes <= to.0,
@@ -76,7 +76,7 @@ fn look(part: &WalPart, record: &Record, found: &mut Option<Found>) -> bool {
 }
 
 /// The file that a server would read for this number: that of the newest timeline that has begun by then.
-fn there(part: &WalPart, number: u64) -> Result<Option<WalFile>, Fault> {
+fn there(part: &WalPart, number: u64, reading: &Reading) -> Result<Option<WalFile>, Fault> {
     let mut begins = 0;
     let mut names = Vec::new();
     for (timeline, left) in &part.timelines {
@@ -87,7 +87,7 @@ fn there(part: &WalPart, number: u64) -> Result<Option<WalFile>, Fault> {
         begins = left.unwrap_or(u64::MAX);
     }
     for name in names.iter().rev() {
-        if let Some(file) = find_wal(Path::new(&part.archive), name)? {
+        if let Some(file) = find_wal(Path::new(&part.archive), name, reading)? {
             return Ok(Some(file));
         }
     }

@@ -1,12 +1,13 @@
 //! Reading one file, once: everything that passes is counted and digested, and the reader can be stopped.
 
 use std::fmt::Write as _;
-use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::files::{Input, Stat};
+use super::objects::{self, Trouble};
 use super::{OnBytes, Reading};
 use crate::fault::{Blame, Fault};
 
@@ -14,7 +15,7 @@ pub(super) const CHUNK: usize = 64 * 1024;
 
 /// A file that is read from its start to its end.
 pub(super) struct Tap<'a> {
-    file: File,
+    file: Input,
     path: &'a Path,
     pub(super) bytes: u64,
     digest: Option<Sha256>,
@@ -27,7 +28,7 @@ pub(super) struct Tap<'a> {
 
 impl<'a> Tap<'a> {
     pub(super) fn open(path: &'a Path, reading: &'a Reading, on_bytes: OnBytes<'a>) -> Result<Tap<'a>, Fault> {
-        let file = File::open(path).map_err(|it| medium(path, "open", &it))?;
+        let file = reading.open(path).map_err(|it| medium(path, "open", &it))?;
         Ok(Tap { file, path, bytes: 0, digest: None, reading, on_bytes, failed: None, stopped: false })
     }
 
@@ -50,13 +51,13 @@ impl<'a> Tap<'a> {
 
     /// The plain bytes of what is left, where the file is encrypted as a whole.
     pub(super) fn plain(&mut self) -> io::Result<Box<dyn Read + Send + '_>> {
-        let (vault, path) = (&self.reading.vault, self.path);
-        vault.plain(path, self)
+        let (reading, path) = (self.reading, self.path);
+        reading.vault.plain(path, self, reading)
     }
 
     /// The fault that lies beneath an error of a reader that reads through this.
     pub(super) fn blame(&self, error: &io::Error) -> Fault {
-        let sealed = || self.reading.vault.blame(self.path, error);
+        let sealed = || self.reading.vault.blame(self.path, error, self.reading);
         self.trouble().or_else(sealed).unwrap_or_else(|| {
             Fault::new(Blame::Backup, format!("read {}", self.path.display()))
                 .cause(format!("its compressed data are cut or damaged, after {} bytes: {error}", self.bytes))
@@ -89,7 +90,7 @@ impl Read for Tap<'_> {
             match self.file.read(&mut buffer[..room]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.failed = Some(io::Error::new(error.kind(), error.to_string()));
+                    self.failed = Some(objects::again(&error));
                     return Err(error);
                 }
                 Ok(read) => break read,
@@ -111,7 +112,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The fault for an error of the file system.
+/// The fault for an error of the file system or of an object store.
 ///
 /// A file that is not there is the backup's fault only if the directory that should hold it can be looked into: an
 /// empty mount point or a missing permission says nothing about a backup.
@@ -120,6 +121,9 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     reason = "an open set: the kinds of I/O errors grow with the standard library"
 )]
 pub(super) fn medium(path: &Path, doing: &str, error: &io::Error) -> Fault {
+    if let Some(trouble) = Trouble::of(error) {
+        return trouble.fault(path, doing);
+    }
     let fault = |blame, cause: String| Fault::new(blame, format!("{doing} {}", path.display())).cause(cause);
     let parent = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match error.kind() {
@@ -152,6 +156,6 @@ pub(super) fn missing(path: &Path) -> String {
     }
 }
 
-pub(super) fn metadata(path: &Path) -> Result<Metadata, Fault> {
-    std::fs::metadata(path).map_err(|it| medium(path, "look at", &it))
+pub(super) fn stat(path: &Path, reading: &Reading) -> Result<Stat, Fault> {
+    reading.stat(path).map_err(|it| medium(path, "look at", &it))
 }

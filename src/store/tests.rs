@@ -314,7 +314,7 @@ fn pouring_gives_decoded_bytes_and_the_digest_of_the_stored_ones() {
         assert!(got == expect, "{name}");
         assert_eq!(poured.sha256, tap::hex(&Sha256::digest(&stored)), "{name}");
         assert_eq!((poured.bytes, last, poured.cut_short), (stored.len() as u64, stored.len() as u64, false));
-        assert_eq!(poured.seen, look(&path).unwrap());
+        assert_eq!(poured.seen, look(&path, &Reading::default()).unwrap());
     }
 }
 
@@ -358,7 +358,7 @@ fn cut_packed_files_are_blamed_on_the_backup() {
 fn scanning_and_copying_a_directory_give_the_digest_of_its_sums() {
     let path = of(17, "shop.dir");
     let mut lines = String::new();
-    for found in find::files(&path).unwrap() {
+    for found in find::files(&path, &Reading::default()).unwrap() {
         lines += &[tap::hex(&Sha256::digest(fs::read(&found.path).unwrap())).as_str(), &found.name].join("  ");
         lines.push('\n');
     }
@@ -399,7 +399,7 @@ fn patterns_match_files_and_dump_directories() {
     }
     symlink("a-2.dump", root.join("a-latest.dump")).unwrap();
     let found = |pattern: &str| -> Vec<String> {
-        let found = list(&format!("{}/{pattern}", root.display())).unwrap();
+        let found = list(&format!("{}/{pattern}", root.display()), &Reading::default()).unwrap();
         found.iter().map(|it| it.path[root.to_str().unwrap().len() + 1..].to_owned()).collect()
     };
     assert_eq!(found("a-*.dump"), ["a-1.dump", "a-2.dump", "a-latest.dump"]);
@@ -419,13 +419,16 @@ fn patterns_match_files_and_dump_directories() {
 fn a_directory_that_is_not_there_is_the_hosts_fault() {
     let scratch = tempfile::tempdir().unwrap();
     for name in ["nowhere/x.dump", "nowhere/*.dump"] {
-        let fault = list(&format!("{}/{name}", scratch.path().display())).unwrap_err();
+        let fault = list(&format!("{}/{name}", scratch.path().display()), &Reading::default()).unwrap_err();
         assert_eq!(fault.blame, Blame::Host);
         assert!(fault.causes[0].ends_with(&format!("only {} is there", scratch.path().display())), "{fault:?}");
     }
-    assert_eq!(list(&format!("{}/[", scratch.path().display())).unwrap_err().blame, Blame::Scenario);
-    assert_eq!(look(&scratch.path().join("x.dump")).unwrap_err().blame, Blame::Backup);
-    assert_eq!(look(&scratch.path().join("no/x.dump")).unwrap_err().blame, Blame::Host);
+    assert_eq!(
+        list(&format!("{}/[", scratch.path().display()), &Reading::default()).unwrap_err().blame,
+        Blame::Scenario
+    );
+    assert_eq!(look(&scratch.path().join("x.dump"), &Reading::default()).unwrap_err().blame, Blame::Backup);
+    assert_eq!(look(&scratch.path().join("no/x.dump"), &Reading::default()).unwrap_err().blame, Blame::Host);
     assert_eq!(facts_of(scratch.path()).unwrap_err().blame, Blame::Backup);
 }
 
@@ -437,7 +440,10 @@ fn who_may_read_a_file_depends_on_the_directories_above() {
     let seen = |directory: u32, mode: u32| {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(directory)).unwrap();
-        (look(&file).unwrap().world_readable, look(scratch.path()).unwrap().world_readable)
+        (
+            look(&file, &Reading::default()).unwrap().world_readable,
+            look(scratch.path(), &Reading::default()).unwrap().world_readable,
+        )
     };
     assert_eq!(seen(0o755, 0o644), (true, true));
     assert_eq!(seen(0o755, 0o600), (false, false));
@@ -449,11 +455,11 @@ fn texts_are_read_whole_or_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("x.sql");
     fs::write(&path, "SELECT 'é';").unwrap();
-    assert_eq!(read_text(&path).unwrap(), "SELECT 'é';");
+    assert_eq!(read_text(&path, &Reading::default()).unwrap(), "SELECT 'é';");
     fs::write(&path, [0xff, 0xfe]).unwrap();
-    assert_eq!(read_text(&path).unwrap_err().blame, Blame::Scenario);
-    assert_eq!(read_text(&scratch.path().join("none.sql")).unwrap_err().blame, Blame::Scenario);
-    assert_eq!(read_text(scratch.path()).unwrap_err().blame, Blame::Scenario);
+    assert_eq!(read_text(&path, &Reading::default()).unwrap_err().blame, Blame::Scenario);
+    assert_eq!(read_text(&scratch.path().join("none.sql"), &Reading::default()).unwrap_err().blame, Blame::Scenario);
+    assert_eq!(read_text(scratch.path(), &Reading::default()).unwrap_err().blame, Blame::Scenario);
     fs::File::create(&path).unwrap().set_len((16 << 20) + 1).unwrap();
-    assert!(read_text(&path).unwrap_err().causes[0].contains("16 MiB"));
+    assert!(read_text(&path, &Reading::default()).unwrap_err().causes[0].contains("16 MiB"));
 }

@@ -14,8 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha1::{Digest, Sha1};
 
+use super::files::FileKind;
+use super::objects::{again, is_medium};
 use super::pgbackrest::Backup;
-use super::tap::{hex, medium, metadata};
+use super::tap::{hex, medium};
 use super::walg::{self, Layer};
 use super::{OnBytes, Reading};
 use crate::fault::{Blame, Fault};
@@ -24,6 +26,7 @@ use crate::format::decode;
 use crate::format::inspect::Inspector;
 use crate::format::page::PAGE;
 use crate::format::walg as walg_format;
+use crate::source::service::Service;
 
 /// What a file is cut into on its way from the reader to the writer.
 const CHUNK: usize = 256 << 10;
@@ -31,6 +34,27 @@ const CHUNK: usize = 256 << 10;
 const IN_FLIGHT: usize = 16;
 /// What PostgreSQL itself calls the directory of tablespace links.
 const TABLESPACES: &str = "pg_tblspc";
+
+/// Directories that initdb makes and that may be empty: an object store keeps none that is.
+const STANDARD: [&str; 17] = [
+    "pg_commit_ts",
+    "pg_dynshmem",
+    "pg_logical",
+    "pg_logical/mappings",
+    "pg_logical/snapshots",
+    "pg_multixact/members",
+    "pg_multixact/offsets",
+    "pg_notify",
+    "pg_replslot",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_stat",
+    "pg_stat_tmp",
+    "pg_subtrans",
+    TABLESPACES,
+    "pg_twophase",
+    "pg_wal/archive_status",
+];
 
 /// Where a data directory is made.
 #[derive(Clone, Debug)]
@@ -67,7 +91,7 @@ pub fn unpack(
     let links = make_tablespaces(facts, to)?;
     let layers = match &facts.layout {
         BaseLayout::Plain | BaseLayout::Tar { .. } | BaseLayout::PgBackRest { .. } => Vec::new(),
-        BaseLayout::WalG { .. } => walg::layers(&[beneath, &[(backup, facts)]].concat())?,
+        BaseLayout::WalG { .. } => walg::layers(&[beneath, &[(backup, facts)]].concat(), reading)?,
     };
     let lost = || Fault::new(Blame::Harness, "write the data directory: a thread is gone");
     std::thread::scope(|scope| {
@@ -286,27 +310,30 @@ impl Reader<'_> {
             let at = Path::new(TABLESPACES).join(tablespace.oid.to_string());
             self.directory(Path::new(from), &at, facts)?;
         }
+        if Service::of(&backup.to_string_lossy()).is_some() {
+            STANDARD.iter().try_for_each(|it| self.say(&Message::Directory(Path::new(it).into())))?;
+        }
         Ok(())
     }
 
     fn directory(&mut self, from: &Path, at: &Path, facts: &BaseFacts) -> Result<(), Ended> {
-        let entries = fs::read_dir(from).map_err(|it| medium(from, "list", &it))?;
-        let mut entries: Vec<_> = entries.collect::<io::Result<_>>().map_err(|it| medium(from, "list", &it))?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let (path, at) = (entry.path(), at.join(entry.file_name()));
-            let kind = entry.file_type().map_err(|it| medium(&path, "look at", &it))?;
-            if kind.is_symlink() {
-                self.link(&path, &at, facts)?;
-            } else if kind.is_dir() {
-                self.say(&Message::Directory(Arc::from(&*at)))?;
-                self.directory(&path, &at, facts)?;
-            } else if kind.is_file() {
-                let bytes = metadata(&path)?.len();
-                let file = File::open(&path).map_err(|it| medium(&path, "open", &it))?;
-                self.say(&Message::File(at.into()))?;
-                self.stored += self.contents(file, bytes, |it| medium(&path, "read", it))?;
-                (self.on_bytes)(self.stored);
+        for entry in self.reading.entries(from).map_err(|it| medium(from, "list", &it))? {
+            let path = &entry.path;
+            let at = at.join(path.file_name().unwrap_or_default());
+            match entry.kind {
+                FileKind::Link => self.link(path, &at, facts)?,
+                FileKind::Directory => {
+                    self.say(&Message::Directory(Arc::from(&*at)))?;
+                    self.directory(path, &at, facts)?;
+                }
+                FileKind::File => {
+                    let bytes = entry.stat().map_err(|it| medium(path, "look at", &it))?.bytes;
+                    let file = self.reading.open(path).map_err(|it| medium(path, "open", &it))?;
+                    self.say(&Message::File(at.into()))?;
+                    self.stored += self.contents(file, bytes, |it| medium(path, "read", it))?;
+                    (self.on_bytes)(self.stored);
+                }
+                FileKind::Other => {}
             }
         }
         Ok(())
@@ -341,9 +368,12 @@ impl Reader<'_> {
             let path = backup.path(file);
             let at = inside(Path::new(file.place()), &path)?;
             self.say(&Message::File(at.into()))?;
-            let bad = |it: &io::Error| match it.raw_os_error() {
-                Some(_) => medium(&path, "read", it),
-                None => cut(&path, format!("within {}: {it}", file.name)),
+            let bad = |it: &io::Error| {
+                if is_medium(it) {
+                    medium(&path, "read", it)
+                } else {
+                    cut(&path, format!("within {}: {it}", file.name))
+                }
             };
             // Of an empty file nothing is stored.
             if file.size == 0 {
@@ -391,14 +421,14 @@ impl Reader<'_> {
     /// `layer`: of a storage of WAL-G, which writes every name with a slash before it.
     fn member(&mut self, backup: &Path, member: &BaseMember, layer: Option<&Layer<'_>>) -> Result<(), Ended> {
         let path = if member.file.is_empty() { backup.to_owned() } else { backup.join(&member.file) };
-        let file = File::open(&path).map_err(|it| medium(&path, "open", &it))?;
+        let file = self.reading.open(&path).map_err(|it| medium(&path, "open", &it))?;
         let failed = Arc::new(Mutex::new(None));
         let read = Arc::new(AtomicU64::new(0));
         let before = self.stored;
         let medium = Medium { input: file, failed: Arc::clone(&failed), read: Arc::clone(&read) };
         let reading = self.reading;
         let bad = |it: &io::Error| damaged(&path, &failed, reading, it);
-        let plain = reading.vault.plain(&path, medium).map_err(|it| bad(&it))?;
+        let plain = reading.vault.plain(&path, medium, reading).map_err(|it| bad(&it))?;
         let decoder = decode::decoder(member.compression, plain).map_err(|it| bad(&it))?;
         let mut archive = tar::Archive::new(Tail { input: decoder, zeros: 0 });
         let mut last = String::from("its first member");
@@ -471,9 +501,8 @@ struct Medium<R> {
 impl<R: Read> Read for Medium<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.input.read(buffer).inspect_err(|error| {
-            if let Some(errno) = error.raw_os_error().filter(|_| error.kind() != io::ErrorKind::Interrupted) {
-                let first = io::Error::from_raw_os_error(errno);
-                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(first);
+            if is_medium(error) && error.kind() != io::ErrorKind::Interrupted {
+                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| again(error));
             }
         })?;
         self.read.fetch_add(read as u64, Ordering::Relaxed);
@@ -518,7 +547,7 @@ fn inside(name: &Path, archive: &Path) -> Result<PathBuf, Fault> {
 fn damaged(path: &Path, failed: &Mutex<Option<io::Error>>, reading: &Reading, error: &io::Error) -> Fault {
     match &*failed.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => medium(path, "read", error),
-        None => reading.vault.blame(path, error).unwrap_or_else(|| cut(path, error.to_string())),
+        None => reading.vault.blame(path, error, reading).unwrap_or_else(|| cut(path, error.to_string())),
     }
 }
 

@@ -3,10 +3,10 @@
 //! Keys belong to directories and not to files, so that everything beneath a repository opens alike, whichever action reads it;
 //! no question, action or report ever carries a key.
 
-use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 
+use super::Reading;
 use super::find::{SIDECAR, uuid_of};
 use super::tap::file_name;
 use crate::fault::{Blame, Fault};
@@ -35,10 +35,10 @@ impl Vault {
         self.key(path).is_some()
     }
 
-    /// Whether other programs can read the file where it lies.
-    pub(super) fn seals(&self, path: &Path) -> bool {
+    /// Whether a file is encrypted as a whole.
+    pub(super) fn seals(&self, path: &Path, reading: &Reading) -> bool {
         match self.key(path) {
-            Some(Ok(Key::Databasus(_)) | Err(_)) | None => is_databasus(path),
+            Some(Ok(Key::Databasus(_)) | Err(_)) | None => is_databasus(path, reading),
             Some(Ok(Key::Sodium(_) | Key::Pgp(..) | Key::PgBackRest(_))) => !is_plain(path),
         }
     }
@@ -48,6 +48,7 @@ impl Vault {
         &self,
         path: &Path,
         mut input: impl Read + Send + 'a,
+        reading: &Reading,
     ) -> io::Result<Box<dyn Read + Send + 'a>> {
         match self.key(path) {
             Some(Ok(key @ (Key::Sodium(_) | Key::Pgp(..)))) if !is_plain(path) => key.open(input, ""),
@@ -59,7 +60,7 @@ impl Vault {
                 let sealed = head == DATABASUS_MAGIC;
                 let input = Cursor::new(head).chain(input);
                 match key {
-                    Some(Ok(key)) if sealed => key.open(input, &backup_id(path)),
+                    Some(Ok(key)) if sealed => key.open(input, &backup_id(path, reading)),
                     None if sealed => {
                         let fault = Fault::new(Blame::Scenario, format!("open {}", path.display()))
                             .cause("it is encrypted by Databasus")
@@ -73,7 +74,7 @@ impl Vault {
     }
 
     /// The fault behind an error of [`Vault::plain`] or of what it gave; None: the key has nothing to do with it.
-    pub(super) fn blame(&self, path: &Path, error: &io::Error) -> Option<Fault> {
+    pub(super) fn blame(&self, path: &Path, error: &io::Error, reading: &Reading) -> Option<Fault> {
         if let Some(Keyless(fault)) = error.get_ref().and_then(|it| it.downcast_ref()) {
             return Some(fault.clone());
         }
@@ -83,7 +84,7 @@ impl Vault {
             Locked::Damaged(why) => open(Blame::Backup)
                 .cause(why.clone())
                 .hint("the file was cut or damaged: compare its size and checksum with those where it was made"),
-            Locked::Key => match self.opens_another(path) {
+            Locked::Key => match self.opens_another(path, reading) {
                 Some(other) => open(Blame::Backup)
                     .cause(format!("the key opens {other}, and not this file: its beginning is damaged"))
                     .hint("compare the file with the original, or drill another backup of the set"),
@@ -95,14 +96,12 @@ impl Vault {
     }
 
     /// The name of a file beside this one that its key opens.
-    fn opens_another(&self, path: &Path) -> Option<String> {
+    fn opens_another(&self, path: &Path, reading: &Reading) -> Option<String> {
         let Some(Ok(key)) = self.key(path) else { return None };
-        let mut others: Vec<PathBuf> =
-            fs::read_dir(path.parent()?).ok()?.flatten().map(|it| it.path()).filter(|it| it != path).collect();
-        others.sort();
-        let opens = |it: &PathBuf| {
-            self.seals(it) && it.is_file() && File::open(it).and_then(|file| key.open(file, &backup_id(it))).is_ok()
-        };
+        let others = reading.peek(path.parent()?).into_iter().map(|it| it.path).filter(|it| it != path);
+        let others: Vec<PathBuf> = others.collect();
+        let open = |it: &Path| reading.open(it).and_then(|file| key.open(file, &backup_id(it, reading)));
+        let opens = |it: &PathBuf| reading.is_file(it) && self.seals(it, reading) && open(it).is_ok();
         others.iter().take(OTHERS).find(|it| opens(it)).map(|it| file_name(it))
     }
 }
@@ -125,16 +124,14 @@ fn is_plain(path: &Path) -> bool {
 }
 
 /// Whether a file is one that Databasus encrypted, by its first bytes.
-pub fn is_databasus(path: &Path) -> bool {
-    let mut head = Vec::new();
-    let read = File::open(path).and_then(|it| it.take(DATABASUS_MAGIC.len() as u64).read_to_end(&mut head));
-    read.is_ok() && head == DATABASUS_MAGIC
+pub fn is_databasus(path: &Path, reading: &Reading) -> bool {
+    reading.head(path, DATABASUS_MAGIC.len() as u64).is_ok_and(|it| it == DATABASUS_MAGIC)
 }
 
 /// The UUID that a file of Databasus is named by, or ends in; by its sidecar, where it has one.
-fn backup_id(path: &Path) -> String {
+fn backup_id(path: &Path, reading: &Reading) -> String {
     let name = file_name(path);
-    let sidecar = fs::read_to_string(path.with_file_name(format!("{name}{SIDECAR}"))).ok();
+    let sidecar = reading.text(&path.with_file_name(format!("{name}{SIDECAR}"))).ok();
     let told = sidecar.and_then(|it| serde_json::from_str::<serde_json::Value>(&it).ok()).and_then(|it| {
         let key = it.as_object()?.iter().find(|(key, _)| key.eq_ignore_ascii_case("backupId"))?;
         Some(key.1.as_str()?.to_lowercase())

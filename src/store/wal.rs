@@ -7,6 +7,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use super::Reading;
+use super::files::FileKind;
+use super::objects::{Trouble, is_medium};
 use super::pgbackrest;
 use super::tap::{CHUNK, medium};
 use crate::fault::{Blame, Fault};
@@ -40,15 +42,13 @@ fn hashed(archive: &Path, name: &str) -> Option<PathBuf> {
 }
 
 /// pgBackRest writes a segment's SHA-1 into its name: `000000010000000000000001-6b7a….zst`. Two of one segment are no answer.
-fn summed(directory: &Path, name: &str) -> Result<Option<WalFile>, Fault> {
-    let entries = match fs::read_dir(directory) {
+fn summed(directory: &Path, name: &str, reading: &Reading) -> Result<Option<WalFile>, Fault> {
+    let entries = match reading.entries(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unlistable(directory, &error)),
     };
-    let names = entries.flatten().filter_map(|it| it.file_name().into_string().ok());
-    let mut found: Vec<String> = names.filter(|it| unsummed(it) == Some(name)).collect();
-    found.sort();
+    let found: Vec<String> = entries.into_iter().map(|it| it.name).filter(|it| unsummed(it) == Some(name)).collect();
     if let [one, another, ..] = found.as_slice() {
         return Err(Fault::new(Blame::Backup, format!("choose a segment in {}", directory.display()))
             .cause(format!("{one} and {another} are two of one segment, with different contents"))
@@ -68,13 +68,11 @@ fn unsummed(stored: &str) -> Option<&str> {
 
 impl WalFile {
     /// A name without an ending says nothing: Barman compresses without one.
-    fn of(path: PathBuf, compression: Compression) -> Result<WalFile, Fault> {
+    fn of(path: PathBuf, compression: Compression, reading: &Reading) -> Result<WalFile, Fault> {
         if compression != Compression::None {
             return Ok(WalFile { path, compression });
         }
-        let mut head = Vec::new();
-        let read = File::open(&path).and_then(|it| it.take(sniff::HEAD as u64).read_to_end(&mut head));
-        read.map_err(|it| medium(&path, "read", &it))?;
+        let head = reading.head(&path, sniff::HEAD as u64).map_err(|it| medium(&path, "read", &it))?;
         Ok(WalFile { path, compression: sniff::compression(&head) })
     }
 }
@@ -82,28 +80,25 @@ impl WalFile {
 /// The file for this name. `Ok(None)`: the archive is there, can be read, and has none.
 ///
 /// What PostgreSQL cannot tell apart is told apart here: an archive that cannot be asked is a fault of the host.
-pub fn find_wal(archive: &Path, name: &str) -> Result<Option<WalFile>, Fault> {
-    let cluster = pgbackrest::newest_cluster(archive);
+pub fn find_wal(archive: &Path, name: &str, reading: &Reading) -> Result<Option<WalFile>, Fault> {
+    let cluster = pgbackrest::newest_cluster(archive, reading);
     let archive = cluster.as_deref().unwrap_or(archive);
     for directory in [Some(archive.to_owned()), hashed(archive, name)].into_iter().flatten() {
         if cluster.is_some() && name.len() == 24 {
-            if let Some(file) = summed(&directory, name)? {
+            if let Some(file) = summed(&directory, name, reading)? {
                 return Ok(Some(file));
             }
             continue;
         }
         for (ending, compression) in ENDINGS {
             let path = directory.join(format!("{name}{ending}"));
-            match fs::metadata(&path) {
-                Ok(seen) if seen.is_file() => return WalFile::of(path, compression).map(Some),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(medium(&path, "look for", &error)),
+            if reading.has_file(&path).map_err(|it| medium(&path, "look for", &it))? {
+                return WalFile::of(path, compression, reading).map(Some);
             }
         }
     }
     // Absent from an archive that is there: an unmounted one is not empty.
-    match fs::read_dir(archive) {
+    match reading.stat(archive) {
         Ok(_) => Ok(None),
         Err(error) => Err(unlistable(archive, &error)),
     }
@@ -125,17 +120,17 @@ pub fn wal_archive(
     reading: &Reading,
 ) -> Result<ArchiveSeen, Fault> {
     let mut listing = Listing::default();
-    let cluster = pgbackrest::newest_cluster(archive);
+    let cluster = pgbackrest::newest_cluster(archive, reading);
     listing.directory(cluster.as_deref().unwrap_or(archive), true, reading)?;
     let Listing { mut files, histories, partial } = listing;
-    let header_of = |it: &Listed| header(&WalFile::of(it.path.clone(), it.compression)?, reading);
+    let header_of = |it: &Listed| header(&WalFile::of(it.path.clone(), it.compression, reading)?, reading);
     let sizes = files.values().take(TRIES).filter_map(|it| header_of(it).ok()?.ok());
     let segment_bytes = sizes.map(|it| u64::from(it.segment_bytes)).next().unwrap_or(DEFAULT_SEGMENT);
-    unsize(&mut files, segment_bytes);
+    unsize(&mut files, segment_bytes, reading);
     let names = files.iter().map(|(name, it)| (name.as_str(), it.bytes)).collect();
     let mut seen = ArchiveSeen { partial, ..ArchiveSeen::of(segment_bytes, names) };
     for (timeline, it) in histories {
-        if let Some(history) = history(&WalFile::of(it.path, it.compression)?, reading)? {
+        if let Some(history) = history(&WalFile::of(it.path, it.compression, reading)?, reading)? {
             seen.histories.insert(timeline, history);
         }
     }
@@ -177,24 +172,23 @@ struct Listing {
 impl Listing {
     /// `nested`: and those beneath it that Barman makes.
     fn directory(&mut self, directory: &Path, nested: bool, reading: &Reading) -> Result<(), Fault> {
-        for entry in fs::read_dir(directory).map_err(|it| unlistable(directory, &it))? {
-            let entry = entry.map_err(|it| unlistable(directory, &it))?;
-            let Ok(stored) = entry.file_name().into_string() else { continue };
+        for entry in reading.entries(directory).map_err(|it| unlistable(directory, &it))? {
+            let stored = entry.name.as_str();
             let is_hash = stored.len() == 16 && stored.bytes().all(|it| it.is_ascii_hexdigit());
-            if nested && is_hash && entry.file_type().is_ok_and(|it| it.is_dir()) {
-                self.directory(&entry.path(), false, reading)?;
+            if nested && is_hash && entry.kind == FileKind::Directory {
+                self.directory(&entry.path, false, reading)?;
                 continue;
             }
             let ending = ENDINGS.iter().rfind(|(ending, _)| stored.ends_with(ending)).unwrap_or(&ENDINGS[0]);
-            let name = stored.strip_suffix(ending.0).unwrap_or(&stored);
-            let sum = unsummed(&stored);
+            let name = stored.strip_suffix(ending.0).unwrap_or(stored);
+            let sum = unsummed(stored);
             let name = sum.unwrap_or(name);
-            let listed = |bytes| Listed { path: entry.path(), compression: ending.1, bytes };
+            let listed = |bytes| Listed { path: entry.path.clone(), compression: ending.1, bytes };
             match named(name) {
                 Named::Segment(name) => {
                     // An encrypted one is larger.
                     let plain = ending.1 == Compression::None && sum.is_none();
-                    let bytes = if plain { entry.metadata().ok().map(|it| it.len()) } else { None };
+                    let bytes = if plain { entry.stat().ok().map(|it| it.bytes) } else { None };
                     self.files.insert(name.to_owned(), listed(bytes));
                 }
                 Named::History(timeline) => self.histories.push((timeline, listed(None))),
@@ -211,10 +205,10 @@ impl Listing {
 }
 
 /// Segments of another size may be compressed without an ending. Where some of those are, none is accused of its size.
-fn unsize(files: &mut BTreeMap<String, Listed>, segment_bytes: u64) {
+fn unsize(files: &mut BTreeMap<String, Listed>, segment_bytes: u64, reading: &Reading) {
     let other = |it: &&mut Listed| it.bytes.is_some_and(|it| it != segment_bytes);
     let packed = |it: &mut Listed| {
-        WalFile::of(it.path.clone(), it.compression).is_ok_and(|it| it.compression != Compression::None)
+        WalFile::of(it.path.clone(), it.compression, reading).is_ok_and(|it| it.compression != Compression::None)
     };
     if files.values_mut().filter(other).take(HEADERS).any(packed) {
         files.values_mut().filter(other).for_each(|it| it.bytes = None);
@@ -240,7 +234,7 @@ pub fn wal_span(archive: &Path, seen: &ArchiveSeen, stretch: &Stretch, reading: 
     let times = |numbers: &mut dyn Iterator<Item = u64>| -> Result<Option<(i64, i64)>, Fault> {
         for number in numbers.take(usize::try_from(SEARCHED).unwrap_or(1)) {
             let name = seen.name(Segment { timeline: stretch.timeline, number });
-            let Some(file) = find_wal(archive, &name)? else { continue };
+            let Some(file) = find_wal(archive, &name, reading)? else { continue };
             let (mut reader, mut found) = (Reader::new(bytes), None::<(i64, i64)>);
             let read = read_wal(&file, reading, &mut |page| {
                 let mut on_record = |record: Record| {
@@ -308,6 +302,9 @@ fn history(file: &WalFile, reading: &Reading) -> Result<Option<History>, Fault> 
 }
 
 fn unlistable(archive: &Path, error: &io::Error) -> Fault {
+    if let Some(trouble) = Trouble::of(error) {
+        return trouble.fault(archive, "list the WAL archive");
+    }
     Fault::new(Blame::Host, format!("list the WAL archive {}", archive.display()))
         .cause(error.to_string())
         .hint("is its file system mounted, and may the user who runs pgdrill read it?")
@@ -377,10 +374,10 @@ struct Decoded<'a> {
 impl<'a> Decoded<'a> {
     fn open(file: &'a WalFile, reading: &'a Reading) -> Result<Decoded<'a>, Fault> {
         let path = &file.path;
-        let input = File::open(path).map_err(|it| medium(path, "open", &it))?;
+        let input = reading.open(path).map_err(|it| medium(path, "open", &it))?;
         let input: io::Result<Box<dyn Read>> = match pgbackrest::wal_pass(path, reading)? {
             Some(pass) => format::unpacked(input, Some(&pass), file.compression),
-            None => reading.vault.plain(path, input).and_then(|it| decode::decoder(file.compression, it)),
+            None => reading.vault.plain(path, input, reading).and_then(|it| decode::decoder(file.compression, it)),
         };
         Ok(Decoded { path, reading, input: input.map_err(|it| Decoded::fault(path, reading, &it))? })
     }
@@ -404,10 +401,10 @@ impl<'a> Decoded<'a> {
 
     /// What the file system reports has an errno; what a decoder reports of the bytes has none.
     fn fault(path: &Path, reading: &Reading, error: &io::Error) -> Fault {
-        match error.raw_os_error() {
-            Some(_) => medium(path, "read", error),
-            None => reading.vault.blame(path, error).unwrap_or_else(|| undecodable(path, error)),
+        if is_medium(error) {
+            return medium(path, "read", error);
         }
+        reading.vault.blame(path, error, reading).unwrap_or_else(|| undecodable(path, error))
     }
 }
 

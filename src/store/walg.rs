@@ -1,8 +1,7 @@
 //! Backups in a storage of WAL-G, as base backups: what a backup is, and the layers that a delta is made of.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Reading;
@@ -20,49 +19,51 @@ pub(super) fn is_backup(path: &Path) -> bool {
 }
 
 /// The backups of a storage, or of its directory of backups, that were finished. None: it is no such directory.
-pub(super) fn backups(path: &Path) -> Option<Vec<PathBuf>> {
+pub(super) fn backups(path: &Path, reading: &Reading) -> Option<Vec<PathBuf>> {
     let directory = if file_name(path) == BACKUPS { path.to_owned() } else { path.join(BACKUPS) };
-    let entries = fs::read_dir(&directory).ok()?;
-    let names = entries.flatten().filter_map(|it| it.file_name().into_string().ok());
-    let mut found: Vec<PathBuf> =
-        names.filter_map(|it| Some(directory.join(it.strip_suffix(SENTINEL)?))).filter(|it| it.is_dir()).collect();
-    found.sort();
-    Some(found)
+    let entries = reading.entries(&directory).ok()?;
+    let finished = entries.iter().filter_map(|it| Some(directory.join(it.name.strip_suffix(SENTINEL)?)));
+    Some(finished.filter(|it| reading.is_dir(it)).collect())
 }
 
-fn sentinel(backup: &Path) -> Result<Sentinel, Fault> {
+fn sentinel(backup: &Path, reading: &Reading) -> Result<Sentinel, Fault> {
     let path = backup.with_file_name(format!("{}{SENTINEL}", file_name(backup)));
-    if !path.exists() {
-        return Err(Fault::new(Blame::Backup, format!("read the backup {}", backup.display()))
+    let text = reading.text(&path).map_err(|it| {
+        if it.kind() != ErrorKind::NotFound {
+            return medium(&path, "read", &it);
+        }
+        Fault::new(Blame::Backup, format!("read the backup {}", backup.display()))
             .cause("it has no sentinel, which WAL-G writes last: it was never finished")
-            .hint("look at the log of `wal-g backup-push`, and drill a backup that `wal-g backup-list` shows"));
-    }
-    let text = fs::read_to_string(&path).map_err(|it| medium(&path, "read", &it))?;
+            .hint("look at the log of `wal-g backup-push`, and drill a backup that `wal-g backup-list` shows")
+    })?;
     Sentinel::parse(&text).map_err(|why| Fault::new(Blame::Backup, format!("read {}", path.display())).cause(why))
 }
 
 /// What a backup is, without reading its parts.
 pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault> {
-    let sentinel = sentinel(backup)?;
+    let sentinel = sentinel(backup, reading)?;
     let parts = backup.join(PARTS);
     let mut members = Vec::new();
-    for entry in fs::read_dir(&parts).map_err(|it| medium(&parts, "list", &it))? {
-        let entry = entry.map_err(|it| medium(&parts, "list", &it))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(compression) = walg::part(&name) else {
-            return Err(Fault::new(Blame::Scenario, format!("read {}", entry.path().display()))
+    for entry in reading.entries(&parts).map_err(|it| medium(&parts, "list", &it))? {
+        let Some(compression) = walg::part(&entry.name) else {
+            return Err(Fault::new(Blame::Scenario, format!("read {}", entry.path.display()))
                 .cause("it is compressed in a way that is not supported here, or no part of a backup")
                 .hint("let WAL-G restore it, or write backups with lz4, zstd, lzma, brotli or gzip"));
         };
-        let bytes = entry.metadata().map_err(|it| medium(&entry.path(), "look at", &it))?.len();
-        members.push(BaseMember { file: format!("{PARTS}/{name}"), kind: MemberKind::Data, compression, bytes });
+        let bytes = entry.stat().map_err(|it| medium(&entry.path, "look at", &it))?.bytes;
+        members.push(BaseMember {
+            file: format!("{PARTS}/{}", entry.name),
+            kind: MemberKind::Data,
+            compression,
+            bytes,
+        });
     }
     members.sort_by(|a, b| {
         walg::order(file_name(Path::new(&a.file)).as_str()).cmp(&walg::order(file_name(Path::new(&b.file)).as_str()))
     });
     if let Some(first) = members.first() {
         let path = backup.join(&first.file);
-        if !reading.vault.has_key(&path) && !walg::begins_as(first.compression, &head(&path)?) {
+        if !reading.vault.has_key(&path) && !walg::begins_as(first.compression, &head(&path, reading)?) {
             return Err(Fault::new(Blame::Scenario, format!("read {}", path.display()))
                 .cause("it does not begin as its name says: it is encrypted")
                 .hint("Name the key in the source: `libsodium_key`, or `pgp_key`."));
@@ -91,11 +92,8 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
     })
 }
 
-fn head(path: &Path) -> Result<Vec<u8>, Fault> {
-    let mut head = Vec::new();
-    let read = File::open(path).and_then(|it| it.take(16).read_to_end(&mut head));
-    read.map_err(|it| medium(path, "read", &it))?;
-    Ok(head)
+fn head(path: &Path, reading: &Reading) -> Result<Vec<u8>, Fault> {
+    reading.head(path, 16).map_err(|it| medium(path, "read", &it))
 }
 
 /// One backup of those that a delta is made of.
@@ -109,12 +107,12 @@ pub(super) struct Layer<'a> {
 }
 
 /// The layers, the full backup first, each with what the ones above leave to it.
-pub(super) fn layers<'a>(backups: &[(&'a Path, &'a BaseFacts)]) -> Result<Vec<Layer<'a>>, Fault> {
+pub(super) fn layers<'a>(backups: &[(&'a Path, &'a BaseFacts)], reading: &Reading) -> Result<Vec<Layer<'a>>, Fault> {
     let mut layers: Vec<Layer<'_>> = Vec::new();
     let mut wanted: Option<HashSet<String>> = None;
     for (backup, facts) in backups.iter().rev() {
         let path = backup.join(walg::FILES);
-        let files = match File::open(&path) {
+        let files = match reading.open(&path) {
             Ok(file) => Some(
                 Files::read(file)
                     .map_err(|why| Fault::new(Blame::Backup, format!("read {}", path.display())).cause(why))?,

@@ -131,7 +131,7 @@ impl Passage<'_> {
             self.reader = Reader::new(self.way.segment_bytes);
         }
         self.next = Some(segment.number + 1);
-        let Some(file) = find_wal(Path::new(&self.way.archive), &name)? else {
+        let Some(file) = find_wal(Path::new(&self.way.archive), &name, reading)? else {
             self.ended = Some(format!("{name} is not in the archive any more"));
             return Ok(());
         };

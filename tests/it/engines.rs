@@ -43,17 +43,17 @@ fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn sh(directory: &Path, script: &str) -> String {
+pub(crate) fn sh(directory: &Path, script: &str) -> String {
     run(Command::new("sh").args(["-ec", script]).current_dir(directory))
 }
 
 /// A port of loopback that nobody had a moment ago.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// An authority, and certificates by it for an engine and a client.
-const CERTIFICATES: &str = r#"
+pub(crate) const CERTIFICATES: &str = r#"
 ec="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
 openssl req -x509 $ec -keyout ca-key.pem -out ca.pem -days 2 -subj "/CN=pgdrill test authority" 2>&1
 sign() {

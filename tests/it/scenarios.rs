@@ -7,6 +7,7 @@ use pgdrill::verdict::Verdict;
 use serde_json::Value;
 
 use crate::program::Program;
+use crate::stores;
 use crate::support::root;
 
 /// One test for each, so that a failure names its file. [`every_file_is_run`] fails when one is missing here.
@@ -21,6 +22,7 @@ const RUN: &[&str] = &[
     "disaster-one-table.yaml",
     "disaster-site-lost.yaml",
     "newer-major.yaml",
+    "object_store.yaml",
     "pg_dump.yaml",
     "pg_dumpall.yaml",
     "pgbackrest.yaml",
@@ -58,6 +60,19 @@ fn databasus() {
 #[test]
 fn wal_g() {
     passes("wal_g.yaml");
+}
+
+/// Three stores, each with an authority of its own.
+#[test]
+fn object_store() {
+    let [s3, google, azure] = [stores::s3(), stores::google(), stores::azure()];
+    let authorities = [s3, google, azure].map(|it| std::fs::read_to_string(it.path("ca.pem")).unwrap());
+    let program = Program::new();
+    let ca = program.file("authorities.pem", &authorities.concat());
+    let program = program.env("CA", &ca).env("BUCKET", "fixtures").env("AZURE_ACCOUNT_KEY", stores::AZURE_KEY);
+    let program = program.env("S3_ACCESS_KEY", stores::KEY).env("S3_SECRET_KEY", stores::SECRET);
+    let program = program.env("S3_ENDPOINT", &s3.endpoint()).env("GCS_ENDPOINT", &google.endpoint());
+    passes_with("object_store.yaml", &program.env("AZURE_ENDPOINT", &azure.endpoint()));
 }
 
 #[test]
@@ -146,7 +161,10 @@ fn files() -> Vec<PathBuf> {
 }
 
 fn passes(name: &str) {
-    let program = Program::new();
+    passes_with(name, &Program::new());
+}
+
+fn passes_with(name: &str, program: &Program) {
     let path = root().join("scenarios").join(name).display().to_string();
     program.run(&["check", &path]).expect(0);
     let listed = program.run(&["list", &path]).expect(0).stdout.lines().count();

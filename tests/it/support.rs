@@ -80,8 +80,14 @@ pub(crate) fn rows_check(name: &str, severity: Severity) -> Check {
 
 /// A drill of `/b/shop.dump` with one check and an RTO of ten minutes.
 pub(crate) fn drill() -> Drill {
-    let location =
-        Location { path: "/b/shop.dump".to_owned(), pick: Pick::Newest, timezone: None, trusted: false, key: None };
+    let location = Location {
+        path: "/b/shop.dump".to_owned(),
+        pick: Pick::Newest,
+        timezone: None,
+        trusted: false,
+        store: None,
+        key: None,
+    };
     Drill {
         name: "shop".to_owned(),
         tags: Vec::new(),

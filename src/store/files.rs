@@ -1,0 +1,197 @@
+//! Files by path and objects by URL, read alike.
+//!
+//! What surprises: an object store has no directories. A prefix that something lies beneath is taken for one.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::Reading;
+use super::objects::{self, Object};
+
+/// What something is. Links are told from what they lead to only where that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    File,
+    Directory,
+    Link,
+    Other,
+}
+
+impl From<fs::FileType> for FileKind {
+    fn from(it: fs::FileType) -> FileKind {
+        match (it.is_file(), it.is_dir(), it.is_symlink()) {
+            (true, ..) => FileKind::File,
+            (_, true, _) => FileKind::Directory,
+            (.., true) => FileKind::Link,
+            _ => FileKind::Other,
+        }
+    }
+}
+
+/// What is known of a file without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) kind: FileKind,
+    pub(crate) bytes: u64,
+    /// Seconds since 1970.
+    pub(crate) modified: i64,
+    /// Another one after it was replaced: an inode, or what an ETag comes to.
+    pub(crate) identity: u64,
+    /// Unix permissions. None: no file of this machine.
+    pub(crate) mode: Option<u32>,
+}
+
+impl From<fs::Metadata> for Stat {
+    fn from(it: fs::Metadata) -> Stat {
+        Stat {
+            kind: it.file_type().into(),
+            bytes: it.len(),
+            modified: it.mtime(),
+            identity: it.ino(),
+            mode: Some(it.mode()),
+        }
+    }
+}
+
+impl Stat {
+    pub(crate) fn is_dir(self) -> bool {
+        self.kind == FileKind::Directory
+    }
+
+    pub(crate) fn is_file(self) -> bool {
+        self.kind == FileKind::File
+    }
+}
+
+/// Something in a directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) path: PathBuf,
+    pub(crate) name: String,
+    pub(crate) kind: FileKind,
+    /// Where the listing tells it.
+    stat: Option<Stat>,
+}
+
+impl Entry {
+    /// Without following a link.
+    pub(crate) fn stat(&self) -> io::Result<Stat> {
+        self.stat.map_or_else(|| fs::symlink_metadata(&self.path).map(Stat::from), Ok)
+    }
+
+    pub(super) fn object(path: PathBuf, stat: Stat) -> Entry {
+        Entry { name: super::tap::file_name(&path), path, kind: stat.kind, stat: Some(stat) }
+    }
+}
+
+/// A file or an object that is open.
+#[derive(Debug)]
+pub(crate) enum Input {
+    File(File),
+    Object(Box<Object>),
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Input::File(file) => file.read(buffer),
+            Input::Object(object) => object.read(buffer),
+        }
+    }
+}
+
+impl Seek for Input {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Input::File(file) => file.seek(to),
+            Input::Object(object) => object.seek(to),
+        }
+    }
+}
+
+impl Reading {
+    pub(crate) fn open(&self, path: &Path) -> io::Result<Input> {
+        match objects::address(path) {
+            Some(address) => Ok(Input::Object(Box::new(self.objects.open(&address?, self)?))),
+            None => File::open(path).map(Input::File),
+        }
+    }
+
+    /// Of what a link leads to.
+    pub(crate) fn stat(&self, path: &Path) -> io::Result<Stat> {
+        match objects::address(path) {
+            Some(address) => self.objects.stat(&address?, self),
+            None => fs::metadata(path).map(Stat::from),
+        }
+    }
+
+    /// What lies in a directory, sorted by name.
+    pub(crate) fn entries(&self, directory: &Path) -> io::Result<Vec<Entry>> {
+        if let Some(address) = objects::address(directory) {
+            return self.objects.entries(directory, &address?, self);
+        }
+        let entry = |it: io::Result<fs::DirEntry>| -> io::Result<Entry> {
+            let it = it?;
+            let name = it.file_name().to_string_lossy().into_owned();
+            Ok(Entry { path: it.path(), name, kind: it.file_type()?.into(), stat: None })
+        };
+        let mut found: Vec<Entry> = fs::read_dir(directory)?.map(entry).collect::<io::Result<_>>()?;
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+
+    /// Everything beneath a directory of an object store, in as few requests as there are thousands of objects. None: a
+    /// directory of this machine.
+    pub(super) fn all_beneath(&self, directory: &Path) -> io::Result<Option<Vec<Entry>>> {
+        objects::address(directory).map(|it| self.objects.beneath(directory, &it?, self)).transpose()
+    }
+
+    /// The same where something that cannot be listed is empty, as for recognising what it is.
+    pub(crate) fn peek(&self, directory: &Path) -> Vec<Entry> {
+        self.entries(directory).unwrap_or_default()
+    }
+
+    /// Whether it is there, and a file. Cheaper than to ask what it is.
+    pub(crate) fn has_file(&self, path: &Path) -> io::Result<bool> {
+        let stat = match objects::address(path) {
+            Some(address) => return self.objects.has(&address?, self),
+            None => fs::metadata(path),
+        };
+        match stat {
+            Ok(it) => Ok(it.is_file()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn is_file(&self, path: &Path) -> bool {
+        self.has_file(path).unwrap_or(false)
+    }
+
+    pub(crate) fn is_dir(&self, path: &Path) -> bool {
+        self.stat(path).is_ok_and(Stat::is_dir)
+    }
+
+    pub(crate) fn exists(&self, path: &Path) -> bool {
+        self.stat(path).is_ok()
+    }
+
+    pub(crate) fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open(path)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The first bytes.
+    pub(crate) fn head(&self, path: &Path, most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open(path)?.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(crate) fn text(&self, path: &Path) -> io::Result<String> {
+        String::from_utf8(self.bytes(path)?).map_err(|it| io::Error::new(io::ErrorKind::InvalidData, it))
+    }
+}

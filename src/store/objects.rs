@@ -1,0 +1,739 @@
+//! Objects of S3, Google Cloud Storage and Azure, as files that are read from start to end or from anywhere.
+//!
+//! Read in ranges, some of them ahead and at once, so that neither memory nor a slow connection bounds a large backup; every
+//! range is of the same version of the object, or reading fails.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::future::Future;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
+use http::StatusCode;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::{
+    Certificate, ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpService, ReqwestConnector,
+};
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::path::Path as Key;
+use object_store::{BackoffConfig, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _, RetryConfig};
+use sha2::{Digest, Sha256};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::AbortHandle;
+
+use super::Reading;
+use super::files::{Entry, FileKind, Stat};
+use crate::evidence::Fetched;
+use crate::fault::{Blame, Fault};
+use crate::source::service::Service;
+
+/// What is asked for first: most readers want a header and no more.
+const FIRST: u64 = 128 << 10;
+/// What is asked for by those who go on reading.
+const RANGE: u64 = 4 << 20;
+/// Ranges on their way at once: with [`RANGE`], they bound the memory.
+const AHEAD: usize = 4;
+/// How often somebody who waits looks whether it is still wanted.
+const GLANCE: Duration = Duration::from_millis(100);
+const CONNECT: Duration = Duration::from_secs(10);
+const REQUEST: Duration = Duration::from_secs(60);
+/// How often, and for how long, what failed is tried again.
+const RETRIES: usize = 5;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// `s3://BUCKET/KEY`
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    service: Service,
+    bucket: String,
+    key: Key,
+    url: String,
+}
+
+/// None: the path of a file.
+pub(super) fn address(path: &Path) -> Option<io::Result<Address>> {
+    let url = path.to_str()?;
+    let service = Service::of(url)?;
+    let rest = &url[service.scheme().len()..];
+    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+    let key = Key::parse(key.trim_end_matches('/')).map_err(|it| {
+        let cause = format!("it is no name of an object: {it}");
+        Trouble { kind: Why::Unusable, cause }.into_error()
+    });
+    Some(key.map(|key| Address { service, bucket: bucket.to_owned(), key, url: url.to_owned() }))
+}
+
+/// How a store is reached, and as whom. Nothing of it is ever printed.
+#[derive(Clone, Default)]
+pub struct StoreConfig {
+    /// By the names that the `object_store` crate has for them: `aws_endpoint`, `azure_storage_account_name`.
+    pub options: BTreeMap<String, String>,
+    /// Certificates of authorities to believe besides the system's, as PEM.
+    pub authorities: Vec<Vec<u8>>,
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreConfig").field("options", &self.options.keys()).finish_non_exhaustive()
+    }
+}
+
+/// How stores are reached, by the URLs that they begin with; and what the environment says for all others.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    named: Vec<(String, Result<StoreConfig, Fault>)>,
+    /// Variables of the environment that speak of object stores.
+    environment: BTreeMap<String, String>,
+    /// What lies in files that the environment points to.
+    general: StoreConfig,
+}
+
+impl Access {
+    /// `environment`: variables, of which those count that the services' own tools read.
+    pub fn new(mut environment: BTreeMap<String, String>, general: StoreConfig) -> Access {
+        environment.retain(|name, _| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|it| name.starts_with(it)));
+        Access { named: Vec::new(), environment, general }
+    }
+
+    /// What begins with `root` is reached like this; or why it cannot be.
+    pub fn add(&mut self, root: impl Into<String>, config: Result<StoreConfig, Fault>) {
+        self.named.push((root.into(), config));
+    }
+
+    fn of(&self, url: &str) -> Option<&Result<StoreConfig, Fault>> {
+        let above = self.named.iter().filter(|(root, _)| Path::new(url).starts_with(root));
+        above.max_by_key(|(root, _)| root.len()).map(|it| &it.1)
+    }
+}
+
+/// The stores that one drill reads, and what that took.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    access: Arc<Access>,
+    clients: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>,
+    meter: Arc<Meter>,
+}
+
+impl Objects {
+    pub(super) fn with(access: Arc<Access>) -> Objects {
+        Objects { access, ..Objects::default() }
+    }
+
+    /// None: nothing was asked of any store.
+    pub(super) fn fetched(&self) -> Option<Fetched> {
+        self.meter.read()
+    }
+
+    fn client(&self, address: &Address) -> io::Result<Arc<dyn ObjectStore>> {
+        let named = self.access.of(&address.url);
+        // Access may differ from prefix to prefix.
+        let id = format!("{:?} {} {:?}", address.service, address.bucket, named.map(std::ptr::from_ref));
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(&id) {
+            return Ok(Arc::clone(client));
+        }
+        let config = match named {
+            Some(Ok(config)) => Some(config),
+            Some(Err(fault)) => {
+                return Err(Trouble { kind: Why::Config(fault.clone()), cause: fault.line() }.into_error());
+            }
+            None => None,
+        };
+        let client = connect(address, config, &self.access, &self.meter)
+            .map_err(|it| Trouble { kind: Why::Unusable, cause: words(&it) }.into_error())?;
+        clients.insert(id, Arc::clone(&client));
+        Ok(client)
+    }
+
+    pub(super) fn open(&self, address: &Address, reading: &Reading) -> io::Result<Object> {
+        let client = self.client(address)?;
+        let (store, key) = (Arc::clone(&client), address.key.clone());
+        let meta = match wait(reading, async move { store.head(&key).await })? {
+            Ok(meta) => meta,
+            Err(error) => return Err(self.absent_or(&error, address, reading)?),
+        };
+        Ok(Object {
+            store: client,
+            meter: Arc::clone(&self.meter),
+            reading: reading.clone(),
+            address: address.clone(),
+            meta,
+            at: 0,
+            chunk: Vec::new(),
+            used: 0,
+            next: 0,
+            goes_on: false,
+            ahead: VecDeque::new(),
+        })
+    }
+
+    pub(super) fn stat(&self, address: &Address, reading: &Reading) -> io::Result<Stat> {
+        let (store, key) = (self.client(address)?, address.key.clone());
+        if key.as_ref().is_empty() {
+            return self.prefix(address, reading);
+        }
+        match wait(reading, async move { store.head(&key).await })? {
+            Ok(meta) => Ok(stat(&meta)),
+            Err(object_store::Error::NotFound { .. }) => self.prefix(address, reading),
+            Err(error) => Err(self.why(&error, address, reading)),
+        }
+    }
+
+    /// In one request, so that of a bucket that is not there it says the same as of an object.
+    pub(super) fn has(&self, address: &Address, reading: &Reading) -> io::Result<bool> {
+        let (store, key) = (self.client(address)?, address.key.clone());
+        if key.as_ref().is_empty() {
+            return Ok(false);
+        }
+        match wait(reading, async move { store.head(&key).await })? {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(self.why(&error, address, reading)),
+        }
+    }
+
+    /// Why an object cannot be had: one that is not there in a bucket that is, or something else.
+    fn absent_or(&self, error: &object_store::Error, address: &Address, reading: &Reading) -> io::Result<io::Error> {
+        if !matches!(error, object_store::Error::NotFound { .. }) {
+            return Ok(self.why(error, address, reading));
+        }
+        self.prefix(address, reading)?;
+        Ok(Trouble { kind: Why::Unusable, cause: "it is a prefix, and no object".to_owned() }.into_error())
+    }
+
+    /// An answer to HEAD has no words: where it was a refusal, a listing is asked for, which says more.
+    fn why(&self, error: &object_store::Error, address: &Address, reading: &Reading) -> io::Error {
+        let wordless = words(error).starts_with(STATUS);
+        let told = || self.prefix(address, reading).err().filter(|it| it.kind() != io::ErrorKind::NotFound);
+        wordless.then(told).flatten().unwrap_or_else(|| trouble(error))
+    }
+
+    /// Whether something lies beneath.
+    fn prefix(&self, address: &Address, reading: &Reading) -> io::Result<Stat> {
+        let (store, key) = (self.client(address)?, address.key.clone());
+        let first = wait(reading, async move { store.list(Some(&key)).try_next().await })?;
+        match first {
+            Ok(first) if first.is_some() || address.key.as_ref().is_empty() => Ok(DIRECTORY),
+            Ok(_) => Err(Trouble { kind: Why::Absent, cause: "there is no such object".to_owned() }.into_error()),
+            Err(error @ object_store::Error::NotFound { .. }) => {
+                let cause = format!("there is no {} {}: {}", address.service.noun(), address.bucket, words(&error));
+                Err(Trouble { kind: Why::NoStore, cause }.into_error())
+            }
+            Err(error) => Err(trouble(&error)),
+        }
+    }
+
+    pub(super) fn entries(&self, directory: &Path, address: &Address, reading: &Reading) -> io::Result<Vec<Entry>> {
+        let (store, key) = (self.client(address)?, address.key.clone());
+        let listed = wait(reading, async move { store.list_with_delimiter(Some(&key)).await })?;
+        let listed = listed.map_err(|it| self.absent_or(&it, address, reading).unwrap_or_else(|it| it))?;
+        let named = |key: &Key| key.filename().filter(|_| *key != address.key).map(|it| directory.join(it));
+        let directories = listed.common_prefixes.iter().filter_map(|it| Some(Entry::object(named(it)?, DIRECTORY)));
+        let objects = listed.objects.iter().filter_map(|it| Some(Entry::object(named(&it.location)?, stat(it))));
+        let mut found: Vec<Entry> = directories.chain(objects).collect();
+        if found.is_empty() {
+            // A prefix without anything is no directory, but for a bucket.
+            self.prefix(address, reading)?;
+        }
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+
+    pub(super) fn beneath(&self, directory: &Path, address: &Address, reading: &Reading) -> io::Result<Vec<Entry>> {
+        let (store, key) = (self.client(address)?, address.key.clone());
+        let listed: Vec<ObjectMeta> =
+            wait(reading, async move { store.list(Some(&key)).try_collect().await })?.map_err(|it| trouble(&it))?;
+        let entry = |it: &ObjectMeta| {
+            let rest: PathBuf = it.location.prefix_match(&address.key)?.map(|it| it.as_ref().to_owned()).collect();
+            (!rest.as_os_str().is_empty()).then(|| Entry::object(directory.join(rest), stat(it)))
+        };
+        Ok(listed.iter().filter_map(entry).collect())
+    }
+}
+
+const DIRECTORY: Stat = Stat { kind: FileKind::Directory, bytes: 0, modified: 0, identity: 0, mode: None };
+
+fn stat(meta: &ObjectMeta) -> Stat {
+    let version = meta.e_tag.as_deref().or(meta.version.as_deref()).unwrap_or_default();
+    let digest = Sha256::digest(version.as_bytes());
+    let identity = digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+    Stat { kind: FileKind::File, bytes: meta.size, modified: meta.last_modified.timestamp(), identity, mode: None }
+}
+
+/// An object that is open.
+pub(crate) struct Object {
+    store: Arc<dyn ObjectStore>,
+    meter: Arc<Meter>,
+    reading: Reading,
+    address: Address,
+    meta: ObjectMeta,
+    at: u64,
+    chunk: Vec<u8>,
+    used: usize,
+    /// Where the next range begins that nobody has asked for.
+    next: u64,
+    /// One range was read to its end: whoever does that goes on.
+    goes_on: bool,
+    ahead: VecDeque<Range>,
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Object").field("url", &self.address.url).field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+/// A part of an object that is on its way.
+struct Range {
+    /// None: of another version.
+    receive: mpsc::Receiver<object_store::Result<Option<Vec<u8>>>>,
+    task: AbortHandle,
+}
+
+impl Drop for Range {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Object {
+    fn ask(&mut self) {
+        let length = if self.goes_on { RANGE } else { FIRST };
+        let end = self.meta.size.min(self.next + length);
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(self.next..end)),
+            if_match: self.meta.e_tag.clone(),
+            ..GetOptions::default()
+        };
+        let (store, key, meter) = (Arc::clone(&self.store), self.meta.location.clone(), Arc::clone(&self.meter));
+        let (send, receive) = mpsc::channel();
+        let version = self.meta.e_tag.clone();
+        let task = io_runtime().spawn(async move {
+            let got = async {
+                let answer = store.get_opts(&key, options).await?;
+                // Not every server heeds the condition.
+                if answer.meta.e_tag != version {
+                    return Ok(None);
+                }
+                let bytes = answer.bytes().await?;
+                meter.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                Ok(Some(bytes.into()))
+            };
+            let _ = send.send(got.await);
+        });
+        self.ahead.push_back(Range { receive, task: task.abort_handle() });
+        self.next = end;
+    }
+}
+
+impl Read for Object {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.used == self.chunk.len() {
+            if self.at >= self.meta.size || buffer.is_empty() {
+                return Ok(0);
+            }
+            let wanted = if self.goes_on { AHEAD } else { 1 };
+            while self.ahead.len() < wanted && self.next < self.meta.size {
+                self.ask();
+            }
+            let Some(range) = self.ahead.pop_front() else { return Ok(0) };
+            let chunk = receive(&range.receive, &self.reading)?;
+            let changed = || Trouble { kind: Why::Changed, cause: "it changed while it was read".to_owned() };
+            self.chunk = chunk.map_err(|it| trouble(&it))?.ok_or_else(|| changed().into_error())?;
+            (self.used, self.goes_on) = (0, true);
+            if self.chunk.is_empty() {
+                return Err(
+                    Trouble { kind: Why::Other, cause: "the store sent an empty range".to_owned() }.into_error()
+                );
+            }
+        }
+        let length = buffer.len().min(self.chunk.len() - self.used);
+        buffer[..length].copy_from_slice(&self.chunk[self.used..self.used + length]);
+        self.used += length;
+        self.at += length as u64;
+        Ok(length)
+    }
+}
+
+impl Seek for Object {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(to) => Some(to),
+            SeekFrom::End(by) => self.meta.size.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        let to = to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a place before the beginning"))?;
+        let begins = self.at - self.used as u64;
+        if (begins..=begins + self.chunk.len() as u64).contains(&to) && !self.chunk.is_empty() {
+            self.used = usize::try_from(to - begins).unwrap_or_default();
+        } else {
+            self.ahead.clear();
+            (self.chunk, self.used, self.next, self.goes_on) = (Vec::new(), 0, to, false);
+        }
+        self.at = to;
+        Ok(to)
+    }
+}
+
+/// Where requests are made: callers block, on threads of which there may be none that drives a request.
+fn io_runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let made = Builder::new_multi_thread().worker_threads(2).thread_name("objects").enable_all().build();
+        made.unwrap_or_else(|it| panic!("threads for requests cannot be had: {it}"))
+    })
+}
+
+fn receive<T>(receive: &mpsc::Receiver<T>, reading: &Reading) -> io::Result<T> {
+    loop {
+        match receive.recv_timeout(GLANCE) {
+            Ok(it) => return Ok(it),
+            Err(RecvTimeoutError::Timeout) if !reading.is_stopped() => {}
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(Trouble { kind: Why::Other, cause: "the drill was stopped".to_owned() }.into_error());
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Trouble { kind: Why::Other, cause: "the request was lost".to_owned() }.into_error());
+            }
+        }
+    }
+}
+
+fn wait<T: Send + 'static>(reading: &Reading, future: impl Future<Output = T> + Send + 'static) -> io::Result<T> {
+    let (send, receiver) = mpsc::channel();
+    let task = io_runtime().spawn(async move {
+        let _ = send.send(future.await);
+    });
+    let range = receive(&receiver, reading);
+    task.abort();
+    range
+}
+
+/// What a store refused, within an [`io::Error`].
+#[derive(Debug)]
+pub(super) struct Trouble {
+    kind: Why,
+    cause: String,
+}
+
+#[derive(Debug)]
+enum Why {
+    /// The bucket is there, and the object is not.
+    Absent,
+    NoStore,
+    Refused,
+    Unreachable,
+    Changed,
+    /// What the scenario says of it.
+    Config(Fault),
+    Unusable,
+    Other,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause)
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+impl Trouble {
+    fn into_error(self) -> io::Error {
+        let kind = match self.kind {
+            Why::Absent => io::ErrorKind::NotFound,
+            Why::Refused => io::ErrorKind::PermissionDenied,
+            Why::NoStore | Why::Unreachable | Why::Changed | Why::Config(_) | Why::Unusable | Why::Other => {
+                io::ErrorKind::Other
+            }
+        };
+        io::Error::new(kind, self)
+    }
+
+    pub(super) fn of(error: &io::Error) -> Option<&Trouble> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    /// The fault for a file that could not be read.
+    pub(super) fn fault(&self, path: &Path, doing: &str) -> Fault {
+        let fault = |blame| Fault::new(blame, format!("{doing} {}", path.display())).cause(self.cause.clone());
+        let parent = path.parent().unwrap_or(path);
+        match &self.kind {
+            Why::Absent => {
+                let cause = format!("there is no {} in {}", super::tap::file_name(path), parent.display());
+                Fault::new(Blame::Backup, format!("{doing} {}", path.display()))
+                    .cause(cause)
+                    .hint("look whether the backup job still writes there, and whether retention or a lifecycle rule removed it")
+            }
+            Why::NoStore => fault(Blame::Host).hint("correct the URL, or `store: { endpoint: … }`"),
+            Why::Refused => fault(Blame::Host).hint(
+                "Let the drill have credentials that may list and read there: in the environment, or as `store:` of the source.",
+            ),
+            Why::Unreachable if self.cause.contains("CaUsedAsEndEntity") => fault(Blame::Host)
+                .hint("The store's certificate is one of an authority: give it one of a server (basicConstraints CA:FALSE)."),
+            Why::Unreachable if self.cause.contains("certificate") => {
+                fault(Blame::Host).hint("Name the authority that signed it: `store: { ca: FILE }`, or AWS_CA_BUNDLE.")
+            }
+            Why::Unreachable => {
+                fault(Blame::Host).hint("is the store up, and may this machine reach it? See `store: { endpoint: … }`.")
+            }
+            Why::Changed => fault(Blame::Host)
+                .hint("Something writes to the backup meanwhile: drill it when it is complete."),
+            Why::Config(fault) => fault.clone(),
+            Why::Unusable => fault(Blame::Scenario).hint("correct the URL and `store:` in the scenario"),
+            Why::Other => fault(Blame::Host),
+        }
+    }
+}
+
+/// Whether an error is one of reading, and none of what was read.
+pub(super) fn is_medium(error: &io::Error) -> bool {
+    error.raw_os_error().is_some() || Trouble::of(error).is_some()
+}
+
+/// The same error once more.
+pub(super) fn again(error: &io::Error) -> io::Error {
+    match (error.raw_os_error(), Trouble::of(error)) {
+        (Some(errno), _) => io::Error::from_raw_os_error(errno),
+        (None, Some(Trouble { kind, cause })) => {
+            let kind = match kind {
+                Why::Absent => Why::Absent,
+                Why::NoStore => Why::NoStore,
+                Why::Refused => Why::Refused,
+                Why::Unreachable => Why::Unreachable,
+                Why::Changed => Why::Changed,
+                Why::Config(fault) => Why::Config(fault.clone()),
+                Why::Unusable => Why::Unusable,
+                Why::Other => Why::Other,
+            };
+            Trouble { kind, cause: cause.clone() }.into_error()
+        }
+        (None, None) => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "an open set: the crate may add kinds of errors")]
+fn trouble(error: &object_store::Error) -> io::Error {
+    use object_store::Error;
+    let text = words(error);
+    // Some services call an old token a bad request.
+    let refused =
+        ["ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthenticationFailed"];
+    let kind = match error {
+        Error::NotFound { .. } => Why::Absent,
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Why::Refused,
+        Error::Precondition { .. } | Error::NotModified { .. } => Why::Changed,
+        Error::InvalidPath { .. } | Error::NotSupported { .. } | Error::UnknownConfigurationKey { .. } => Why::Unusable,
+        _ if ["NoSuchBucket", "ContainerNotFound"].iter().any(|it| text.contains(it)) => Why::NoStore,
+        _ if refused.iter().any(|it| text.contains(it)) => Why::Refused,
+        Error::Generic { .. } => Why::Unreachable,
+        _ => Why::Other,
+    };
+    Trouble { kind, cause: text }.into_error()
+}
+
+const STATUS: &str = "the store answers";
+
+/// What a store said, without the markup around it; or the innermost reason why it said nothing.
+fn words(error: &object_store::Error) -> String {
+    let whole = error.to_string();
+    let within = |tag: &str| {
+        let rest = whole.split_once(&format!("<{tag}>"))?.1;
+        rest.split_once(&format!("</{tag}>")).map(|it| it.0.lines().next().unwrap_or_default().trim().to_owned())
+    };
+    if let Some(code) = within("Code") {
+        return within("Message").filter(|it| *it != code).map_or(code.clone(), |it| format!("{code}: {it}"));
+    }
+    let mut texts: Vec<String> = Vec::new();
+    let mut next: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = next {
+        texts.push(error.to_string());
+        next = error.source();
+    }
+    let status = texts.iter().find_map(|it| it.strip_prefix("Server returned non-2xx status code: "));
+    let told = status.map(|it| format!("{STATUS} {}", it.trim_end_matches([' ', ':'])));
+    told.or_else(|| texts.pop()).unwrap_or(whole).lines().next().unwrap_or_default().to_owned()
+}
+
+/// `config` over what the environment says.
+fn connect(
+    address: &Address,
+    config: Option<&StoreConfig>,
+    access: &Access,
+    meter: &Arc<Meter>,
+) -> object_store::Result<Arc<dyn ObjectStore>> {
+    // Several providers may be compiled in: one must be chosen, once.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let authorities = config.into_iter().chain([&access.general]).flat_map(|it| &it.authorities);
+    let mut client = ClientOptions::new().with_connect_timeout(CONNECT).with_timeout(REQUEST);
+    for bundle in authorities {
+        for certificate in Certificate::from_pem_bundle(bundle)? {
+            client = client.with_root_certificate(certificate);
+        }
+    }
+    let retry = RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(8),
+            base: 2.,
+        },
+        max_retries: RETRIES,
+        retry_timeout: RETRY_TIMEOUT,
+    };
+    let connector = Metered { meter: Arc::clone(meter) };
+    // What the scenario says comes last, and counts.
+    let general = access.environment.iter().chain(&access.general.options);
+    let options: Vec<(String, String)> = general
+        .chain(config.iter().flat_map(|it| &it.options))
+        .map(|(a, b)| (a.to_ascii_lowercase(), b.clone()))
+        .collect();
+    let plain = options.iter().any(|(key, value)| ENDPOINTS.contains(&key.as_str()) && value.starts_with("http://"));
+    let client = client.with_allow_http(plain);
+    let bucket = &address.bucket;
+    Ok(match address.service {
+        Service::S3 => {
+            let mut builder = AmazonS3Builder::new();
+            for (key, value) in options {
+                if let Ok(key) = key.parse() {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
+            Arc::new(builder.with_bucket_name(bucket).build()?)
+        }
+        Service::Google => {
+            let mut builder = GoogleCloudStorageBuilder::new();
+            for (key, value) in options {
+                if let Ok(key) = key.parse() {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
+            Arc::new(builder.with_bucket_name(bucket).build()?)
+        }
+        Service::Azure => {
+            let mut builder = MicrosoftAzureBuilder::new();
+            for (key, value) in options {
+                if let Ok(key) = key.parse() {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
+            Arc::new(builder.with_container_name(bucket).build()?)
+        }
+    })
+}
+
+/// Options that name a server.
+const ENDPOINTS: [&str; 6] = [
+    "aws_endpoint",
+    "aws_endpoint_url",
+    "aws_endpoint_url_s3",
+    "google_base_url",
+    "azure_storage_endpoint",
+    "azure_endpoint",
+];
+
+/// Counts what is asked of the stores: that is what they charge for.
+#[derive(Debug, Default)]
+struct Meter {
+    get: AtomicU64,
+    head: AtomicU64,
+    list: AtomicU64,
+    other: AtomicU64,
+    bytes: AtomicU64,
+    failed: AtomicU64,
+    reason: Mutex<Option<String>>,
+}
+
+impl Meter {
+    fn read(&self) -> Option<Fetched> {
+        let of = |it: &AtomicU64| it.load(Ordering::Relaxed);
+        let fetched = Fetched {
+            get: of(&self.get),
+            head: of(&self.head),
+            list: of(&self.list),
+            other: of(&self.other),
+            bytes: of(&self.bytes),
+            failed: of(&self.failed),
+            reason: self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
+        (fetched.requests() > 0).then_some(fetched)
+    }
+
+    fn failed(&self, reason: String) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+}
+
+#[derive(Debug)]
+struct Metered {
+    meter: Arc<Meter>,
+}
+
+impl HttpConnector for Metered {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = ReqwestConnector::default().connect(options)?;
+        Ok(HttpClient::new(MeteredService { client, meter: Arc::clone(&self.meter) }))
+    }
+}
+
+#[derive(Debug)]
+struct MeteredService {
+    client: HttpClient,
+    meter: Arc<Meter>,
+}
+
+#[async_trait]
+impl HttpService for MeteredService {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let query = request.uri().query().unwrap_or_default();
+        let is_part = request.headers().contains_key("range");
+        let counter = match request.method().as_str() {
+            "HEAD" => &self.meter.head,
+            "GET" if query.contains("list-type=") || query.contains("comp=list") => &self.meter.list,
+            "GET" => &self.meter.get,
+            _ => &self.meter.other,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let mut answer = self.client.execute(request).await;
+        // rclone, for one, sends the part that was asked for, and says so, and calls it the whole.
+        if let Ok(answer) = &mut answer
+            && is_part
+            && answer.status().as_u16() == 200
+            && answer.headers().contains_key("content-range")
+        {
+            *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
+        }
+        match &answer {
+            // What is tried again.
+            Ok(answer) if answer.status().is_server_error() || matches!(answer.status().as_u16(), 408 | 429) => {
+                self.meter.failed(format!("the store answers {}", answer.status()));
+            }
+            Ok(_) => {}
+            Err(error) => self.meter.failed(innermost(error)),
+        }
+        // That a server is not who it says will not pass.
+        answer.map_err(|error| match innermost(&error) {
+            why if why.contains("certificate") => HttpError::new(HttpErrorKind::Unknown, error),
+            _ => error,
+        })
+    }
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
