@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::recipe::RuntimeChoice;
 use crate::scenario;
+use crate::source::service::without_file_scheme;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -71,10 +73,15 @@ pub(crate) enum Command {
     Man(Man),
 }
 
+/// Where a backup lies: `file://` is a path, too.
+fn place() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|it| it.to_str().map(without_file_scheme).map_or(it.clone(), PathBuf::from))
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Chosen {
-    /// Scenario files (*.yaml), directories of them, or backups
-    #[arg(required = true, value_name = "PATH")]
+    /// Scenario files (*.yaml), directories of them, or backups: paths, or URLs (s3://, gs://, az://)
+    #[arg(required = true, value_name = "PATH", value_parser = place())]
     pub(crate) paths: Vec<PathBuf>,
     /// Only drills with this tag (may be repeated: any of them)
     #[arg(long = "tag", value_name = "TAG")]
@@ -193,11 +200,11 @@ impl From<Runtime> for RuntimeChoice {
 
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// A backup file or directory
-    #[arg(value_name = "PATH")]
+    /// A backup file or directory, or its URL (s3://, gs://, az://)
+    #[arg(value_name = "PATH", value_parser = place())]
     pub(crate) path: PathBuf,
     /// The WAL archive of a base backup: from when to when they recover together
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = place())]
     pub(crate) wal: Option<PathBuf>,
     /// As JSON, on standard output
     #[arg(long)]
@@ -206,11 +213,11 @@ pub(crate) struct Inspect {
 
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// A backup file or directory
-    #[arg(value_name = "PATH")]
+    /// A backup file or directory, or its URL (s3://, gs://, az://)
+    #[arg(value_name = "PATH", value_parser = place())]
     pub(crate) path: PathBuf,
     /// The WAL archive of a base backup
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = place())]
     pub(crate) wal: Option<PathBuf>,
     /// Write the scenario here, unless the file is there already [default: standard output]
     #[arg(long, short, value_name = "FILE")]

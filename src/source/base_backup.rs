@@ -10,6 +10,7 @@ use super::archive;
 use super::chain::Link;
 use super::dump::Made;
 use super::server::{LOG_FILE, client_env};
+use super::service::Service;
 use super::{BaseBackup, Durability, Restore};
 use crate::fault::{Blame, Fault};
 use crate::format::base::{BaseFacts, BaseLayout};
@@ -222,6 +223,10 @@ fn notes(it: &Ingredients<'_>) -> Vec<Note> {
     }
     if let Some(libraries) = it.facts.settings.get("shared_preload_libraries").filter(|it| !it.is_empty()) {
         note(NoteKind::Deviation, format!("not preloaded here: {libraries}"));
+    }
+    if it.facts.layout == BaseLayout::Plain && Service::of(&it.file.path).is_some() {
+        let text = "an object store keeps no empty directories: those of a data directory were made again";
+        note(NoteKind::Deviation, text.to_owned());
     }
     if it.source.wal.is_none() {
         note(NoteKind::NotChecked, "no WAL archive: recovered with the WAL that the backup itself holds".to_owned());

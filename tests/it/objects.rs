@@ -151,6 +151,36 @@ fn a_sweep_walks_through_wal_in_a_store() {
     assert_eq!(program.report().drills[0].stops.len(), 3);
 }
 
+/// No object store keeps an empty directory: a server would not start without them.
+#[test]
+fn a_plain_base_backup_starts_although_its_empty_directories_were_lost() {
+    let store = s3();
+    let (backup, from) = (store.bucket("plain").join("backup"), fixture("base/2026-11-27"));
+    std::fs::create_dir(&backup).unwrap();
+    for (packed, to) in [("base.tar.zst", backup.clone()), ("pg_wal.tar", backup.join("pg_wal"))] {
+        let status = std::process::Command::new("tar").arg("-xf").arg(from.join(packed)).arg("-C").arg(to).status();
+        assert!(status.unwrap().success());
+    }
+    std::fs::copy(from.join("backup_manifest"), backup.join("backup_manifest")).unwrap();
+    let status = std::process::Command::new("find").arg(&backup).args(["-type", "d", "-empty", "-delete"]).status();
+    assert!(status.unwrap().success());
+    assert!(!backup.join("pg_notify").exists());
+    let source = format!(
+        "base_backup: {{ path: \"s3://plain/backup\", wal: \"{}\", store: {} }}",
+        store.url("base/wal"),
+        store.access()
+    );
+    let more = "    target: { name: before the mistake }\n";
+    let check = "rows: { table: orders, database: shop, equals: 600 }";
+    let program = program();
+    let ran = program.drill(&scenario(&[drill(&source, more, check)]), &[]).expect(0);
+    assert!(ran.folded().contains("keeps no empty directories"), "{}", ran.stdout);
+    // A map that names a tablespace to which no link leads: its data are not in the backup.
+    std::fs::write(backup.join("tablespace_map"), "16385 /srv/space\n").unwrap();
+    let ran = program.drill(&scenario(&[drill(&source, more, check)]), &[]).expect(1);
+    assert!(ran.folded().contains("there is no pg_tblspc/16385"), "{}", ran.stdout);
+}
+
 /// What a store does, and what a person would say of that.
 #[test]
 fn a_store_that_gives_nothing_accuses_no_backup() {
