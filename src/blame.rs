@@ -336,6 +336,7 @@ fn program(action: &Action) -> Option<&Command> {
         | Action::Promote
         | Action::LookAgain
         | Action::LookAround { .. }
+        | Action::Compare { .. }
         | Action::ReadWal { .. } => None,
     }
 }

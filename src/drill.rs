@@ -225,6 +225,7 @@ fn read_by<'a>(step: &'a Step, plan: &'a Plan) -> &'a str {
         | Action::Promote
         | Action::LookAgain
         | Action::LookAround { .. }
+        | Action::Compare { .. }
         | Action::ReadWal { .. }
         | Action::Sql { .. } => &plan.backup.file.path,
     }

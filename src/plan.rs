@@ -10,16 +10,19 @@ use crate::fault::{Blame, Fault};
 use crate::format::base::BaseFacts;
 use crate::format::lsn::Lsn;
 use crate::format::{DumpFacts, Selection};
-use crate::recipe::{BaseSeen, FileSeen, Learnt, Question, Recipe, ServerFacts, Stop, Survey};
+use crate::phase::Phase;
+use crate::recipe::{
+    Action, BaseSeen, CopyPlace, FileSeen, Learnt, Place, Question, Recipe, ServerFacts, Step, Stop, Survey, Tolerance,
+};
 pub use crate::recipe::{Note, NoteKind};
-use crate::scenario::Drill;
+use crate::scenario::{BackupCopy, Drill};
 use crate::source::archive;
 use crate::source::base_backup;
 use crate::source::best;
 use crate::source::chain::{self, Link};
 use crate::source::dump::{self, Ingredients, Made};
 use crate::source::sweep;
-use crate::source::{BaseBackup, BaseTool, Pick, Roles, Source};
+use crate::source::{BaseBackup, BaseTool, Pick, Roles, Source, backup_name};
 use crate::target::Target;
 
 /// The newest major that is looked for when the backup's own is not to be had.
@@ -272,19 +275,42 @@ fn assemble(
     };
     let sandbox = SandboxSpec { server: server.clone(), inputs: made.inputs, limits, own_data };
     let mut notes = made.notes;
+    let mut recipe = made.recipe;
+    recipe.steps.extend(comparison(drill, &backup, &recipe));
     notes.extend(picked);
     notes.sort_by_key(|note| note.kind);
     Plan {
         backup,
         server: server.clone(),
         sandbox,
-        recipe: made.recipe,
+        recipe,
         stops: vec!["restored".to_owned()],
         sweep: Vec::new(),
         database: made.database,
         promise: false,
         notes,
     }
+}
+
+/// Compares the backup with its copies, once the clock has stopped.
+fn comparison(drill: &Drill, backup: &Backup, recipe: &Recipe) -> Option<Step> {
+    let copies = drill.copies.as_ref()?;
+    let mut parts = vec![backup.file.path.clone()];
+    for step in &recipe.steps {
+        // What it builds upon.
+        if let Action::Unpack { from, beneath, .. } = &step.action {
+            let all = beneath.iter().map(|it| &it.from).chain([from]);
+            parts.extend(all.filter(|it| **it != backup.file.path).cloned());
+        }
+    }
+    let place = |it: &BackupCopy| CopyPlace { name: it.placement.name.clone(), path: it.path.clone() };
+    Some(Step {
+        phase: Phase::Validate,
+        place: Place::Fetcher,
+        what: "compare the copies of the backup".to_owned(),
+        action: Action::Compare { parts, copies: copies.others.iter().map(place).collect() },
+        tolerance: Tolerance::Strict,
+    })
 }
 
 /// What a base backup is and builds upon, then a server of its own major: no other can read it.
@@ -432,13 +458,13 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
         Pick::Newest | Pick::All | Pick::BestForTarget => count.checked_sub(1),
         Pick::Oldest => (count > 0).then_some(0),
         Pick::Random { seed } => usize::try_from(*seed).unwrap_or(usize::MAX).checked_rem(count),
-        Pick::Label { label } => files.iter().position(|it| backup_name(it) == label),
+        Pick::Label { label } => files.iter().position(|it| backup_name(&it.path) == label),
     };
     let Some(index) = index else {
         if let Pick::Label { label } = &location.pick
             && count > 0
         {
-            let last: Vec<&str> = files.iter().rev().take(LISTED).map(backup_name).collect();
+            let last: Vec<&str> = files.iter().rev().take(LISTED).map(|it| backup_name(&it.path)).collect();
             return Err(Fault::new(Blame::Scenario, format!("find the backup {label} at {}", location.path))
                 .cause(format!("there are {count} others, the newest of them {}", last.join(", ")))
                 .hint("Look whether retention removed it, and name one that is there."));
@@ -486,13 +512,6 @@ fn best_backup(
     Ok((Backup { file, why: Some(chosen.why), passed_over }, Vec::new()))
 }
 
-/// What its tool calls a backup. Barman keeps the data one level deeper than its name.
-fn backup_name(it: &FileSeen) -> &str {
-    let path = it.path.trim_end_matches('/');
-    let path = path.strip_suffix("/data").unwrap_or(path);
-    path.rsplit('/').next().unwrap_or_default()
-}
-
 /// Takes those away that their tool itself calls unusable, each with the reason. A drill that has none left, or names one of them,
 /// fails with it.
 fn unusable(drill: &Drill, survey: &Survey, files: &mut Vec<FileSeen>) -> Result<Vec<PassedOver>, Fault> {
@@ -501,7 +520,7 @@ fn unusable(drill: &Drill, survey: &Survey, files: &mut Vec<FileSeen>) -> Result
     };
     let why = |path: &str| survey.bases().find(|it| it.path == path)?.unreadable.clone();
     let named = |it: &FileSeen| match &drill.source.location().pick {
-        Pick::Label { label } => backup_name(it) == label,
+        Pick::Label { label } => backup_name(&it.path) == label,
         Pick::Newest | Pick::Oldest | Pick::BestForTarget | Pick::Random { .. } | Pick::All => false,
     };
     let mut passed_over = Vec::new();

@@ -469,6 +469,8 @@ pub enum Action {
     /// Reads the WAL that the server replayed out of the archive, and says what it holds around the place where replay stopped.
     /// `whole`: and on to the archive's end.
     ReadWal { from: String, target: Target, whole: bool },
+    /// Compares what a backup consists of with other places that are said to hold the same, byte for byte.
+    Compare { parts: Vec<String>, copies: Vec<CopyPlace> },
     /// Statements over a connection of the bootstrap superuser, one by one, each in a transaction of its own.
     Sql { database: String, statements: Vec<String> },
 }
@@ -491,10 +493,51 @@ impl Action {
             | Action::Promote
             | Action::LookAgain
             | Action::LookAround { .. }
+            | Action::Compare { .. }
             | Action::ReadWal { .. } => None,
         }
     }
 }
+
+/// A place that is said to hold a backup, too: a path, a pattern or a URL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CopyPlace {
+    pub name: String,
+    pub path: String,
+}
+
+/// What came of a comparison.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Compared {
+    /// Of the original.
+    pub files: u64,
+    pub bytes: u64,
+    pub copies: Vec<CopySeen>,
+}
+
+/// What lies in one of the places.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CopySeen {
+    pub name: String,
+    /// Where it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The first few files that differ, with how; and how many do. None: it is the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differs: Vec<String>,
+    #[serde(default)]
+    pub differs_total: u64,
+    /// What the original and the copy say of themselves, where they differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identities: Option<(Identity, Identity)>,
+    /// Why nothing can be said of it; blamed on the backup where it is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Fault>,
+}
+
+/// Which backup it is, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Identity(pub String);
 
 /// A backup that another one builds upon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -557,6 +600,9 @@ pub struct Output {
     /// Pages that looked wrong before replay, as they are now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<Again>,
+    /// Whether copies of the backup are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
     /// What the restored cluster carries beside what checks examine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub around: Option<Around>,

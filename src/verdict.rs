@@ -2,6 +2,7 @@
 
 mod around;
 mod archiving;
+mod copies;
 mod intact;
 mod rpo;
 mod rpo_wal;
@@ -719,6 +720,7 @@ impl Judging<'_> {
                 let blame = match verdict {
                     Verdict::Inconclusive if by_the_host => Some(Blame::Host),
                     Verdict::Failed if intact::NAMES.contains(&check.name.as_str()) => Some(Blame::Backup),
+                    Verdict::Failed if copies::NAMES.contains(&check.name.as_str()) => Some(Blame::Backup),
                     Verdict::Passed | Verdict::Inconclusive | Verdict::Failed => None,
                 };
                 self.reasons.push(Reason { blame, stop: stop.map(|it| it + 1), ..reason });
@@ -742,15 +744,28 @@ impl Judging<'_> {
         let scope::Scoped { checks: judged, findings } = scope::judged(self.evidence, self.drill);
         let intact = intact::judged(self.evidence);
         let archived = archiving::judged(self.evidence, self.drill);
+        for (check, by_the_host) in copies::judged(self.evidence, self.drill) {
+            self.built_in(check, by_the_host, today, checks);
+        }
         self.findings.extend(findings.into_iter().chain(intact.findings).chain(archived.findings));
-        for mut check in judged.into_iter().chain(intact.checks).chain(archived.check) {
-            check.waived = waived(self.drill, &check, today);
-            self.weigh(&check, 0, false);
-            // The dump is one, whatever the stops.
-            match checks.first_mut() {
-                Some(first) => first.push(check),
-                None => checks.push(vec![check]),
-            }
+        for check in judged.into_iter().chain(intact.checks).chain(archived.check) {
+            self.built_in(check, false, today, checks);
+        }
+    }
+
+    /// A check that nobody wrote. The backup is one, whatever the stops.
+    fn built_in(
+        &mut self,
+        mut check: CheckJudged,
+        by_the_host: bool,
+        today: Option<jiff::civil::Date>,
+        checks: &mut Vec<Vec<CheckJudged>>,
+    ) {
+        check.waived = waived(self.drill, &check, today);
+        self.weigh(&check, 0, by_the_host);
+        match checks.first_mut() {
+            Some(first) => first.push(check),
+            None => checks.push(vec![check]),
         }
     }
 

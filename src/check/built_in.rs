@@ -13,9 +13,15 @@ pub const PAGE_CHECKSUMS: &str = "page checksums";
 
 /// Whether the archive that a drill reads is the one that the server fills.
 pub const ARCHIVING: &str = "archiving";
+/// Whether the copies of the backup are the same as the one that was restored.
+pub const COPIES: &str = "copies";
+/// Whether there are as many of them as the objective asks for, on as many media and sites.
+pub const COPIES_RULE: &str = "copies: rule";
 
 /// All of them.
-pub const BUILT_IN: [&str; 16] = [
+pub const BUILT_IN: [&str; 18] = [
+    COPIES,
+    COPIES_RULE,
     ARCHIVING,
     BACKUP_MANIFEST,
     PAGE_CHECKSUMS,

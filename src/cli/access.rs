@@ -8,7 +8,7 @@ use super::keys::secret;
 use crate::fault::{Blame, Fault};
 use crate::scenario::Drill;
 use crate::source::service::Service;
-use crate::source::{Source, StoreRef};
+use crate::source::{Source, StoreRef, root};
 use crate::store::{Access, Reading, StoreConfig};
 
 /// For commands that read without a scenario.
@@ -21,14 +21,18 @@ pub(crate) fn of<'a>(drills: impl IntoIterator<Item = &'a Drill>) -> Arc<Access>
     let mut access = general();
     for drill in drills {
         let location = drill.source.location();
-        let Some(store) = &location.store else { continue };
         let wal = match &drill.source {
             Source::BaseBackup(it) => it.wal.as_deref(),
             Source::PgDump(_) | Source::PgDumpall(_) => None,
         };
-        for root in [Some(location.root()), wal].into_iter().flatten() {
-            if let Some(service) = Service::of(root) {
-                access.add(root, config(service, store));
+        let copies = drill.copies.iter().flat_map(|it| &it.others);
+        let copies = copies.map(|it| (root(&it.path), it.wal.as_deref(), &it.store));
+        for (path, wal, store) in copies.chain([(location.root(), wal, &location.store)]) {
+            let Some(store) = store else { continue };
+            for root in [Some(path), wal].into_iter().flatten() {
+                if let Some(service) = Service::of(root) {
+                    access.add(root, config(service, store));
+                }
             }
         }
     }

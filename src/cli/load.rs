@@ -63,6 +63,7 @@ pub(crate) fn drills(chosen: &Chosen, screen: &Screen) -> Result<Loaded, Exit> {
     Ok(Loaded {
         drills: drills
             .into_iter()
+            .flat_map(Drill::from_each)
             .map(|it| each(it, &reading))
             .collect::<Result<Vec<_>, Fault>>()
             .map_err(fail)?

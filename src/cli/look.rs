@@ -29,6 +29,7 @@ use crate::report::{Report, RunInfo, junit};
 use crate::runtime::lease;
 use crate::scenario::{self, Drill, quote_ident};
 use crate::source::server::SUPERUSER;
+use crate::source::service::Service;
 use crate::store;
 
 /// What would happen. Creates nothing that receives data.
@@ -72,6 +73,11 @@ pub(crate) async fn plan(asked: &args::Plan, screen: &Screen) -> Exit {
         let evidence = drill::survey_only(drill, start, &world).await;
         let sealed = |path: &str| evidence.survey.dump(path).is_some_and(|it| it.sealed);
         let by_hand = |plan: &Plan| {
+            if Service::of(&plan.backup.file.path).is_some() {
+                let why = "the backup lies in an object store: fetch it with the store's own client, and ask for the commands for \
+                           that file";
+                return Err(why.to_owned());
+            }
             if sealed(&plan.backup.file.path) {
                 return Err("the backup is encrypted, and no program that would be at hand decrypts it".to_owned());
             }
@@ -183,6 +189,7 @@ fn step_words(step: &Step) -> String {
         | Action::Promote
         | Action::LookAgain
         | Action::LookAround { .. }
+        | Action::Compare { .. }
         | Action::ReadWal { .. } => String::new(),
     };
     format!("{}{with}", step.what)

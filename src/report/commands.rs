@@ -145,6 +145,7 @@ impl Script<'_> {
             | Action::Promote
             | Action::LookAgain
             | Action::LookAround { .. }
+            | Action::Compare { .. }
             | Action::ReadWal { .. } => {}
         }
     }

@@ -331,6 +331,7 @@ fn drill() -> Drill {
         file: "scenarios/shop.yaml".to_owned(),
         line: Some(4),
         runtime: RuntimeChoice::Auto,
+        copies: None,
         source: Source::PgDump(PgDump {
             tool: crate::source::DumpTool::PgDump,
             location: Location {
@@ -358,6 +359,7 @@ fn drill() -> Drill {
             heartbeat: None,
             rpo_window: None,
             incident: None,
+            copies: None,
             max_age: Some(Duration::from_secs(26 * 3600)),
         },
         budgets: BTreeMap::new(),

@@ -12,7 +12,7 @@ use super::wire::{
 };
 use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Waiver, claims, paths};
 use crate::check::{BUILT_IN, Check};
-use crate::format::{Selection, walg};
+use crate::format::Selection;
 use crate::phase::Phase;
 use crate::source::service::Service;
 use crate::source::{
@@ -80,6 +80,8 @@ impl Converter<'_> {
         let line = self.line(wire.span);
         let mut wire = wire.value;
         let sweep = self.sweep(&mut wire);
+        let listed = wire.copies.as_ref().map(|it| it.span);
+        let (copies, chosen) = self.copies(&mut wire);
         if wire.name.value.0.contains(|it: char| it.is_control()) {
             self.note(Mistake::new(wire.name.span, "a drill's name must be one line of plain text"));
         }
@@ -107,7 +109,8 @@ impl Converter<'_> {
         if let Some(sweep) = &sweep {
             target = Target { timeline: sweep.timeline, ..Target::default() };
         }
-        let objectives = wire.objectives.map(|it| self.objectives(it.value, &wire.source.value)).unwrap_or_default();
+        let objectives =
+            wire.objectives.map(|it| self.objectives(it.value, &wire.source.value, listed)).unwrap_or_default();
         checks.extend(objectives.heartbeat.as_ref().map(claims::heartbeat_check));
         let drill = Drill {
             tags: strings(wire.tags),
@@ -116,6 +119,7 @@ impl Converter<'_> {
             runtime: wire.runtime.or(defaults.runtime).unwrap_or_default(),
             objectives,
             source: self.source(wire.source.value),
+            copies,
             scope,
             target,
             sweep,
@@ -132,7 +136,7 @@ impl Converter<'_> {
             checks,
             name: wire.name.value.0.trim().to_owned(),
         };
-        (drill, wire.name.span)
+        (chosen.map_or_else(|| drill.clone(), |it| drill.from_copy(it)), wire.name.span)
     }
 
     fn source(&self, wire: WireSource) -> Source {
@@ -166,18 +170,18 @@ impl Converter<'_> {
                 })
             }
             WireSource::WalG(it) => {
-                let path = self.path(&it.path, false);
+                let (path, wal) = BaseTool::WalG.places(&self.path(&it.path, false), "");
                 let key = self.wal_g_key(&it);
                 Source::BaseBackup(BaseBackup {
                     location: Location {
                         store: self.store(it.store.as_ref(), &it.path, None),
-                        path: path.clone(),
+                        path,
                         pick: self.pick(it.pick.as_ref(), true),
                         timezone: None,
                         trusted: it.trust.is_some(),
                         key,
                     },
-                    wal: Some(format!("{}/{}", path.trim_end_matches('/'), walg::WAL)),
+                    wal,
                     tablespaces: BTreeMap::new(),
                     tool: BaseTool::WalG,
                 })
@@ -221,14 +225,13 @@ impl Converter<'_> {
         if stanza.contains('/') || stanza.starts_with('.') {
             self.note(Mistake::new(wire.stanza.span, format!("`{stanza}` is no name of a stanza")));
         }
-        let repository = self.path(&wire.path, false);
-        let repository = repository.trim_end_matches('/');
+        let (path, wal) = BaseTool::PgBackRest.places(&self.path(&wire.path, false), stanza);
         let pass = wire.cipher_pass.as_ref().map(|it| self.secret(&it.value));
         Source::BaseBackup(BaseBackup {
-            wal: Some(format!("{repository}/archive/{stanza}")),
+            wal,
             location: Location {
                 store: self.store(wire.store.as_ref(), &wire.path, None),
-                path: format!("{repository}/backup/{stanza}"),
+                path,
                 pick: self.pick(wire.pick.as_ref(), true),
                 timezone: None,
                 trusted: wire.trust.is_some(),
@@ -244,9 +247,9 @@ impl Converter<'_> {
         if server.contains('/') || server.starts_with('.') {
             self.note(Mistake::new(wire.server.span, format!("`{server}` is no name of a server in Barman")));
         }
-        let path = format!("{}/{server}", self.path(&wire.path, false).trim_end_matches('/'));
+        let (path, wal) = tool.places(&self.path(&wire.path, false), server);
         Source::BaseBackup(BaseBackup {
-            wal: Some(format!("{path}/wals")),
+            wal,
             location: Location {
                 store: self.store(wire.store.as_ref(), &wire.path, None),
                 path,
@@ -536,7 +539,8 @@ impl Converter<'_> {
         }
     }
 
-    fn objectives(&self, wire: WireObjectives, source: &WireSource) -> Objectives {
+    fn objectives(&self, wire: WireObjectives, source: &WireSource, listed: Option<Span>) -> Objectives {
+        let copies = wire.copies.as_ref().and_then(|it| self.copies_objective(it, listed));
         let loss = self.loss(&wire, source);
         let WireObjectives { rto, rto_overhead, rto_span, max_age, .. } = wire;
         if rto.is_none() {
@@ -560,7 +564,7 @@ impl Converter<'_> {
         let overhead = rto_overhead.map(|it| it.value.0).unwrap_or_default();
         let span = rto_span.map_or(Phase::Provision..=Phase::Ready, |it| it.value.0);
         let rto = rto.map(|it| Rto { limit: it.value.0, overhead, span });
-        Objectives { rto, max_age: max_age.map(|Length(it)| it), ..loss }
+        Objectives { rto, max_age: max_age.map(|Length(it)| it), copies, ..loss }
     }
 
     fn waivers(&self, wire: Vec<WireWaiver>, checks: &[Check], checks_extent: Span) -> Vec<Waiver> {

@@ -8,6 +8,7 @@ mod checks;
 mod claims;
 mod collect;
 mod convert;
+mod copies;
 mod csv;
 mod fill;
 mod init;
@@ -36,6 +37,7 @@ use crate::recipe::RuntimeChoice;
 use crate::source::{Durability, Restore, Source};
 use crate::target::{Sweep, Target};
 
+pub use copies::{BackupCopy, Copies, CopiesObjective, Placement};
 pub use init::{Init, USE, init, quote_ident};
 pub use parse::{Environment, File, files_named, parse, schema};
 pub use paths::suggest_pattern;
@@ -54,6 +56,9 @@ pub struct Drill {
     pub line: Option<u32>,
     pub runtime: RuntimeChoice,
     pub source: Source,
+    /// The same backup in other places. None: nothing is said of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<Copies>,
     /// None: by the kind of backup, and by what is restored of it.
     pub scope: Option<Scope>,
     /// Where recovery is to stop. Dumps have one state, and ignore it.
@@ -128,6 +133,9 @@ pub struct Objectives {
     pub heartbeat: Option<Heartbeat>,
     /// How old the backup may be at the start of the drill.
     pub max_age: Option<Duration>,
+    /// In how many places the backup must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<CopiesObjective>,
 }
 
 /// What shows that a commit is missing: a row that must have been written.

@@ -74,6 +74,11 @@ pub(super) struct WireDrill {
     pub(super) tags: Option<Vec<Text>>,
     /// Where the backup comes from.
     pub(super) source: At<WireSource>,
+    /// The same backup in other places: each is read and compared with the one that is restored, byte for byte. An entry
+    /// without a `path` says where the source itself is kept.
+    pub(super) copies: Option<At<Vec<At<WireCopy>>>>,
+    /// From which of `copies` to restore, by its name; or from `each`, in a drill of its own. Default: from `source`.
+    pub(super) restore_from: Option<At<Text>>,
     /// What the backup claims to bring back: `database` (default for pg_dump), `cluster` (default for pg_dumpall and base
     /// backups) or `objects` (dumps by `-n` or `-t`, and restores of a part).
     pub(super) scope: Option<At<Scope>>,
@@ -217,6 +222,24 @@ pub(super) struct WireDatabasus {
     pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
+}
+
+/// A place that holds the same backup.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Copy", deny_unknown_fields)]
+pub(super) struct WireCopy {
+    /// Where it lies, as `path` of the source says it: the one with the same name is compared. Relative to this file.
+    pub(super) path: Option<At<Text>>,
+    /// Its WAL archive, for a `base_backup`: where a drill that restores from here takes WAL from.
+    pub(super) wal: Option<At<Text>>,
+    /// What reports call it. Default: its site, else its path.
+    pub(super) name: Option<At<Text>>,
+    /// What it is kept on: `disk`, `tape`, `object storage`.
+    pub(super) media: Option<At<Text>>,
+    /// Where that stands.
+    pub(super) site: Option<At<Text>>,
+    /// How its object store is reached, where the path is a URL.
+    pub(super) store: Option<At<WireStore>>,
 }
 
 /// How an object store is reached, and as whom. What is not said here comes from the environment, as the service's own tools
@@ -424,6 +447,9 @@ pub(super) struct WireObjectives {
     pub(super) heartbeat: Option<At<WireHeartbeat>>,
     /// How old the backup may be when the drill starts.
     pub(super) max_age: Option<Length>,
+    /// In how many places the backup must be: `3-2-1` asks for three copies, production included, on two media, one of them
+    /// off-site. Only copies that are proved to be the same count.
+    pub(super) copies: Option<At<Text>>,
 }
 
 /// What shows that a commit is missing.

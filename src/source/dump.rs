@@ -878,6 +878,7 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
         | Action::Promote
         | Action::LookAgain
         | Action::LookAround { .. }
+        | Action::Compare { .. }
         | Action::ReadWal { .. } => None,
     };
     if drift::explains(error).is_some() {

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::format::Selection;
+use crate::format::{Selection, walg};
 
 /// Where a backup comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,6 +77,17 @@ pub enum BaseTool {
 }
 
 impl BaseTool {
+    /// Where the backups lie in a tool's place, and their WAL. `of`: a stanza or a server.
+    pub fn places(self, root: &str, of: &str) -> (String, Option<String>) {
+        let root = root.trim_end_matches('/');
+        match self {
+            BaseTool::PgBasebackup => (root.to_owned(), None),
+            BaseTool::WalG => (root.to_owned(), Some(format!("{root}/{}", walg::WAL))),
+            BaseTool::Barman | BaseTool::BarmanCloud => (format!("{root}/{of}"), Some(format!("{root}/{of}/wals"))),
+            BaseTool::PgBackRest => (format!("{root}/backup/{of}"), Some(format!("{root}/archive/{of}"))),
+        }
+    }
+
     /// The key in a scenario file.
     pub const fn kind(self) -> &'static str {
         match self {
@@ -112,11 +123,30 @@ pub struct Location {
 }
 
 impl Location {
+    /// What its tool calls a backup. Barman keeps the data one level deeper than its name.
+    pub fn backup_name(path: &str) -> &str {
+        let path = path.trim_end_matches('/');
+        let path = path.strip_suffix("/data").unwrap_or(path);
+        path.rsplit('/').next().unwrap_or_default()
+    }
+
     /// The directory above everything that can match, or the path itself where it is none.
     pub fn root(&self) -> &str {
-        let pattern = self.path.find(['*', '?', '[', '{']);
-        pattern.map_or(self.path.as_str(), |at| self.path[..at].rsplit_once('/').map_or("/", |it| it.0))
+        root(&self.path)
     }
+}
+
+/// What its tool calls a backup. Barman keeps the data one level deeper than its name.
+pub fn backup_name(path: &str) -> &str {
+    let path = path.trim_end_matches('/');
+    let path = path.strip_suffix("/data").unwrap_or(path);
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// The directory above everything that can match a pattern, or the path itself where it is none.
+pub fn root(path: &str) -> &str {
+    let pattern = path.find(['*', '?', '[', '{']);
+    pattern.map_or(path, |at| path[..at].rsplit_once('/').map_or("/", |it| it.0))
 }
 
 /// How an object store is reached, besides what the environment says. Secrets by the places where they lie.

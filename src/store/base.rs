@@ -151,7 +151,7 @@ fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>, reading: &R
 }
 
 /// Refuses what is no backup: a server's own data directory, and above all a replica's, which loses whatever the primary loses.
-fn alive(path: &Path, reading: &Reading) -> Result<(), Fault> {
+pub(super) fn alive(path: &Path, reading: &Reading) -> Result<(), Fault> {
     let has = |name: &str| reading.exists(&path.join(name));
     let fault = |cause: &str, hint: &str| {
         Fault::new(Blame::Scenario, format!("use {} as a backup", path.display())).cause(cause).hint(hint)

@@ -5,6 +5,7 @@
 mod barman;
 mod base;
 mod checked;
+mod copies;
 mod dump;
 mod files;
 mod find;
@@ -38,6 +39,7 @@ use crate::recipe::FileSeen;
 pub use barman::servers as barman_servers;
 pub use base::{base_facts, bases};
 pub use checked::unpack_checked;
+pub use copies::compare;
 pub use dump::dump_facts;
 pub use find::{databasus_files, list, look, read_text};
 pub use header::headers;

@@ -26,8 +26,13 @@ pub(super) fn backups(path: &Path, reading: &Reading) -> Option<Vec<PathBuf>> {
     Some(finished.filter(|it| reading.is_dir(it)).collect())
 }
 
+/// What WAL-G writes last, beside the backup.
+pub(super) fn sentinel_of(backup: &Path) -> PathBuf {
+    backup.with_file_name(format!("{}{SENTINEL}", file_name(backup)))
+}
+
 fn sentinel(backup: &Path, reading: &Reading) -> Result<Sentinel, Fault> {
-    let path = backup.with_file_name(format!("{}{SENTINEL}", file_name(backup)));
+    let path = sentinel_of(backup);
     let text = reading.text(&path).map_err(|it| {
         if it.kind() != ErrorKind::NotFound {
             return medium(&path, "read", &it);

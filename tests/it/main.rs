@@ -11,6 +11,7 @@ mod cells;
 mod chains;
 mod commands;
 mod conformance;
+mod copies;
 mod databasus;
 mod disasters;
 mod engines;

@@ -15,6 +15,7 @@ const RUN: &[&str] = &[
     "barman.yaml",
     "barman_cloud.yaml",
     "base_backup.yaml",
+    "copies.yaml",
     "databasus.yaml",
     "disaster-deleted-rows.yaml",
     "disaster-found-late.yaml",
@@ -73,6 +74,11 @@ fn object_store() {
     let program = program.env("S3_ACCESS_KEY", stores::KEY).env("S3_SECRET_KEY", stores::SECRET);
     let program = program.env("S3_ENDPOINT", &s3.endpoint()).env("GCS_ENDPOINT", &google.endpoint());
     passes_with("object_store.yaml", &program.env("AZURE_ENDPOINT", &azure.endpoint()));
+}
+
+#[test]
+fn copies() {
+    passes("copies.yaml");
 }
 
 #[test]

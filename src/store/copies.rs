@@ -1,0 +1,178 @@
+//! One backup in several places: whether what lies there is the same, byte for byte.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::base::alive;
+use super::files::FileKind;
+use super::find::{files, is_dump_directory, list, look};
+use super::header::headers;
+use super::tap::{Tap, stat};
+use super::{OnBytes, Reading, base_facts, pgbackrest, walg};
+use crate::fault::{Blame, Fault};
+use crate::recipe::{Compared, CopyPlace, CopySeen, Identity};
+use crate::source::backup_name;
+
+/// Files that a text names.
+const SHOWN: usize = 5;
+
+/// Compares what a backup consists of with what each of other places holds under the same names. What is wrong with a copy is
+/// an answer; what is wrong with the original is a fault.
+pub fn compare(
+    parts: &[String],
+    places: &[CopyPlace],
+    reading: &Reading,
+    on_bytes: OnBytes,
+) -> Result<Compared, Fault> {
+    let mut read = 0;
+    let mut whole = Vec::new();
+    for part in parts {
+        whole.extend(with_references(part, reading)?);
+    }
+    let mut original = Vec::new();
+    for part in &whole {
+        original.push((part.as_str(), digests(Path::new(part), reading, &mut read, on_bytes)?));
+    }
+    let mut copies = Vec::new();
+    for place in places {
+        let seen = copy(&original, place, reading, &mut read, on_bytes);
+        if reading.is_stopped() {
+            return Err(Fault::new(Blame::Host, "compare the copies").cause("the drill was stopped"));
+        }
+        copies.push(seen.unwrap_or_else(|fault| CopySeen {
+            name: place.name.clone(),
+            trouble: Some(fault),
+            ..CopySeen::default()
+        }));
+    }
+    let files = original.iter().map(|it| it.1.len() as u64).sum();
+    Ok(Compared { files, bytes: original.iter().flat_map(|it| it.1.values()).map(|it| it.1).sum(), copies })
+}
+
+fn copy(
+    original: &[(&str, Digests)],
+    place: &CopyPlace,
+    reading: &Reading,
+    read: &mut u64,
+    on_bytes: OnBytes,
+) -> Result<CopySeen, Fault> {
+    let mut seen = CopySeen { name: place.name.clone(), ..CopySeen::default() };
+    for (part, wanted) in original {
+        let path = find(part, place, reading)?;
+        seen.path.get_or_insert_with(|| path.clone());
+        let at = Path::new(&path);
+        if reading.is_file(&at.join("PG_VERSION")) && !reading.is_file(&at.join("backup_label")) {
+            // A server's own files are no copy of anything.
+            alive(at, reading)?;
+        }
+        let found = digests(Path::new(&path), reading, read, on_bytes)?;
+        let differs = differences(wanted, &found);
+        if !differs.is_empty() && seen.differs_total == 0 {
+            seen.identities = identity(part, reading).zip(identity(&path, reading));
+        }
+        seen.differs_total += differs.len() as u64;
+        seen.differs.extend(differs.into_iter().take(SHOWN.saturating_sub(seen.differs.len())));
+    }
+    Ok(seen)
+}
+
+/// What lies in that place under the name that a backup has.
+fn find(part: &str, place: &CopyPlace, reading: &Reading) -> Result<String, Fault> {
+    let name = backup_name(part);
+    let listed = list(&place.path, reading)?;
+    let same = listed.iter().find(|it| backup_name(&it.path) == name);
+    // Whoever names one file means it, whatever it is called.
+    let only = listed.first().filter(|it| listed.len() == 1 && it.path == place.path);
+    if let Some(found) = same.or(only) {
+        return Ok(directory_of(&found.path).to_owned());
+    }
+    // What a backup builds upon lies beside it.
+    let beside = listed.iter().filter_map(|it| Path::new(directory_of(&it.path)).parent()).map(|it| it.join(name));
+    if let Some(found) = beside.into_iter().find(|it| reading.exists(it)) {
+        return Ok(found.to_string_lossy().into_owned());
+    }
+    let cause = match listed.len() {
+        0 => "no backup lies there".to_owned(),
+        1 => "another backup lies there, and not this one".to_owned(),
+        several => format!("{several} other backups lie there, and not this one"),
+    };
+    Err(Fault::new(Blame::Backup, format!("find {name} in {}", place.path))
+        .cause(cause)
+        .hint("look at the job that copies backups there, and whether its retention is shorter"))
+}
+
+/// Barman keeps more of a backup beside its data.
+fn directory_of(path: &str) -> &str {
+    path.strip_suffix("/data").unwrap_or(path)
+}
+
+/// A backup with those that its own files refer to.
+fn with_references(part: &str, reading: &Reading) -> Result<Vec<String>, Fault> {
+    let path = Path::new(part);
+    if !pgbackrest::is_backup(path, reading) {
+        return Ok(vec![directory_of(part).to_owned()]);
+    }
+    let stanza = path.parent().unwrap_or(path);
+    let labels = pgbackrest::Backup::open(path, reading)?.manifest.references;
+    let mut all: Vec<String> = labels.iter().map(|it| stanza.join(it).to_string_lossy().into_owned()).collect();
+    if !all.iter().any(|it| it == part) {
+        all.push(part.to_owned());
+    }
+    Ok(all)
+}
+
+/// Digest and size of each file, by its name within. Of one file, by no name.
+type Digests = BTreeMap<String, (String, u64)>;
+
+fn digests(path: &Path, reading: &Reading, read: &mut u64, on_bytes: OnBytes) -> Result<Digests, Fault> {
+    let mut all = Digests::new();
+    let mut one = |path: &Path, name: String| -> Result<(), Fault> {
+        let before = *read;
+        let mut tell = |bytes| on_bytes(before + bytes);
+        let mut tap = Tap::open(path, reading, &mut tell)?.digesting();
+        tap.drain()?;
+        *read = before + tap.bytes;
+        all.insert(name, (tap.sha256(), tap.bytes));
+        Ok(())
+    };
+    if !stat(path, reading)?.is_dir() {
+        one(path, String::new())?;
+        return Ok(all);
+    }
+    // A link leads to what is no part of the backup, or is compared where it lies.
+    for file in files(path, reading)?.into_iter().filter(|it| it.stat.kind == FileKind::File) {
+        one(&file.path, file.name)?;
+    }
+    // WAL-G's last word on a backup lies beside its directory.
+    if walg::is_backup(path) {
+        let sentinel = walg::sentinel_of(path);
+        one(&sentinel, "the sentinel".to_owned())?;
+    }
+    Ok(all)
+}
+
+fn differences(wanted: &Digests, found: &Digests) -> Vec<String> {
+    let named = |name: &str| if name.is_empty() { "the file".to_owned() } else { name.to_owned() };
+    let lacking = wanted.iter().filter_map(|(name, (sum, bytes))| match found.get(name) {
+        None => Some(format!("{} is not there", named(name))),
+        Some((_, other)) if other != bytes => Some(format!("{} has {other} bytes and not {bytes}", named(name))),
+        Some((other, _)) if other != sum => Some(format!("{} has other contents", named(name))),
+        Some(_) => None,
+    });
+    let more = found.keys().filter(|it| !wanted.contains_key(*it)).map(|it| format!("{it} is there as well"));
+    lacking.chain(more).collect()
+}
+
+/// Which backup it is, by its own word, as far as that can be read.
+fn identity(path: &str, reading: &Reading) -> Option<Identity> {
+    let at = Path::new(path);
+    let data = at.join("data");
+    let at = if reading.is_dir(&data) { data } else { at.to_owned() };
+    let is_base = look(&at, reading).ok()?.directory && !is_dump_directory(&at, reading);
+    if is_base {
+        let facts = base_facts(&at, &BTreeMap::new(), reading).ok()?;
+        return facts.label.map(|it| Identity(format!("of the WAL from {} on", it.start)));
+    }
+    let header = headers(&[path.to_owned()], reading).pop()?;
+    header.created.map(|it| Identity(format!("of {it}")))
+}
