@@ -439,6 +439,9 @@ pub enum Action {
         /// What a delta of WAL-G builds upon, the full backup first.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         beneath: Vec<Layer>,
+        /// Databases, by OID, whose files get their size and no contents.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        hollow: Vec<u32>,
     },
     /// Makes a restored data directory safe to start: sets aside what the backup says of its own server, and writes this
     /// configuration, with what `pg_control` insists on. `recover`: replay WAL (`recovery.signal`).

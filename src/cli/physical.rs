@@ -110,7 +110,7 @@ fn base(page: &mut Page, file: &FileSeen, facts: &BaseFacts) {
     page.line("backup", &format!("{} ({})", file.path, words::bytes(file.bytes)));
     let layout = match &facts.layout {
         BaseLayout::Plain => "plain: a data directory".to_owned(),
-        BaseLayout::PgBackRest { compression } => format!("in a repository of pgBackRest ({})", compression.name()),
+        BaseLayout::PgBackRest { compression, .. } => format!("in a repository of pgBackRest ({})", compression.name()),
         BaseLayout::WalG { members } => {
             format!("in a storage of WAL-G ({})", members.first().map_or("none", |it| it.compression.name()))
         }

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use super::walg;
+
 /// What archives WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Feeds {
@@ -75,6 +77,24 @@ impl Feeds {
             Feeds::Library(name) => format!("the library {name}"),
             Feeds::Other(program) => format!("whatever {program} does"),
         }
+    }
+}
+
+impl Feeds {
+    /// Where the segments lie, if that is an object store: it is the same place from everywhere.
+    pub fn url(&self) -> Option<String> {
+        let place = match self {
+            Feeds::Files(url) => url.clone(),
+            Feeds::WalG(prefix) => format!("{}/{}", prefix.as_ref()?.trim_end_matches('/'), walg::WAL),
+            Feeds::BarmanCloud(Some(url), Some(server)) => format!("{}/{server}/wals", url.trim_end_matches('/')),
+            Feeds::Nothing
+            | Feeds::PgBackRest(_)
+            | Feeds::Barman(_)
+            | Feeds::BarmanCloud(..)
+            | Feeds::Library(_)
+            | Feeds::Other(_) => return None,
+        };
+        place.split_once("://").is_some_and(|it| it.0 != "file").then_some(place)
     }
 }
 
@@ -300,6 +320,18 @@ mod tests {
         for (text, feeds, flaws) in cases {
             assert_eq!(command(text), Archiving { feeds: feeds.clone(), flaws: flaws.to_vec() }, "{text}");
         }
+    }
+
+    #[test]
+    fn urls_say_where_the_segments_lie() {
+        let url = |text: &str| command(text).feeds.url();
+        let at = |text: &str| Some(text.to_owned());
+        assert_eq!(url("aws s3 cp %p s3://bkp/wal/%f"), at("s3://bkp/wal"));
+        assert_eq!(url("gsutil cp %p gs://bkp/wal/%f"), at("gs://bkp/wal"));
+        assert_eq!(url("barman-cloud-wal-archive s3://bkp/pg/ main %p"), at("s3://bkp/pg/main/wals"));
+        assert_eq!(url("WALG_S3_PREFIX=s3://bkp/walg wal-g wal-push %p"), at("s3://bkp/walg/wal_005"));
+        assert_eq!(url("cp %p /srv/wal/%f"), None);
+        assert_eq!(url("wal-g wal-push %p"), None);
     }
 
     #[test]

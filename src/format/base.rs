@@ -168,7 +168,12 @@ pub enum BaseLayout {
     /// A backup in a storage of WAL-G, whole or only what changed since the one beneath it.
     WalG { members: Vec<BaseMember> },
     /// A backup in a repository of pgBackRest, whose manifest says where its files lie.
-    PgBackRest { compression: Compression },
+    PgBackRest {
+        compression: Compression,
+        /// OIDs by their names.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        databases: BTreeMap<String, u32>,
+    },
 }
 
 /// One archive of a backup in tar format.

@@ -96,6 +96,8 @@ pub struct Manifest {
     pub pass: Option<String>,
     /// The backups that blocks may lie in, by number.
     pub references: Vec<String>,
+    /// OIDs by their names.
+    pub databases: BTreeMap<String, u32>,
 }
 
 impl Manifest {
@@ -123,10 +125,15 @@ impl Manifest {
             Some((it.get("tablespace-id")?.as_str()?.parse().ok()?, it.get("path")?.as_str()?.to_owned()))
         });
         let tablespaces = spaces.collect();
+        let databases = sections.remove("db").into_iter().flatten().filter_map(|(name, it)| {
+            let oid = u32::try_from(it.get("db-id")?.as_u64()?).ok()?;
+            Some((name, oid))
+        });
+        let databases = databases.collect();
         let directories = sections.remove("target:path").into_iter().flatten().map(|it| it.0).collect();
         let files = sections.remove("target:file").ok_or_else(none)?;
         let files = files.into_iter().map(|(name, it)| file(name, &it)).collect::<Result<_, _>>()?;
-        Ok(Manifest { files, directories, tablespaces, compression, pass, references })
+        Ok(Manifest { files, directories, tablespaces, compression, pass, references, databases })
     }
 }
 
@@ -157,6 +164,18 @@ impl File {
     /// Where it belongs in a data directory.
     pub fn place(&self) -> &str {
         self.name.strip_prefix("pg_data/").unwrap_or(&self.name)
+    }
+
+    /// Whether it belongs to one of these databases, and is none of the files without which a server does not start.
+    pub fn is_of(&self, databases: &[u32]) -> bool {
+        let mut parts = self.place().split('/');
+        let oid = match parts.next() {
+            Some("base") => parts.next(),
+            Some("pg_tblspc") => parts.nth(2),
+            Some(_) | None => None,
+        };
+        let named = parts.next().is_some_and(|it| it != "PG_VERSION");
+        named && oid.and_then(|it| it.parse().ok()).is_some_and(|it| databases.contains(&it))
     }
 
     /// Where it lies among the backups of its stanza.

@@ -140,7 +140,7 @@ fn base_format(facts: &BaseFacts) -> String {
 }
 
 fn base_compression(facts: &BaseFacts) -> Option<String> {
-    if let BaseLayout::PgBackRest { compression } = &facts.layout {
+    if let BaseLayout::PgBackRest { compression, .. } = &facts.layout {
         return Some(compression.name().to_owned());
     }
     facts.members().first().map(|it| it.compression.name().to_owned())

@@ -60,7 +60,7 @@ impl LiveSandbox {
         &self,
         what: &str,
         (from, facts, part): (&str, &BaseFacts, Option<usize>),
-        beneath: &[Layer],
+        (beneath, hollow): (&[Layer], &[u32]),
         watch: &Watcher,
     ) -> Result<Output, Fault> {
         let user = self.room.user();
@@ -69,7 +69,7 @@ impl LiveSandbox {
         let to = match part {
             None => {
                 let tablespaces = Some(self.scratch.join(TABLESPACES));
-                Destination { data: self.scratch.join("data"), tablespaces, owner }
+                Destination { data: self.scratch.join("data"), tablespaces, owner, hollow: hollow.to_vec() }
             }
             Some(part) => {
                 let data = self.scratch.join("spool").join(part_directory(part));
@@ -77,7 +77,7 @@ impl LiveSandbox {
                 made.map_err(|error| {
                     Fault::new(Blame::Host, format!("make {}", data.display())).cause(error.to_string())
                 })?;
-                Destination { data, tablespaces: None, owner }
+                Destination { data, tablespaces: None, owner, hollow: Vec::new() }
             }
         };
         let (from, facts, beneath) = (PathBuf::from(from), facts.clone(), beneath.to_vec());

@@ -172,8 +172,8 @@ impl LiveSandbox {
                 }
                 Output::default()
             }
-            Action::Unpack { from, facts, part, beneath } => {
-                self.unpack(&step.what, (from, facts, *part), beneath, watch).await?
+            Action::Unpack { from, facts, part, beneath, hollow } => {
+                self.unpack(&step.what, (from, facts, *part), (beneath, hollow), watch).await?
             }
             Action::Arm { configuration, recover, standby } => self.arm(configuration, (*recover, *standby)).await?,
             Action::ServeWal { from, until } => self.serve_wal(from, *until).await?,

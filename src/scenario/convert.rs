@@ -183,10 +183,11 @@ impl Converter<'_> {
                     },
                     wal,
                     tablespaces: BTreeMap::new(),
+                    databases: Vec::new(),
                     tool: BaseTool::WalG,
                 })
             }
-            WireSource::Pgbackrest(it) => self.pgbackrest(&it),
+            WireSource::Pgbackrest(it) => self.pgbackrest(it),
             WireSource::Barman(it) => self.barman(&it, BaseTool::Barman),
             WireSource::BarmanCloud(it) => self.barman(&it, BaseTool::BarmanCloud),
             WireSource::BaseBackup(it) => Source::BaseBackup(BaseBackup {
@@ -200,6 +201,7 @@ impl Converter<'_> {
                     key: None,
                 },
                 wal: it.wal.map(|it| self.path(&it, false)),
+                databases: Vec::new(),
                 tablespaces: it
                     .tablespaces
                     .into_iter()
@@ -220,7 +222,7 @@ impl Converter<'_> {
         }
     }
 
-    fn pgbackrest(&self, wire: &WirePgBackRest) -> Source {
+    fn pgbackrest(&self, wire: WirePgBackRest) -> Source {
         let stanza = wire.stanza.value.0.trim();
         if stanza.contains('/') || stanza.starts_with('.') {
             self.note(Mistake::new(wire.stanza.span, format!("`{stanza}` is no name of a stanza")));
@@ -238,6 +240,7 @@ impl Converter<'_> {
                 key: pass.map(|key| KeyRef { cipher: Cipher::PgBackRest, key, passphrase: None }),
             },
             tablespaces: BTreeMap::new(),
+            databases: names(wire.databases),
             tool: BaseTool::PgBackRest,
         })
     }
@@ -259,6 +262,7 @@ impl Converter<'_> {
                 key: None,
             },
             tablespaces: BTreeMap::new(),
+            databases: Vec::new(),
             tool,
         })
     }

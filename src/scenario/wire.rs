@@ -181,6 +181,8 @@ pub(super) struct WirePgBackRest {
     pub(super) stanza: At<Text>,
     /// Which backup: `newest` (default), `oldest`, `best_for_target`, `random`, `{random: SEED}`, `{label: LABEL}` or `all`.
     pub(super) pick: Option<At<WirePick>>,
+    /// Only these databases, besides PostgreSQL's own, as `--db-include` does: of all others, files are made that hold nothing.
+    pub(super) databases: Option<At<Vec<Name>>>,
     /// `repo1-cipher-pass`, where the repository is encrypted.
     pub(super) cipher_pass: Option<At<WireSecret>>,
     /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.

@@ -109,6 +109,7 @@ fn data(it: &Ingredients<'_>) -> Vec<(String, Action)> {
         facts: Box::new(facts.clone()),
         part,
         beneath: Vec::new(),
+        hollow: left_out(it).map(|it| it.1).collect(),
     };
     if matches!(it.facts.layout, BaseLayout::WalG { .. }) {
         let layer = |it: &Link<'_>| Layer { from: it.path.to_owned(), facts: Box::new(it.facts.clone()) };
@@ -121,6 +122,7 @@ fn data(it: &Ingredients<'_>) -> Vec<(String, Action)> {
             facts: Box::new(it.facts.clone()),
             part: None,
             beneath: it.before.iter().map(layer).collect(),
+            hollow: Vec::new(),
         };
         return vec![(what, action)];
     }
@@ -143,6 +145,15 @@ fn data(it: &Ingredients<'_>) -> Vec<(String, Action)> {
     combine.env = client_env();
     steps.push((format!("combine {} backups", steps.len()), Action::Run(combine)));
     steps
+}
+
+/// Databases of which nothing is restored, as the scenario asks.
+fn left_out<'a>(it: &Ingredients<'a>) -> impl Iterator<Item = (&'a String, u32)> {
+    let BaseLayout::PgBackRest { databases, .. } = &it.facts.layout else { return None.into_iter().flatten() };
+    let wanted = &it.source.databases;
+    let own = |name: &str| matches!(name, "postgres" | "template0" | "template1");
+    let left = move |(name, _): &(&String, &u32)| !wanted.is_empty() && !wanted.contains(name) && !own(name);
+    Some(databases.iter().filter(left).map(|(name, oid)| (name, *oid))).into_iter().flatten()
 }
 
 /// Where a part of a chain is unpacked, in the spool.
@@ -172,6 +183,14 @@ fn refuse(it: &Ingredients<'_>) -> Result<(), Fault> {
         return Err(Fault::new(Blame::Scenario, format!("recover to {}", it.target.words()))
             .cause("the source names no WAL archive, and a base backup alone recovers to its own end only")
             .hint("Name the archive as `wal:` of the source, or set `target: immediate`."));
+    }
+    if let BaseLayout::PgBackRest { databases, .. } = &it.facts.layout
+        && let Some(unknown) = it.source.databases.iter().find(|it| !databases.contains_key(*it))
+    {
+        let there = databases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        return Err(Fault::new(Blame::Scenario, format!("restore the database {unknown} alone"))
+            .cause(format!("{} has {there}", it.file.path))
+            .hint("Correct `databases` of the source."));
     }
     if !it.restore.select.is_everything() {
         return Err(Fault::new(Blame::Scenario, "restore a part of a base backup")
@@ -220,6 +239,12 @@ fn notes(it: &Ingredients<'_>) -> Vec<Note> {
     for tablespace in &it.facts.tablespaces {
         let text = format!("tablespace {} ({}) lies within the sandbox", tablespace.oid, tablespace.location);
         note(NoteKind::Deviation, text);
+    }
+    for (name, _) in left_out(it) {
+        note(
+            NoteKind::NotCarried,
+            format!("the database {name}: only {} was to be restored", it.source.databases.join(", ")),
+        );
     }
     if let Some(libraries) = it.facts.settings.get("shared_preload_libraries").filter(|it| !it.is_empty()) {
         note(NoteKind::Deviation, format!("not preloaded here: {libraries}"));

@@ -60,6 +60,10 @@ pub struct BaseBackup {
     pub wal: Option<String>,
     /// Where tablespaces' data lie, in a plain backup whose links lead out of it: by location, or by OID.
     pub tablespaces: BTreeMap<String, String>,
+    /// Of pgBackRest: the databases to restore, besides PostgreSQL's own; of the others, files are made and nothing is read.
+    /// Empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub tool: BaseTool,
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::Reading;
 use super::barman::{self, Catalogued};
 use super::find::look;
+use super::objects::is_remote;
 use super::tap::{medium, stat};
 use super::{pgbackrest, walg};
 use crate::fault::{Blame, Fault};
@@ -19,7 +20,6 @@ use crate::format::manifest::{self, Manifest};
 use crate::format::pg_control::{self, ControlData};
 use crate::format::{Compression, decode, sniff};
 use crate::recipe::BaseSeen;
-use crate::source::service::Service;
 
 /// Small files of a base backup that are kept in memory.
 const SMALL: u64 = 1 << 20;
@@ -118,9 +118,7 @@ fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>, reading: &R
     let links = path.join("pg_tblspc");
     let entries = match reading.entries(&links) {
         // No object store keeps an empty directory, or a link.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && Service::of(&path.to_string_lossy()).is_some() => {
-            Vec::new()
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_remote(path) => Vec::new(),
         entries => entries.map_err(|it| medium(&links, "list", &it))?,
     };
     for entry in entries {

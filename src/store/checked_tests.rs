@@ -64,6 +64,7 @@ fn unpacked(backup: &Path) -> (Written, ManifestSeen, PagesChecked) {
         data: directory.path().join("data"),
         tablespaces: Some(directory.path().join("tblspc")),
         owner: None,
+        hollow: Vec::new(),
     };
     fs::create_dir(&to.data).unwrap();
     fs::create_dir(directory.path().join("tblspc")).unwrap();

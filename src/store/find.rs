@@ -144,7 +144,7 @@ impl Walk<'_> {
         // Follows a link to a file, as people name their newest dump; of directories, only real ones are walked.
         let followed =
             if *kind == FileKind::Link { self.reading.stat(path).ok().map(|it| it.kind) } else { Some(*kind) };
-        let is_backup = || followed == Some(FileKind::Directory) && is_backup_directory(path, self.reading);
+        let is_backup = || followed == Some(FileKind::Directory) && layout(&self.reading.peek(path)).is_some();
         if matches && (followed == Some(FileKind::File) || is_backup()) {
             match look(path, self.reading) {
                 Ok(seen) => self.found.push(seen),
@@ -195,14 +195,12 @@ fn repository(path: &Path, reading: &Reading) -> Option<Vec<PathBuf>> {
 
 /// The base backups of a directory that holds several: full ones and incremental ones, as pg_basebackup wrote them.
 fn base_backups(path: &Path, reading: &Reading) -> Vec<PathBuf> {
-    if is_backup_directory(path, reading) {
+    let entries = reading.peek(path);
+    if layout(&entries).is_some() {
         return Vec::new();
     }
-    let directories = reading.peek(path).into_iter().filter(|it| it.kind == FileKind::Directory).map(|it| it.path);
-    let is_base = |it: &PathBuf| !is_dump_directory(it, reading) && is_backup_directory(it, reading);
-    // Directories of databases have a PG_VERSION, too.
-    let whole = |it: &PathBuf| !reading.exists(&it.join("PG_VERSION")) || reading.is_dir(&it.join("global"));
-    directories.filter(is_base).filter(whole).collect()
+    let directories = entries.into_iter().filter(|it| it.kind == FileKind::Directory).map(|it| it.path);
+    directories.filter(|it| layout(&reading.peek(it)) == Some(Layout::Base)).collect()
 }
 
 /// What Databasus writes beside a backup.
@@ -223,11 +221,29 @@ pub(super) fn uuid_of(name: &str) -> Option<&str> {
     uuid.bytes().enumerate().all(fits).then_some(uuid)
 }
 
-/// A directory that is one backup: of pg_dump, or of pg_basebackup in either format.
-fn is_backup_directory(path: &Path, reading: &Reading) -> bool {
-    let base = |ending: &&str| reading.is_file(&path.join(format!("base.tar{ending}")));
-    let tar = ["", ".gz", ".zst", ".lz4", ".xz"];
-    is_dump_directory(path, reading) || reading.is_file(&path.join("PG_VERSION")) || tar.iter().any(base)
+/// What a directory that is one backup was made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// pg_dump.
+    Dump,
+    /// pg_basebackup, in either format.
+    Base,
+    /// The same, or a part of one: directories of databases have a PG_VERSION, too.
+    Data,
+}
+
+/// By the names in it. None: it is no backup.
+fn layout(entries: &[Entry]) -> Option<Layout> {
+    let has = |name: &str| entries.iter().any(|it| it.name == name && it.kind != FileKind::Directory);
+    let any = |stem: &str, endings: &[&str]| endings.iter().any(|it| has(&format!("{stem}{it}")));
+    let global = || entries.iter().any(|it| it.name == "global" && it.kind == FileKind::Directory);
+    if any("toc.dat", &crate::format::archive::SUFFIXES) {
+        Some(Layout::Dump)
+    } else if has("PG_VERSION") {
+        Some(if global() { Layout::Base } else { Layout::Data })
+    } else {
+        any("base.tar", &["", ".gz", ".zst", ".lz4", ".xz"]).then_some(Layout::Base)
+    }
 }
 
 pub(super) fn is_dump_directory(path: &Path, reading: &Reading) -> bool {

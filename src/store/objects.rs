@@ -40,7 +40,7 @@ const FIRST: u64 = 128 << 10;
 /// What is asked for by those who go on reading.
 const RANGE: u64 = 4 << 20;
 /// Ranges on their way at once: with [`RANGE`], they bound the memory.
-const AHEAD: usize = 4;
+const AHEAD: usize = 3;
 /// How often somebody who waits looks whether it is still wanted.
 const GLANCE: Duration = Duration::from_millis(100);
 const CONNECT: Duration = Duration::from_secs(10);
@@ -69,6 +69,11 @@ pub(super) fn address(path: &Path) -> Option<io::Result<Address>> {
         Trouble { kind: Why::Unusable, cause }.into_error()
     });
     Some(key.map(|key| Address { service, bucket: bucket.to_owned(), key, url: url.to_owned() }))
+}
+
+/// Whether it lies in an object store.
+pub(super) fn is_remote(path: &Path) -> bool {
+    path.to_str().is_some_and(|it| Service::of(it).is_some())
 }
 
 /// How a store is reached, and as whom. Nothing of it is ever printed.
@@ -120,6 +125,16 @@ pub(super) struct Objects {
     access: Arc<Access>,
     clients: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>,
     meter: Arc<Meter>,
+    pub(super) hints: Mutex<Hints>,
+}
+
+/// What was found before, so that fewer questions have to be asked.
+#[derive(Debug, Default)]
+pub(super) struct Hints {
+    /// The newest cluster's directory of an archive of pgBackRest, or that it is none.
+    pub(super) clusters: BTreeMap<PathBuf, Option<PathBuf>>,
+    /// Which of the usual names the last segment had.
+    pub(super) ending: usize,
 }
 
 impl Objects {

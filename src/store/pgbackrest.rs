@@ -111,7 +111,7 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
     let began = time(listed.backup_timestamp_start);
     let spaces = manifest.tablespaces.iter();
     Ok(BaseFacts {
-        layout: BaseLayout::PgBackRest { compression: manifest.compression },
+        layout: BaseLayout::PgBackRest { compression: manifest.compression, databases: manifest.databases },
         major,
         tablespaces: spaces.map(|(oid, at)| Tablespace { oid: *oid, location: at.clone(), from: None }).collect(),
         bytes: manifest.files.iter().map(|it| it.repo_size).sum(),

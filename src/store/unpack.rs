@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha1::{Digest, Sha1};
 
 use super::files::FileKind;
-use super::objects::{again, is_medium};
+use super::objects::{again, is_medium, is_remote};
 use super::pgbackrest::Backup;
 use super::tap::{hex, medium};
 use super::walg::{self, Layer};
@@ -26,7 +26,6 @@ use crate::format::decode;
 use crate::format::inspect::Inspector;
 use crate::format::page::PAGE;
 use crate::format::walg as walg_format;
-use crate::source::service::Service;
 
 /// What a file is cut into on its way from the reader to the writer.
 const CHUNK: usize = 256 << 10;
@@ -65,6 +64,8 @@ pub struct Destination {
     pub tablespaces: Option<PathBuf>,
     /// Who the files are to belong to: user and group. None: to us.
     pub owner: Option<(u32, u32)>,
+    /// Databases, by OID, whose files get their size and no contents.
+    pub hollow: Vec<u32>,
 }
 
 /// What was written.
@@ -111,7 +112,7 @@ pub fn unpack(
         let read = match &facts.layout {
             BaseLayout::Plain => reader.tree(backup, facts),
             BaseLayout::Tar { members } => members.iter().try_for_each(|it| reader.member(backup, it, None)),
-            BaseLayout::PgBackRest { .. } => reader.repository(backup),
+            BaseLayout::PgBackRest { .. } => reader.repository(backup, &to.hollow),
             BaseLayout::WalG { .. } => layers.iter().try_for_each(|it| reader.layer(it)),
         };
         let stored = reader.stored;
@@ -158,7 +159,7 @@ fn place(at: &Path, links: &[u32], to: &Destination) -> PathBuf {
 fn inspect(inspector: &mut dyn Inspector, receive: &Receiver<Message>) {
     while let Ok(message) = receive.recv() {
         match message {
-            Message::Directory(_) => {}
+            Message::Directory(_) | Message::Hollow(_) => {}
             Message::File(at) | Message::Patch(at, _) => inspector.begin(&at),
             Message::Bytes(bytes) => inspector.bytes(&bytes),
             Message::Block(number, bytes) => inspector.block(number, &bytes),
@@ -235,6 +236,8 @@ enum Message {
     /// A file that is there already, and its new length: blocks of it follow.
     Patch(Arc<Path>, u64),
     Block(u32, Arc<Vec<u8>>),
+    /// The length of a file that holds nothing.
+    Hollow(u64),
     End,
 }
 
@@ -310,7 +313,7 @@ impl Reader<'_> {
             let at = Path::new(TABLESPACES).join(tablespace.oid.to_string());
             self.directory(Path::new(from), &at, facts)?;
         }
-        if Service::of(&backup.to_string_lossy()).is_some() {
+        if is_remote(backup) {
             STANDARD.iter().try_for_each(|it| self.say(&Message::Directory(Path::new(it).into())))?;
         }
         Ok(())
@@ -356,7 +359,7 @@ impl Reader<'_> {
     }
 
     /// Every file that the manifest names, compared with its SHA-1.
-    fn repository(&mut self, backup: &Path) -> Result<(), Ended> {
+    fn repository(&mut self, backup: &Path, hollow: &[u32]) -> Result<(), Ended> {
         let backup = Backup::open(backup, self.reading)?;
         for directory in &backup.manifest.directories {
             let at = directory.strip_prefix("pg_data/").unwrap_or(directory);
@@ -375,6 +378,11 @@ impl Reader<'_> {
                     cut(&path, format!("within {}: {it}", file.name))
                 }
             };
+            if file.is_of(hollow) {
+                self.say(&Message::Hollow(file.size))?;
+                self.say(&Message::End)?;
+                continue;
+            }
             // Of an empty file nothing is stored.
             if file.size == 0 {
                 self.say(&Message::End)?;
@@ -606,6 +614,11 @@ impl Writer<'_> {
                         let at = u64::from(number) * PAGE as u64;
                         file.write_all_at(&bytes, at).map_err(|it| unwritable(path, &it))?;
                         self.written.bytes += bytes.len() as u64;
+                    }
+                }
+                Message::Hollow(bytes) => {
+                    if let Some((file, path)) = &mut open {
+                        file.set_len(bytes).map_err(|it| unwritable(path, &it))?;
                     }
                 }
                 Message::End => {

@@ -5,12 +5,15 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use sha1::{Digest, Sha1};
 
 use super::Reading;
 use super::files::FileKind;
-use super::objects::{Trouble, is_medium};
+use super::objects::{Trouble, is_medium, is_remote};
 use super::pgbackrest;
-use super::tap::{CHUNK, medium};
+use super::tap::{CHUNK, file_name, hex, medium};
 use crate::fault::{Blame, Fault};
 use crate::format::lsn::{Lsn, Segment};
 use crate::format::wal::{Reader, Record, SegmentHeader};
@@ -61,9 +64,13 @@ fn summed(directory: &Path, name: &str, reading: &Reading) -> Result<Option<WalF
 
 /// The segment in such a name.
 fn unsummed(stored: &str) -> Option<&str> {
+    name_and_sum(stored).map(|it| it.0)
+}
+
+fn name_and_sum(stored: &str) -> Option<(&str, &str)> {
     let (name, rest) = stored.split_once('-')?;
     let sum = rest.split_once('.').map_or(rest, |it| it.0);
-    (name.len() == 24 && sum.len() == 40).then_some(name)
+    (name.len() == 24 && sum.len() == 40).then_some((name, sum))
 }
 
 impl WalFile {
@@ -81,8 +88,9 @@ impl WalFile {
 ///
 /// What PostgreSQL cannot tell apart is told apart here: an archive that cannot be asked is a fault of the host.
 pub fn find_wal(archive: &Path, name: &str, reading: &Reading) -> Result<Option<WalFile>, Fault> {
-    let cluster = pgbackrest::newest_cluster(archive, reading);
+    let cluster = reading.newest_cluster(archive);
     let archive = cluster.as_deref().unwrap_or(archive);
+    let mut names = Vec::new();
     for directory in [Some(archive.to_owned()), hashed(archive, name)].into_iter().flatten() {
         if cluster.is_some() && name.len() == 24 {
             if let Some(file) = summed(&directory, name, reading)? {
@@ -90,17 +98,45 @@ pub fn find_wal(archive: &Path, name: &str, reading: &Reading) -> Result<Option<
             }
             continue;
         }
-        for (ending, compression) in ENDINGS {
-            let path = directory.join(format!("{name}{ending}"));
-            if reading.has_file(&path).map_err(|it| medium(&path, "look for", &it))? {
-                return WalFile::of(path, compression, reading).map(Some);
-            }
+        names.extend(ENDINGS.map(|(ending, compression)| (directory.join(format!("{name}{ending}")), compression)));
+    }
+    // In an object store, the one that was right before comes first.
+    let likely = reading.hinted(archive).filter(|it| *it < names.len());
+    for at in likely.into_iter().chain((0..names.len()).filter(|it| Some(*it) != likely)) {
+        let (path, compression) = &names[at];
+        if reading.has_file(path).map_err(|it| medium(path, "look for", &it))? {
+            reading.hint(at);
+            return WalFile::of(path.clone(), *compression, reading).map(Some);
         }
     }
     // Absent from an archive that is there: an unmounted one is not empty.
     match reading.stat(archive) {
         Ok(_) => Ok(None),
         Err(error) => Err(unlistable(archive, &error)),
+    }
+}
+
+impl Reading {
+    fn newest_cluster(&self, archive: &Path) -> Option<PathBuf> {
+        if !is_remote(archive) {
+            return pgbackrest::newest_cluster(archive, self);
+        }
+        let hints = || self.objects.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = hints().clusters.get(archive) {
+            return known.clone();
+        }
+        let found = pgbackrest::newest_cluster(archive, self);
+        hints().clusters.insert(archive.to_owned(), found.clone());
+        found
+    }
+
+    fn hinted(&self, archive: &Path) -> Option<usize> {
+        let hints = self.objects.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        is_remote(archive).then_some(hints.ending)
+    }
+
+    fn hint(&self, ending: usize) {
+        self.objects.hints.lock().unwrap_or_else(PoisonError::into_inner).ending = ending;
     }
 }
 
@@ -325,8 +361,13 @@ pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, reading: &Rea
     let mut output = File::create(&partial).map_err(|it| full(&it))?;
     let mut buffer = vec![0; CHUNK];
     let mut bytes = 0;
+    let stored = file_name(from);
+    let mut sum = name_and_sum(&stored).map(|it| (it.1, Sha1::new()));
     loop {
         let read = input.fill(&mut buffer)?;
+        if let Some((_, sum)) = &mut sum {
+            sum.update(&buffer[..read]);
+        }
         output.write_all(&buffer[..read]).map_err(|it| full(&it))?;
         bytes += read as u64;
         if read < buffer.len() {
@@ -337,6 +378,11 @@ pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, reading: &Rea
         return Err(Fault::new(Blame::Backup, format!("read the WAL segment {}", from.display()))
             .cause(format!("it has {bytes} bytes, and a segment of this cluster has {expected}"))
             .hint("it was cut when it was archived, or is still being written: archive into a temporary name and rename it"));
+    }
+    if let Some((told, sum)) = sum.map(|(told, sum)| (told, hex(&sum.finalize()))).filter(|(told, sum)| told != sum) {
+        return Err(Fault::new(Blame::Backup, format!("read the WAL segment {}", from.display()))
+            .cause(format!("its SHA-1 is {sum}, and its name says {told}"))
+            .hint("it was changed after it was archived: `pgbackrest verify` says what else was"));
     }
     drop(output);
     fs::rename(&partial, to).map_err(|it| full(&it))?;

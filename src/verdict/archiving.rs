@@ -1,12 +1,14 @@
 //! Whether the archive that a drill reads is the one that the server fills, by the configuration that the backup itself holds.
 //!
-//! Paths are not compared: what is `/srv/wal` on the server is another place here. What is judged is what archives at all.
+//! Paths are not compared: what is `/srv/wal` on the server is another place here. URLs are, as they mean the same everywhere;
+//! and else what archives at all.
 
 use super::CheckJudged;
 use crate::check::{ARCHIVING, Finding, Judged, Population, Severity};
 use crate::evidence::Evidence;
 use crate::format::archiving::{Feeds, archiving};
 use crate::scenario::Drill;
+use crate::source::service::Service;
 use crate::source::{BaseTool, Source};
 
 /// What follows for the verdict.
@@ -24,6 +26,18 @@ pub(super) fn judged(evidence: &Evidence, drill: &Drill) -> Archived {
     let told = facts.and_then(|it| archiving(&it.settings));
     let (Some(wal), Some(told)) = (&source.wal, told) else { return archived };
     archived.findings.extend(told.flaws.iter().map(|it| it.words().to_owned()));
+    if let Some(fed) = told.feeds.url() {
+        let copies = drill.copies.iter().flat_map(|it| &it.others).filter_map(|it| it.wal.as_ref());
+        let declared: Vec<&str> = [wal].into_iter().chain(copies).map(|it| it.trim_end_matches('/')).collect();
+        if declared.contains(&fed.as_str()) {
+            return archived;
+        }
+        if declared.iter().all(|it| Service::of(it).is_some()) {
+            archived.check = Some(elsewhere(format!("the archive that the server fills: {fed}"), wal));
+            return archived;
+        }
+        archived.findings.push(format!("the server archives to {fed}: what fills {wal} is not its archive_command"));
+    }
     let finding = match (source.tool, &told.feeds) {
         (_, Feeds::Nothing) => {
             archived.findings.push(
@@ -56,7 +70,15 @@ pub(super) fn judged(evidence: &Evidence, drill: &Drill) -> Archived {
             | Feeds::Other(_),
         ) => return archived,
     };
-    let judged = Judged { finding, population: Population { examined: 1, of: "archive".to_owned() } };
-    archived.check = Some(CheckJudged::new(ARCHIVING, Severity::Major, judged));
+    archived.check = Some(check(finding));
     archived
+}
+
+fn elsewhere(expected: String, wal: &str) -> CheckJudged {
+    check(Finding::Broken { expected, observed: wal.to_owned() })
+}
+
+fn check(finding: Finding) -> CheckJudged {
+    let judged = Judged { finding, population: Population { examined: 1, of: "archive".to_owned() } };
+    CheckJudged::new(ARCHIVING, Severity::Major, judged)
 }

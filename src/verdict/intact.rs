@@ -223,7 +223,8 @@ mod tests {
 
     fn evidence(manifest: ManifestSeen, pages: PagesChecked, again: &[(u32, Now)]) -> Evidence {
         let facts = Box::new(BaseFacts::bare());
-        let unpack = Action::Unpack { from: "/b/full".to_owned(), facts, part: None, beneath: Vec::new() };
+        let unpack =
+            Action::Unpack { from: "/b/full".to_owned(), facts, part: None, beneath: Vec::new(), hollow: Vec::new() };
         let unpacked = Unpacked { files: 1, bytes: 1, manifest: Some(manifest), pages: Some(pages) };
         let again =
             again.iter().map(|(block, now)| Again { file: "base/5/16384".to_owned(), block: *block, now: now.clone() });

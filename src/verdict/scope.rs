@@ -29,6 +29,7 @@ pub fn claimed(drill: &Drill, facts: Option<&DumpFacts>) -> Scope {
         return scope;
     }
     match &drill.source {
+        Source::BaseBackup(it) if !it.databases.is_empty() => Scope::Objects,
         Source::PgDumpall(_) | Source::BaseBackup(_) => Scope::Cluster,
         Source::PgDump(_) if !drill.restore.select.is_everything() => Scope::Objects,
         Source::PgDump(_) if facts.is_some_and(is_of_tables) => Scope::Objects,

@@ -42,4 +42,5 @@ mod stored;
 mod stores;
 mod support;
 mod sweep;
+mod tools;
 mod walg;

@@ -175,6 +175,17 @@ fn a_plain_base_backup_starts_although_its_empty_directories_were_lost() {
     let program = program();
     let ran = program.drill(&scenario(&[drill(&source, more, check)]), &[]).expect(0);
     assert!(ran.folded().contains("keeps no empty directories"), "{}", ran.stdout);
+    // The archive that the server fills is another one than the drill reads, or the same.
+    std::fs::remove_file(backup.join("backup_manifest")).unwrap();
+    let configured = std::fs::read_to_string(backup.join("postgresql.auto.conf")).unwrap();
+    for (url, exit) in [("s3://elsewhere/wal".to_owned(), 1), (store.url("base/wal"), 0)] {
+        let command = format!("archive_mode = on\narchive_command = 'aws s3 cp %p {url}/%f'\n");
+        std::fs::write(backup.join("postgresql.auto.conf"), format!("{configured}{command}")).unwrap();
+        let ran = program.drill(&scenario(&[drill(&source, more, check)]), &[]).expect(exit);
+        let told =
+            ran.folded().contains("check archiving: expected the archive that the server fills: s3://elsewhere/wal");
+        assert_eq!(told, exit == 1, "{}", ran.stdout);
+    }
     // A map that names a tablespace to which no link leads: its data are not in the backup.
     std::fs::write(backup.join("tablespace_map"), "16385 /srv/space\n").unwrap();
     let ran = program.drill(&scenario(&[drill(&source, more, check)]), &[]).expect(1);

@@ -97,69 +97,62 @@ pub(crate) fn s3() -> &'static Store {
 
 pub(crate) fn google() -> &'static Store {
     static STORE: OnceLock<Store> = OnceLock::new();
-    STORE.get_or_init(|| {
-        Store::start("gs", "anonymous: true", |at, port| {
-            load(Path::new(&at("data/fixtures")));
-            let port = port.to_string();
-            let pairs = [
-                ("scheme", "https"),
-                ("host", "127.0.0.1"),
-                ("port", &port),
-                ("cert-location", &at("server.pem")),
-                ("private-key-location", &at("server-key.pem")),
-                ("data", &at("data")),
-                ("backend", "memory"),
-                ("log-level", "error"),
-                ("public-host", &format!("127.0.0.1:{port}")),
-            ];
-            let args = pairs.iter().map(|(name, value)| format!("-{name}={value}")).collect();
-            (root().join("target/stores/fake-gcs-server"), args)
-        })
+    STORE.get_or_init(|| google_with(&load))
+}
+
+/// `load`: fills the directory that stands for its bucket.
+pub(crate) fn google_with(load: &dyn Fn(&Path)) -> Store {
+    Store::start("gs", "anonymous: true", |at, port| {
+        load(Path::new(&at("data/fixtures")));
+        let port = port.to_string();
+        let pairs = [
+            ("scheme", "https"),
+            ("host", "127.0.0.1"),
+            ("port", &port),
+            ("cert-location", &at("server.pem")),
+            ("private-key-location", &at("server-key.pem")),
+            ("data", &at("data")),
+            ("backend", "memory"),
+            ("log-level", "error"),
+            ("public-host", &format!("127.0.0.1:{port}")),
+        ];
+        let args = pairs.iter().map(|(name, value)| format!("-{name}={value}")).collect();
+        (root().join("target/stores/fake-gcs-server"), args)
     })
 }
 
 pub(crate) fn azure() -> &'static Store {
     static STORE: OnceLock<Store> = OnceLock::new();
-    STORE.get_or_init(|| {
-        let store =
-            Store::start("az", "account: devstoreaccount1, account_key: { env: STORE_ACCOUNT_KEY }", |at, port| {
-                let port = port.to_string();
-                let args = [
-                    &root()
-                        .join("target/stores/azurite/node_modules/azurite/dist/src/blob/main.js")
-                        .display()
-                        .to_string(),
-                    "--blobHost",
-                    "127.0.0.1",
-                    "--blobPort",
-                    &port,
-                    "--cert",
-                    &at("server.pem"),
-                    "--key",
-                    &at("server-key.pem"),
-                    "--skipApiVersionCheck",
-                    "--inMemoryPersistence",
-                    "--disableTelemetry",
-                    "--silent",
-                ];
-                ("node".into(), args.map(str::to_owned).to_vec())
-            });
-        load(&store.directory.join("data"));
-        let mut copy = Command::new(root().join("target/stores/rclone"));
-        copy.args([
-            "copy",
-            "--config",
-            "",
-            "--ca-cert",
-            &store.path("ca.pem"),
-            &store.path("data"),
-            ":azureblob:fixtures",
-        ]);
-        copy.args(["--azureblob-account", "devstoreaccount1", "--azureblob-endpoint", &store.endpoint()]);
-        let output = copy.env("RCLONE_AZUREBLOB_KEY", AZURE_KEY).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        store
-    })
+    STORE.get_or_init(|| azure_with(&load))
+}
+
+pub(crate) fn azure_with(load: &dyn Fn(&Path)) -> Store {
+    let store = Store::start("az", "account: devstoreaccount1, account_key: { env: STORE_ACCOUNT_KEY }", |at, port| {
+        let port = port.to_string();
+        let args = [
+            &root().join("target/stores/azurite/node_modules/azurite/dist/src/blob/main.js").display().to_string(),
+            "--blobHost",
+            "127.0.0.1",
+            "--blobPort",
+            &port,
+            "--cert",
+            &at("server.pem"),
+            "--key",
+            &at("server-key.pem"),
+            "--skipApiVersionCheck",
+            "--inMemoryPersistence",
+            "--disableTelemetry",
+            "--silent",
+        ];
+        ("node".into(), args.map(str::to_owned).to_vec())
+    });
+    load(&store.directory.join("data"));
+    let mut copy = Command::new(root().join("target/stores/rclone"));
+    copy.args(["copy", "--config", "", "--ca-cert", &store.path("ca.pem"), &store.path("data"), ":azureblob:fixtures"]);
+    copy.args(["--azureblob-account", "devstoreaccount1", "--azureblob-endpoint", &store.endpoint()]);
+    let output = copy.env("RCLONE_AZUREBLOB_KEY", AZURE_KEY).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    store
 }
 
 fn load(to: &Path) {

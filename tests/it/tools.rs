@@ -1,0 +1,231 @@
+//! What holds for the backups of every tool: a sweep, the local runtime, and every store there is.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::lab::unpacked;
+use crate::program::{Program, fixture};
+use crate::stores::{self, Store};
+
+/// A backup by a tool, with what it is known to hold.
+struct Kept {
+    what: &'static str,
+    /// The fixture that is packed, or lies there as it is; and where it lies beneath a root.
+    fixture: &'static str,
+    /// With `ROOT` for the place, and `STORE` for how it is reached.
+    source: &'static str,
+    /// With the rows of `orders`, but for WAL-G's: those of `pgbench_history`.
+    targets: &'static [(&'static str, u64)],
+}
+
+const ORDERS: &[(&str, u64)] =
+    &[("latest", 100), ("{ name: rp1 }", 600), ("{ lsn: LSN }", 600), ("{ time: \"TIME\" }", 600)];
+
+const KEPT: &[Kept] = &[
+    Kept {
+        what: "pgBackRest 2.33, gz",
+        fixture: "pgbackrest/pg13",
+        source: "pgbackrest: { path: \"ROOT/plain\", stanza: shop STORE }",
+        targets: ORDERS,
+    },
+    Kept {
+        what: "pgBackRest 2.45, zst, aes, bundles",
+        fixture: "pgbackrest/pg15",
+        source: "pgbackrest: { path: \"ROOT/sealed\", stanza: shop, cipher_pass: { file: PASS } STORE }",
+        targets: ORDERS,
+    },
+    Kept {
+        what: "pgBackRest 2.55, zst, aes, block incremental",
+        fixture: "pgbackrest",
+        source: "pgbackrest: { path: \"ROOT/repository\", stanza: shop, cipher_pass: { file: PASS } STORE }",
+        targets: ORDERS,
+    },
+    Kept {
+        what: "pgBackRest 2.60, zst, aes, block incremental",
+        fixture: "pgbackrest/pg18",
+        source: "pgbackrest: { path: \"ROOT/sealed\", stanza: shop, cipher_pass: { file: PASS } STORE }",
+        targets: ORDERS,
+    },
+    Kept {
+        what: "Barman 2.12, postgres",
+        fixture: "barman/pg13",
+        source: "barman: { path: \"ROOT/home\", server: main STORE }",
+        targets: ORDERS,
+    },
+    Kept {
+        what: "Barman 3.4, rsync",
+        fixture: "barman/pg15",
+        source: "barman: { path: \"ROOT/home\", server: rs STORE }",
+        targets: ORDERS,
+    },
+    Kept {
+        what: "Barman 3.13, incremental",
+        fixture: "barman/pg17",
+        source: "barman: { path: \"ROOT/home\", server: main STORE }",
+        targets: ORDERS,
+    },
+    Kept {
+        what: "Barman 3.20, incremental",
+        fixture: "barman/pg18",
+        source: "barman: { path: \"ROOT/home\", server: main STORE }",
+        targets: ORDERS,
+    },
+    Kept {
+        what: "barman-cloud 3.13, gzip",
+        fixture: "barman_cloud",
+        source: "barman_cloud: { path: \"ROOT\", server: shop STORE }",
+        targets: ORDERS,
+    },
+    Kept {
+        what: "WAL-G 3.0.7, zstd, deltas",
+        fixture: "walg/zstd",
+        source: "wal_g: { path: \"ROOT/store\" STORE }",
+        targets: &[("{ name: rp1 }", 2387), ("{ lsn: LSN }", 2387), ("{ time: \"TIME\" }", 2387)],
+    },
+    Kept {
+        what: "WAL-G 3.0.7, lzma, OpenPGP, deltas",
+        fixture: "walg/lzma-pgp",
+        source: "wal_g: { path: \"ROOT/store\", pgp_key: { file: PGP } STORE }",
+        targets: &[("{ name: rp1 }", 2437), ("{ lsn: LSN }", 2437), ("{ time: \"TIME\" }", 2437)],
+    },
+    Kept {
+        what: "pg_basebackup, tar, zstd",
+        fixture: "base",
+        source: "base_backup: { path: \"ROOT/2026-*\", wal: \"ROOT/wal\" STORE }",
+        targets: &[("latest", 51), ("{ name: before the mistake }", 600), ("{ lsn: 0/E04988 }", 600)],
+    },
+];
+
+impl Kept {
+    /// All of it, in a directory.
+    fn put(&self, to: &Path) {
+        let from = fixture(self.fixture);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        if from.is_dir() {
+            assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
+        } else {
+            let packed = unpacked(&format!("{}.tar.zst", self.fixture));
+            assert!(Command::new("cp").arg("-r").arg(packed.path()).arg(to).status().unwrap().success());
+        }
+    }
+
+    fn scenario(&self, root: &str, store: &str, target: &str, rows: u64, more: &str) -> String {
+        let key = |name: &str| fixture(name).display().to_string();
+        let source = self.source.replace("ROOT", root).replace("PASS", &key("pgbackrest/pass"));
+        let source = source.replace("PGP", &key("walg/lzma-pgp/pgp.asc"));
+        let source =
+            source.replace("STORE", &if store.is_empty() { String::new() } else { format!(", store: {store}") });
+        let table = if self.fixture.starts_with("walg") { "pgbench_history" } else { "orders" };
+        let check =
+            format!("query: {{ name: rows, sql: \"select count(*) from {table}\", database: shop, expect: {rows} }}");
+        format!(
+            "version: 1\ndefaults: {{ postgres: {{ image: \"pgdrill-postgres:{{major}}\" }} }}\ndrills:\n  - name: kept\n    \
+             source: {{ {source} }}\n    {target}\n{more}    checks:\n      - {check}\n"
+        )
+    }
+
+    /// What the tool's own `truth.json` knows of the moment.
+    fn at(&self, directory: &Path, target: &str) -> String {
+        let text = std::fs::read_to_string(directory.join("truth.json")).unwrap_or_else(|_| "{}".to_owned());
+        let truth: Value = serde_json::from_str(&text).unwrap();
+        let told = |keys: [&str; 2]| keys.iter().find_map(|it| truth[it].as_str()).unwrap_or_default().to_owned();
+        let lsn = told(["lsn", "lsn_of_rp1"]);
+        target.replace("LSN", &lsn).replace("TIME", &told(["time", "time_between_rp1_and_the_drop"]))
+    }
+}
+
+fn of(what: &str) -> &'static Kept {
+    KEPT.iter().find(|it| it.what.starts_with(what)).unwrap()
+}
+
+#[test]
+fn a_sweep_walks_through_the_wal_of_every_tool() {
+    let scratch = tempfile::tempdir().unwrap();
+    for what in ["pgBackRest 2.55", "Barman 3.4", "barman-cloud", "WAL-G 3.0.7, zstd"] {
+        let kept = of(what);
+        let root = scratch.path().join(kept.fixture);
+        kept.put(&root);
+        let target = "targets: { count: 4 }";
+        let text = kept.scenario(&root.display().to_string(), "", target, 0, "");
+        // At the end of the archive WAL-G's table is dropped: what holds at every stop is asked.
+        let text = text
+            .replace("select count(*) from pgbench_history", "select 0")
+            .replace("select count(*) from orders", "select 0");
+        let program = Program::new();
+        let ran = program.drill(&text, &[]);
+        assert_eq!(ran.exit, Some(0), "{what}: {}\n{}", ran.stdout, ran.stderr);
+        assert_eq!(program.report().drills[0].stops.len(), 4, "{what}");
+    }
+}
+
+/// This machine has PostgreSQL 15.
+#[test]
+fn backups_of_tools_are_restored_without_a_container() {
+    let scratch = tempfile::tempdir().unwrap();
+    for what in ["pgBackRest 2.45", "Barman 3.4", "pg_basebackup"] {
+        let kept = of(what);
+        let root = scratch.path().join(kept.fixture);
+        kept.put(&root);
+        let (target, rows) = kept.targets[1];
+        let target = format!("target: {}", kept.at(&root, target));
+        let text = kept.scenario(&root.display().to_string(), "", &target, rows, "    runtime: local\n");
+        let program = Program::new();
+        let ran = program.drill(&text, &[]);
+        assert_eq!(ran.exit, Some(0), "{what}: {}\n{}", ran.stdout, ran.stderr);
+        assert!(ran.folded().contains("on this machine"), "{}", ran.stdout);
+    }
+}
+
+/// Tool × version × store × target, as a table with the seconds of each drill.
+#[test]
+#[ignore = "minutes: ci/full"]
+fn whole_tool_matrix() {
+    let scratch = tempfile::Builder::new().prefix("pgdrill-lab-tools-").tempdir_in("/tmp").unwrap();
+    let whole = scratch.path().join("fixtures");
+    for kept in KEPT {
+        let to = whole.join(kept.fixture);
+        if !to.exists() {
+            kept.put(&to);
+        }
+    }
+    let load = |to: &Path| {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        assert!(Command::new("cp").arg("-r").arg(&whole).arg(to).status().unwrap().success());
+    };
+    let s3 = stores::s3();
+    load(&s3.bucket("whole"));
+    let (google, azure) = (stores::google_with(&load), stores::azure_with(&load));
+    let url = |store: &Store, kept: &Kept| store.url(kept.fixture);
+    let (mut table, mut wrong) = (String::new(), String::new());
+    for kept in KEPT {
+        let local = whole.join(kept.fixture);
+        let places = [
+            ("disk", local.display().to_string(), String::new()),
+            ("s3", format!("s3://whole/fixtures/{}", kept.fixture), s3.access()),
+            ("gs", url(&google, kept), google.access()),
+            ("az", url(&azure, kept), azure.access()),
+        ];
+        for (place, root, access) in places {
+            let mut cells = Vec::new();
+            for (target, rows) in kept.targets {
+                let at = kept.at(&local, target);
+                let text = kept.scenario(&root, &access, &format!("target: {at}"), *rows, "");
+                let program = stores::program();
+                let began = Instant::now();
+                let ran = program.drill(&text, &[]);
+                let cell = format!("{:.1}", began.elapsed().as_secs_f64());
+                if ran.exit != Some(0) {
+                    let _ = writeln!(wrong, "{} from {place} to {at}: {}\n{}", kept.what, ran.stdout, ran.stderr);
+                }
+                cells.push(if ran.exit == Some(0) { cell } else { "FAILED".to_owned() });
+            }
+            let _ = writeln!(table, "| {} | {place} | {} |", kept.what, cells.join(" | "));
+        }
+    }
+    println!("| tool | store | latest | name | LSN | time | (WAL-G: name, LSN, time)\n{table}");
+    assert_eq!(wrong, "");
+}
