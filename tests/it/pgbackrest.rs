@@ -166,9 +166,7 @@ fn a_segment_whose_contents_are_not_those_of_its_name_is_the_backups_fault() {
     let path = directory.path().join("plain");
     let wal = path.join("archive/shop/13-1/0000000100000000");
     let mut segments: Vec<PathBuf> = std::fs::read_dir(&wal).unwrap().map(|it| it.unwrap().path()).collect();
-    segments.retain(|it| {
-        it.file_name().unwrap().to_str().unwrap().ends_with(".gz") && it.display().to_string().contains('-')
-    });
+    segments.retain(|it| it.extension().is_some_and(|it| it == "gz") && it.display().to_string().contains('-'));
     segments.sort();
     let changed = &segments[segments.len() - 2];
     let mut plain = Vec::new();

@@ -100,6 +100,15 @@ const KEPT: &[Kept] = &[
     },
 ];
 
+/// What the tool's own `truth.json` knows of the moment.
+fn at(directory: &Path, target: &str) -> String {
+    let text = std::fs::read_to_string(directory.join("truth.json")).unwrap_or_else(|_| "{}".to_owned());
+    let truth: Value = serde_json::from_str(&text).unwrap();
+    let told = |keys: [&str; 2]| keys.iter().find_map(|it| truth[it].as_str()).unwrap_or_default().to_owned();
+    let lsn = told(["lsn", "lsn_of_rp1"]);
+    target.replace("LSN", &lsn).replace("TIME", &told(["time", "time_between_rp1_and_the_drop"]))
+}
+
 impl Kept {
     /// All of it, in a directory.
     fn put(&self, to: &Path) {
@@ -126,15 +135,6 @@ impl Kept {
             "version: 1\ndefaults: {{ postgres: {{ image: \"pgdrill-postgres:{{major}}\" }} }}\ndrills:\n  - name: kept\n    \
              source: {{ {source} }}\n    {target}\n{more}    checks:\n      - {check}\n"
         )
-    }
-
-    /// What the tool's own `truth.json` knows of the moment.
-    fn at(&self, directory: &Path, target: &str) -> String {
-        let text = std::fs::read_to_string(directory.join("truth.json")).unwrap_or_else(|_| "{}".to_owned());
-        let truth: Value = serde_json::from_str(&text).unwrap();
-        let told = |keys: [&str; 2]| keys.iter().find_map(|it| truth[it].as_str()).unwrap_or_default().to_owned();
-        let lsn = told(["lsn", "lsn_of_rp1"]);
-        target.replace("LSN", &lsn).replace("TIME", &told(["time", "time_between_rp1_and_the_drop"]))
     }
 }
 
@@ -171,7 +171,7 @@ fn backups_of_tools_are_restored_without_a_container() {
         let root = scratch.path().join(kept.fixture);
         kept.put(&root);
         let (target, rows) = kept.targets[1];
-        let target = format!("target: {}", kept.at(&root, target));
+        let target = format!("target: {}", at(&root, target));
         let text = kept.scenario(&root.display().to_string(), "", &target, rows, "    runtime: local\n");
         let program = Program::new();
         let ran = program.drill(&text, &[]);
@@ -183,6 +183,7 @@ fn backups_of_tools_are_restored_without_a_container() {
 /// Tool × version × store × target, as a table with the seconds of each drill.
 #[test]
 #[ignore = "minutes: ci/full"]
+#[expect(clippy::print_stdout, reason = "the table is for the person who runs it")]
 fn whole_tool_matrix() {
     let scratch = tempfile::Builder::new().prefix("pgdrill-lab-tools-").tempdir_in("/tmp").unwrap();
     let whole = scratch.path().join("fixtures");
@@ -212,7 +213,7 @@ fn whole_tool_matrix() {
         for (place, root, access) in places {
             let mut cells = Vec::new();
             for (target, rows) in kept.targets {
-                let at = kept.at(&local, target);
+                let at = at(&local, target);
                 let text = kept.scenario(&root, &access, &format!("target: {at}"), *rows, "");
                 let program = stores::program();
                 let began = Instant::now();
