@@ -276,7 +276,12 @@ fn assemble(
     let sandbox = SandboxSpec { server: server.clone(), inputs: made.inputs, limits, own_data };
     let mut notes = made.notes;
     let mut recipe = made.recipe;
-    recipe.steps.extend(comparison(drill, &backup, &recipe));
+    let comparison = comparison(drill, &backup, &recipe);
+    if comparison.is_some() && matches!(&drill.source, Source::BaseBackup(it) if it.wal.is_some()) {
+        let text = "the WAL archives of the copies: restore from each to see whether it would do".to_owned();
+        notes.push(Note { kind: NoteKind::NotChecked, text });
+    }
+    recipe.steps.extend(comparison);
     notes.extend(picked);
     notes.sort_by_key(|note| note.kind);
     Plan {

@@ -8,7 +8,7 @@ use super::keys::secret;
 use crate::fault::{Blame, Fault};
 use crate::scenario::Drill;
 use crate::source::service::Service;
-use crate::source::{Source, StoreRef, root};
+use crate::source::{Source, StoreRef};
 use crate::store::{Access, Reading, StoreConfig};
 
 /// For commands that read without a scenario.
@@ -16,23 +16,21 @@ pub(crate) fn reading() -> Reading {
     Reading::with(Arc::default(), Arc::new(general()))
 }
 
-/// For these drills. What cannot be had is the fault of the drill that needs it, when it does.
-pub(crate) fn of<'a>(drills: impl IntoIterator<Item = &'a Drill>) -> Arc<Access> {
+/// For a drill, and no other: two may mean different stores by one URL. What cannot be had is its fault when it needs it.
+pub(crate) fn of(drill: &Drill) -> Arc<Access> {
     let mut access = general();
-    for drill in drills {
-        let location = drill.source.location();
-        let wal = match &drill.source {
-            Source::BaseBackup(it) => it.wal.as_deref(),
-            Source::PgDump(_) | Source::PgDumpall(_) => None,
-        };
-        let copies = drill.copies.iter().flat_map(|it| &it.others);
-        let copies = copies.map(|it| (root(&it.path), it.wal.as_deref(), &it.store));
-        for (path, wal, store) in copies.chain([(location.root(), wal, &location.store)]) {
-            let Some(store) = store else { continue };
-            for root in [Some(path), wal].into_iter().flatten() {
-                if let Some(service) = Service::of(root) {
-                    access.add(root, config(service, store));
-                }
+    let location = drill.source.location();
+    let wal = match &drill.source {
+        Source::BaseBackup(it) => it.wal.as_deref(),
+        Source::PgDump(_) | Source::PgDumpall(_) => None,
+    };
+    let copies = drill.copies.iter().flat_map(|it| &it.others);
+    let copies = copies.map(|it| (it.path.as_str(), it.wal.as_deref(), &it.store));
+    for (path, wal, store) in copies.chain([(location.path.as_str(), wal, &location.store)]) {
+        let Some(store) = store else { continue };
+        for url in [Some(path), wal].into_iter().flatten() {
+            if let (Some(service), Some(root)) = (Service::of(url), Service::root(url)) {
+                access.add(root, config(service, store));
             }
         }
     }

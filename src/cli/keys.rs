@@ -5,16 +5,18 @@ use std::sync::Arc;
 use crate::fault::{Blame, Fault};
 use crate::format::crypt::Key;
 use crate::scenario::Drill;
-use crate::source::{Cipher, KeyRef, Secret};
+use crate::source::{Cipher, KeyRef, Secret, root};
 use crate::store::Vault;
 
-/// What opens the backups of these drills. A key that cannot be had is the fault of the drill that needs it, when it does.
-pub(crate) fn vault<'a>(drills: impl IntoIterator<Item = &'a Drill>) -> Arc<Vault> {
+/// What opens the backups of a drill, in whichever place. A key that cannot be had is its fault when it needs it.
+pub(crate) fn vault(drill: &Drill) -> Arc<Vault> {
     let mut vault = Vault::default();
-    for location in drills.into_iter().map(|it| it.source.location()) {
+    let location = drill.source.location();
+    let copies = drill.copies.iter().flat_map(|it| &it.others).map(|it| it.path.as_str());
+    for path in copies.chain([location.path.as_str()]) {
         if let Some(reference) = &location.key {
             // The archive lies beside the backups, and opens with the same.
-            let root = location.root();
+            let root = root(path);
             let root = match reference.cipher {
                 Cipher::PgBackRest => root.rsplit_once("/backup/").map_or(root, |it| it.0),
                 Cipher::Databasus | Cipher::Libsodium | Cipher::OpenPgp => root,

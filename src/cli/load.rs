@@ -59,12 +59,11 @@ pub(crate) fn drills(chosen: &Chosen, screen: &Screen) -> Result<Loaded, Exit> {
             drill.runtime = runtime.into();
         }
     }
-    let reading = Reading::with(Arc::default(), access::of(&drills));
     Ok(Loaded {
         drills: drills
             .into_iter()
             .flat_map(Drill::from_each)
-            .map(|it| each(it, &reading))
+            .map(each)
             .collect::<Result<Vec<_>, Fault>>()
             .map_err(fail)?
             .concat(),
@@ -73,11 +72,12 @@ pub(crate) fn drills(chosen: &Chosen, screen: &Screen) -> Result<Loaded, Exit> {
 }
 
 /// A drill of every match, for `pick: all`. A pattern that matches nothing stays one drill, which then fails.
-fn each(drill: Drill, reading: &Reading) -> Result<Vec<Drill>, Fault> {
+fn each(drill: Drill) -> Result<Vec<Drill>, Fault> {
     if drill.source.location().pick != Pick::All {
         return Ok(vec![drill]);
     }
-    let seen = store::list(&drill.source.location().path, reading)?;
+    let reading = Reading::with(Arc::default(), access::of(&drill));
+    let seen = store::list(&drill.source.location().path, &reading)?;
     if seen.is_empty() {
         return Ok(vec![drill]);
     }

@@ -42,7 +42,7 @@ pub(crate) async fn plan(asked: &args::Plan, screen: &Screen) -> Exit {
         Ok(surroundings) => surroundings,
         Err(exit) => return exit,
     };
-    let machine = surroundings.machine().with_keys(keys::vault(&drills), access::of(&drills));
+    let machine = surroundings.machine();
     let mut worst = Exit::Passed;
     for (number, drill) in drills.iter().enumerate() {
         let run = uuid::Uuid::now_v7().simple().to_string();
@@ -53,6 +53,7 @@ pub(crate) async fn plan(asked: &args::Plan, screen: &Screen) -> Exit {
                 return Exit::Usage;
             }
         };
+        machine.equip(&lease, keys::vault(drill), access::of(drill));
         let start = Start {
             run,
             drill: lease.drill.clone(),

@@ -73,7 +73,7 @@ impl Running<'_> {
     async fn to_the_end(&self) -> Exit {
         let view = if self.args.quiet { ProgressView::silent() } else { ProgressView::new(self.screen.err_is_tty) };
         let view = Arc::new(view);
-        let machine = self.surroundings.machine().with_keys(keys::vault(&self.drills), access::of(&self.drills));
+        let machine = self.surroundings.machine();
         let watcher = Arc::clone(&view);
         let last_words = format!(
             "left as it is: containers and volumes with the label pgdrill.run={}, directories {}/pgdrill-*; \
@@ -151,12 +151,13 @@ impl Running<'_> {
     async fn loads(&self) -> (Share, Vec<Load>) {
         let (cpus, memory_bytes) = host::spare();
         let disk_bytes = host::disk(&self.surroundings.base).map_or(u64::MAX, |it| it.free);
-        let paths: Vec<String> = self.drills.iter().map(|it| it.source.location().path.clone()).collect();
+        let of = |it: &Drill| (it.source.location().path.clone(), Reading::with(Arc::default(), access::of(it)));
+        let paths: Vec<(String, Reading)> = self.drills.iter().map(of).collect();
         let alone = self.args.jobs.get() == 1;
         // One at a time needs no estimate. A store that cannot be listed is the drill's to report.
-        let reading = Reading::with(Arc::default(), access::of(&self.drills));
         let sizes = tokio::task::spawn_blocking(move || {
-            let size = |path: &String| store::list(path, &reading).ok()?.iter().map(|it| it.bytes).max();
+            let size =
+                |(path, reading): &(String, Reading)| store::list(path, reading).ok()?.iter().map(|it| it.bytes).max();
             paths.iter().map(|path| if alone { 0 } else { size(path).unwrap_or(0) }).collect::<Vec<u64>>()
         });
         let sizes = sizes.await.unwrap_or_else(|_| vec![0; self.drills.len()]);
@@ -179,6 +180,7 @@ impl Running<'_> {
         (machine, view, signals, reaper): (&Machine, &Arc<ProgressView>, &Signals, &Reaper),
     ) -> Result<Evidence, Fault> {
         let lease = lease::new(&self.surroundings.base, &self.info.run, number)?;
+        machine.equip(&lease, keys::vault(drill), access::of(drill));
         reaper.watch(&lease.scratch);
         let start = Start {
             run: self.info.run.clone(),

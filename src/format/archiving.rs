@@ -94,7 +94,10 @@ impl Feeds {
             | Feeds::Library(_)
             | Feeds::Other(_) => return None,
         };
-        place.split_once("://").is_some_and(|it| it.0 != "file").then_some(place)
+        // What the shell puts in, nobody knows here.
+        let place = place.strip_prefix("azure://").map_or(place.clone(), |it| format!("az://{it}"));
+        let known = ["s3://", "gs://", "az://"].iter().any(|it| place.starts_with(it));
+        (known && !place.contains(['$', '`'])).then_some(place)
     }
 }
 
@@ -330,8 +333,11 @@ mod tests {
         assert_eq!(url("gsutil cp %p gs://bkp/wal/%f"), at("gs://bkp/wal"));
         assert_eq!(url("barman-cloud-wal-archive s3://bkp/pg/ main %p"), at("s3://bkp/pg/main/wals"));
         assert_eq!(url("WALG_S3_PREFIX=s3://bkp/walg wal-g wal-push %p"), at("s3://bkp/walg/wal_005"));
-        assert_eq!(url("cp %p /srv/wal/%f"), None);
-        assert_eq!(url("wal-g wal-push %p"), None);
+        assert_eq!(url("WALG_AZ_PREFIX=azure://c/p wal-g wal-push %p"), at("az://c/p/wal_005"));
+        for unknown in ["cp %p /srv/wal/%f", "wal-g wal-push %p", "curl -T %p https://x/%f", "aws s3 cp %p s3://$B/%f"]
+        {
+            assert_eq!(url(unknown), None, "{unknown}");
+        }
     }
 
     #[test]

@@ -81,7 +81,6 @@ impl Converter<'_> {
         let mut wire = wire.value;
         let sweep = self.sweep(&mut wire);
         let listed = wire.copies.as_ref().map(|it| it.span);
-        let (copies, chosen) = self.copies(&mut wire);
         if wire.name.value.0.contains(|it: char| it.is_control()) {
             self.note(Mistake::new(wire.name.span, "a drill's name must be one line of plain text"));
         }
@@ -112,13 +111,15 @@ impl Converter<'_> {
         let objectives =
             wire.objectives.map(|it| self.objectives(it.value, &wire.source.value, listed)).unwrap_or_default();
         checks.extend(objectives.heartbeat.as_ref().map(claims::heartbeat_check));
+        let source = self.source(wire.source.value);
+        let (copies, chosen) = self.copies(wire.copies, wire.restore_from.as_ref(), &source);
         let drill = Drill {
             tags: strings(wire.tags),
             file: self.file.name.clone(),
             line: Some(line),
             runtime: wire.runtime.or(defaults.runtime).unwrap_or_default(),
             objectives,
-            source: self.source(wire.source.value),
+            source,
             copies,
             scope,
             target,
@@ -407,6 +408,11 @@ impl Converter<'_> {
         if let Some((scheme, _)) = text.split_once("://").filter(|it| it.0 != "file" && Service::of(text).is_none()) {
             let message = format!("`{scheme}://` is no store that pgdrill knows");
             self.note(Mistake::new(path.span, message).help("give a path, or a URL with s3://, gs:// or az://"));
+        } else if let Some(bucket) = Service::bucket(text)
+            && (bucket.is_empty() || paths::is_pattern(bucket))
+        {
+            let mistake = Mistake::new(path.span, format!("`{text}` does not name a bucket"));
+            self.note(mistake.help("write the bucket's name, and a pattern behind it: s3://BUCKET/base/*"));
         } else if text.starts_with('~') {
             let mistake = Mistake::new(path.span, "`~` is not expanded in a scenario file");
             self.note(mistake.help(format!("write `${{HOME}}{}`", text.trim_start_matches('~'))));

@@ -10,7 +10,8 @@ use super::collect::At;
 use super::convert::Converter;
 use super::problem::{Mistake, Span};
 use super::units::Text;
-use super::wire::{WireCopy, WireDrill, WireSource};
+use super::wire::WireCopy;
+use crate::source::service::Service;
 use crate::source::{BaseTool, Source, StoreRef};
 
 /// What the source itself is called where nobody gives it a name.
@@ -91,10 +92,15 @@ impl Drill {
 }
 
 impl Converter<'_> {
-    /// Takes what a drill says of copies. The number: from which of them to restore.
-    pub(super) fn copies(&self, wire: &mut WireDrill) -> (Option<Copies>, Option<usize>) {
-        let Some(listed) = wire.copies.take() else {
-            if let Some(from) = &wire.restore_from {
+    /// The number: from which of them to restore.
+    pub(super) fn copies(
+        &self,
+        listed: Option<At<Vec<At<WireCopy>>>>,
+        restore_from: Option<&At<Text>>,
+        source: &Source,
+    ) -> (Option<Copies>, Option<usize>) {
+        let Some(listed) = listed else {
+            if let Some(from) = restore_from {
                 let mistake = Mistake::new(from.span, "`restore_from` without `copies` to choose from");
                 self.note(mistake.help("list them as `copies:`, or take it away"));
             }
@@ -119,7 +125,11 @@ impl Converter<'_> {
                 self.note(mistake.help("give each a `name`: by default it is that of its site"));
             }
             match &copy.path {
-                Some(path) => others.push(self.copy(&copy, path, placement(&copy, name), &wire.source.value)),
+                Some(path) => {
+                    let mut copy = self.copy(&copy, path, placement(&copy, name), source);
+                    self.told_apart(&mut copy, source, &others, span);
+                    others.push(copy);
+                }
                 None if own.is_none() => own = Some(placement(&copy, name)),
                 None => {
                     let mistake =
@@ -132,35 +142,56 @@ impl Converter<'_> {
             let mistake = Mistake::new(listed.span, "no copy besides the source itself");
             self.note(mistake.help("name where another copy lies: `{ path: s3://BUCKET/…, media: …, site: … }`"));
         }
+        if let Source::BaseBackup(it) = source
+            && !it.tablespaces.is_empty()
+        {
+            let mistake =
+                Mistake::new(listed.span, "`copies` beside `tablespaces`: what lies elsewhere cannot be compared");
+            self.note(
+                mistake.help("drill a backup in tar format, which has its tablespaces in it, or each copy on its own"),
+            );
+        }
         let own = own.unwrap_or_else(|| Placement { name: ORIGINAL.to_owned(), media: None, site: None });
-        let chosen = wire.restore_from.as_ref().and_then(|it| self.chosen_copy(it, &own, &others));
-        let each = wire.restore_from.as_ref().is_some_and(|it| it.value.0.trim() == "each");
+        let chosen = restore_from.and_then(|it| self.chosen_copy(it, &own, &others));
+        let each = restore_from.is_some_and(|it| it.value.0.trim() == "each");
         (Some(Copies { own, others, each }), chosen)
     }
 
-    fn copy(&self, wire: &WireCopy, path: &At<Text>, placement: Placement, source: &WireSource) -> BackupCopy {
-        let pattern = matches!(
-            source,
-            WireSource::PgDump(_) | WireSource::PgDumpall(_) | WireSource::Databasus(_) | WireSource::BaseBackup(_)
-        );
-        if let Some(wal) = wire.wal.as_ref().filter(|_| !matches!(source, WireSource::BaseBackup(_))) {
+    fn copy(&self, wire: &WireCopy, path: &At<Text>, placement: Placement, source: &Source) -> BackupCopy {
+        let tool = match source {
+            Source::BaseBackup(it) => Some(it.tool),
+            Source::PgDump(_) | Source::PgDumpall(_) => None,
+        };
+        if let Some(wal) = wire.wal.as_ref().filter(|_| tool != Some(BaseTool::PgBasebackup)) {
             let mistake = Mistake::new(wal.span, "`wal` has no meaning here");
             self.note(mistake.help("tools keep WAL beside their backups, and dumps have none: take it away"));
         }
-        let root = self.path(path, pattern);
-        let wal = wire.wal.as_ref().map(|it| self.path(it, false));
+        let root = self.path(path, matches!(tool, None | Some(BaseTool::PgBasebackup)));
         let store = self.store(wire.store.as_ref(), path, wire.wal.as_ref());
-        // As the source's own places are found.
-        let (path, wal) = match source {
-            WireSource::PgDump(_) | WireSource::PgDumpall(_) | WireSource::Databasus(_) => (root, None),
-            WireSource::BaseBackup(_) => (root, wal),
-            WireSource::WalG(_) => BaseTool::WalG.places(&root, ""),
-            WireSource::Pgbackrest(it) => BaseTool::PgBackRest.places(&root, it.stanza.value.0.trim()),
-            WireSource::Barman(it) | WireSource::BarmanCloud(it) => {
-                BaseTool::Barman.places(&root, it.server.value.0.trim())
-            }
+        // As the source's own places are found, with its stanza or server.
+        let (path, wal) = match tool {
+            None | Some(BaseTool::PgBasebackup) => (root, wire.wal.as_ref().map(|it| self.path(it, false))),
+            Some(tool) => tool.places(&root, source.location().path.rsplit('/').next().unwrap_or_default()),
         };
         BackupCopy { placement, path, wal, store }
+    }
+
+    /// Tells a copy from another place in a bucket of the same name that is reached in another way; a place that is none of its
+    /// own is no copy.
+    fn told_apart(&self, copy: &mut BackupCopy, source: &Source, others: &[BackupCopy], span: Span) {
+        let location = source.location();
+        let places = others.iter().map(|it| (&it.path, &it.store)).chain([(&location.path, &location.store)]);
+        let places: Vec<_> = places.collect();
+        if places.iter().any(|(path, store)| **path == copy.path && **store == copy.store) {
+            self.note(
+                Mistake::new(span, "the same place as another copy, or as the source").help("name where the copy lies"),
+            );
+        }
+        let same_name = |url: &str| Service::root(url).is_some() && Service::root(url) == Service::root(&copy.path);
+        if places.iter().any(|(path, store)| same_name(path) && **store != copy.store) {
+            copy.path = Service::named(&copy.path, &copy.placement.name);
+            copy.wal = copy.wal.as_ref().map(|it| Service::named(it, &copy.placement.name));
+        }
     }
 
     fn chosen_copy(&self, from: &At<Text>, own: &Placement, others: &[BackupCopy]) -> Option<usize> {

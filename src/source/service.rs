@@ -17,6 +17,28 @@ impl Service {
         Service::ALL.into_iter().find(|it| url.starts_with(it.1)).map(|it| it.0)
     }
 
+    /// What holds the objects of a URL. None: it is a path.
+    pub fn bucket(url: &str) -> Option<&str> {
+        let rest = &url[Service::of(url)?.scheme().len()..];
+        Some(rest.split('/').next().unwrap_or(rest))
+    }
+
+    /// A URL's scheme and bucket: what credentials are for.
+    pub fn root(url: &str) -> Option<&str> {
+        let bucket = Service::bucket(url)?;
+        Some(&url[..Service::of(url)?.scheme().len() + bucket.len()])
+    }
+
+    /// The same place under another name, where two stores have a bucket of one name: `s3://NAME@BUCKET/…`.
+    pub fn named(url: &str, name: &str) -> String {
+        let plain = |it: char| if it.is_ascii_alphanumeric() || it == '-' { it } else { '-' };
+        let name: String = name.chars().map(plain).collect();
+        match Service::of(url) {
+            Some(service) => format!("{0}{name}@{1}", service.scheme(), &url[service.scheme().len()..]),
+            None => url.to_owned(),
+        }
+    }
+
     /// What its URLs begin with.
     pub fn scheme(self) -> &'static str {
         Service::ALL.into_iter().find(|it| it.0 == self).map_or("", |it| it.1)

@@ -220,7 +220,8 @@ fn tablespace(
         let (Ok(root), Ok(to)) = (fs::canonicalize(backup), fs::canonicalize(it)) else { return false };
         to.starts_with(root)
     };
-    if inside(link) {
+    // An object store has no links: what lies beneath is in the backup.
+    if is_remote(link) || inside(link) {
         return Ok(Tablespace { oid, location, from: Some(link.to_string_lossy().into_owned()) });
     }
     Err(Fault::new(Blame::Scenario, format!("find the data of tablespace {oid} of {}", backup.display()))

@@ -3,9 +3,9 @@
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::Path;
 
-use super::files::{FileKind, Input};
+use super::files::FileKind;
 use super::find::{Found, files, toc_of};
-use super::tap::{CHUNK, Tap, medium, stat};
+use super::tap::{CHUNK, Failures, Tap, Watched, medium, stat};
 use super::{OnBytes, Reading};
 use crate::fault::{Blame, Fault};
 use crate::format::archive::{self, Archive, SUFFIXES};
@@ -53,6 +53,7 @@ fn file(
     on_bytes: OnBytes,
 ) -> Result<DumpFacts, Fault> {
     let sealed = reading.vault.seals(path, reading);
+    let failures = Failures::default();
     let mut tap = Tap::open(path, reading, on_bytes)?;
     let outcome = tap.plain().map_err(Seen::Undecodable).and_then(|mut plain| {
         let start = head(&mut plain).map_err(Seen::Undecodable)?;
@@ -61,12 +62,12 @@ fn file(
         let mut decoder = decode::decoder(wrapped, raw).map_err(Seen::Undecodable)?;
         let head = head(&mut decoder).map_err(Seen::Undecodable)?;
         // Nobody can seek in what is compressed or encrypted.
-        let within = (wrapped == Compression::None && !sealed).then_some((path, reading));
+        let within = (wrapped == Compression::None && !sealed).then_some((path, reading, &failures));
         contents(within, wrapped, length, head, &mut decoder, selection)
     });
     let facts = outcome.map_err(|it| match it {
         Seen::Undecodable(error) => tap.blame(&error),
-        Seen::Fault(fault) => tap.trouble().unwrap_or(fault),
+        Seen::Fault(fault) => tap.trouble().unwrap_or_else(|| failures.beneath(path, fault)),
     })?;
     Ok(DumpFacts { sealed, ..facts })
 }
@@ -83,9 +84,12 @@ impl From<Fault> for Seen {
     }
 }
 
+/// A file in which somebody seeks, and how that failed.
+type Within<'a> = (&'a Path, &'a Reading, &'a Failures);
+
 /// `within`: the file, where its parts can be looked at on their own.
 fn contents(
-    within: Option<(&Path, &Reading)>,
+    within: Option<Within<'_>>,
     wrapped: Compression,
     length: u64,
     head: Vec<u8>,
@@ -98,14 +102,14 @@ fn contents(
         Kind::Text => text(input, wrapped, selection),
         Kind::Custom => {
             let archive = Archive::read(&mut input)?;
-            if let Some((path, reading)) = within {
-                archive.check_custom(&mut reopen(path, reading)?)?;
+            if let Some((path, reading, failures)) = within {
+                archive.check_custom(&mut Watched::open(path, reading, failures)?)?;
             }
             Ok(with_selection(&archive, DumpFormat::Custom, wrapped, length, selection)?)
         }
         Kind::Tar => {
             let archive = match within {
-                Some((path, reading)) => whole_tar(path, length, reading)?,
+                Some(within) => whole_tar(within, length)?,
                 None => archive::read_tar(input)?,
             };
             Ok(with_selection(&archive, DumpFormat::Tar, wrapped, length, selection)?)
@@ -118,10 +122,6 @@ pub(super) fn head(input: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(sniff::HEAD);
     input.take(sniff::HEAD as u64).read_to_end(&mut head)?;
     Ok(head)
-}
-
-fn reopen(path: &Path, reading: &Reading) -> Result<Input, Fault> {
-    reading.open(path).map_err(|it| medium(path, "open", &it))
 }
 
 fn text(mut input: impl Read, wrapped: Compression, selection: &Selection) -> Result<DumpFacts, Seen> {
@@ -173,15 +173,15 @@ fn with_selection(
 }
 
 /// A tar with every file that its table of contents names, each within the archive's length.
-fn whole_tar(path: &Path, length: u64, reading: &Reading) -> Result<Archive, Fault> {
-    let mut file = reopen(path, reading)?;
+fn whole_tar(within: Within<'_>, length: u64) -> Result<Archive, Fault> {
+    let mut file = Watched::open(within.0, within.1, within.2)?;
     let members = archive::tar_members(&mut file)?;
     let find = |name: &str| members.iter().find(|it| it.name == name);
     let whole = |member: &archive::Member| member.at.checked_add(member.bytes).is_some_and(|end| end <= length);
     let Some(toc) = find("toc.dat") else {
         return Err(archive::foreign_tar(members.iter().map(|it| it.name.as_str())));
     };
-    let part = |member: &archive::Member| section(path, member.at, member.bytes, reading);
+    let part = |member: &archive::Member| section(within, member.at, member.bytes);
     let archive = Archive::read(BufReader::new(part(toc)?))?;
     for (name, entry) in archive.files() {
         let what = entry.whose_data();
@@ -203,8 +203,8 @@ fn whole_tar(path: &Path, length: u64, reading: &Reading) -> Result<Archive, Fau
     Ok(archive)
 }
 
-fn section(path: &Path, at: u64, bytes: u64, reading: &Reading) -> Result<io::Take<Input>, Fault> {
-    let mut file = reopen(path, reading)?;
+fn section((path, reading, failures): Within<'_>, at: u64, bytes: u64) -> Result<io::Take<Watched>, Fault> {
+    let mut file = Watched::open(path, reading, failures)?;
     io::Seek::seek(&mut file, io::SeekFrom::Start(at)).map_err(|it| medium(path, "read", &it))?;
     Ok(file.take(bytes))
 }
@@ -254,9 +254,10 @@ fn directory(path: &Path, selection: &Selection, reading: &Reading, on_bytes: On
             continue;
         }
         let list = path.join(&found);
-        let mut file = reopen(&list, reading)?;
-        let list = unwrapped(&mut file).map_err(|it| medium(&list, "read", &it))?;
-        for (oid, name) in large_objects(list)? {
+        let failures = Failures::default();
+        let mut file = Watched::open(&list, reading, &failures)?;
+        let lines = unwrapped(&mut file).map_err(|it| medium(&list, "read", &it))?;
+        for (oid, name) in large_objects(lines).map_err(|it| failures.beneath(&list, it))? {
             let what = format!("large object {oid}");
             let found = find(&name).ok_or_else(|| absent(&name, &what, "directory"))?;
             bytes += there[&found];

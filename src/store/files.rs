@@ -119,6 +119,16 @@ impl Reading {
         }
     }
 
+    /// What a listing has told of, which need not be asked for again.
+    pub(crate) fn open_entry(&self, entry: &Entry) -> io::Result<Input> {
+        match (objects::address(&entry.path), entry.stat) {
+            (Some(address), Some(stat)) => {
+                Ok(Input::Object(Box::new(self.objects.open_known(&address?, stat.bytes, self)?)))
+            }
+            (Some(_), None) | (None, _) => self.open(&entry.path),
+        }
+    }
+
     /// Of what a link leads to.
     pub(crate) fn stat(&self, path: &Path) -> io::Result<Stat> {
         match objects::address(path) {

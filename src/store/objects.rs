@@ -3,7 +3,7 @@
 //! Read in ranges, some of them ahead and at once, so that neither memory nor a slow connection bounds a large backup; every
 //! range is of the same version of the object, or reading fails.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -64,6 +64,8 @@ pub(super) fn address(path: &Path) -> Option<io::Result<Address>> {
     let service = Service::of(url)?;
     let rest = &url[service.scheme().len()..];
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+    // Behind the name by which a scenario tells two stores apart.
+    let bucket = bucket.rsplit_once('@').map_or(bucket, |it| it.1);
     let key = Key::parse(key.trim_end_matches('/')).map_err(|it| {
         let cause = format!("it is no name of an object: {it}");
         Trouble { kind: Why::Unusable, cause }.into_error()
@@ -175,19 +177,36 @@ impl Objects {
             Ok(meta) => meta,
             Err(error) => return Err(self.absent_or(&error, address, reading)?),
         };
-        Ok(Object {
-            store: client,
+        Ok(self.object(client, address, meta.size, meta.e_tag, reading))
+    }
+
+    /// Of a size that a listing has told.
+    pub(super) fn open_known(&self, address: &Address, bytes: u64, reading: &Reading) -> io::Result<Object> {
+        Ok(self.object(self.client(address)?, address, bytes, None, reading))
+    }
+
+    fn object(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        address: &Address,
+        bytes: u64,
+        version: Option<String>,
+        reading: &Reading,
+    ) -> Object {
+        Object {
+            store,
             meter: Arc::clone(&self.meter),
             reading: reading.clone(),
             address: address.clone(),
-            meta,
+            bytes,
+            version,
             at: 0,
             chunk: Vec::new(),
             used: 0,
             next: 0,
             goes_on: false,
             ahead: VecDeque::new(),
-        })
+        }
     }
 
     pub(super) fn stat(&self, address: &Address, reading: &Reading) -> io::Result<Stat> {
@@ -270,8 +289,15 @@ impl Objects {
             let rest: PathBuf = it.location.prefix_match(&address.key)?.map(|it| it.as_ref().to_owned()).collect();
             (!rest.as_os_str().is_empty()).then(|| Entry::object(directory.join(rest), stat(it)))
         };
-        Ok(listed.iter().filter_map(entry).collect())
+        // What some tools write for a directory, of no bytes.
+        let parents: BTreeSet<String> = listed.iter().filter_map(|it| parent(&it.location)).collect();
+        let marks = |it: &&ObjectMeta| it.size == 0 && parents.contains(it.location.as_ref());
+        Ok(listed.iter().filter(|it| !marks(it)).filter_map(entry).collect())
     }
+}
+
+fn parent(key: &Key) -> Option<String> {
+    key.as_ref().rsplit_once('/').map(|it| it.0.to_owned())
 }
 
 const DIRECTORY: Stat = Stat { kind: FileKind::Directory, bytes: 0, modified: 0, identity: 0, mode: None };
@@ -289,7 +315,9 @@ pub(crate) struct Object {
     meter: Arc<Meter>,
     reading: Reading,
     address: Address,
-    meta: ObjectMeta,
+    bytes: u64,
+    /// Its ETag, once that is known: every range is to have it.
+    version: Option<String>,
     at: u64,
     chunk: Vec<u8>,
     used: usize,
@@ -306,10 +334,13 @@ impl fmt::Debug for Object {
     }
 }
 
+/// Its bytes, and the version that they are of.
+type Part = (Vec<u8>, Option<String>);
+
 /// A part of an object that is on its way.
 struct Range {
     /// None: of another version.
-    receive: mpsc::Receiver<object_store::Result<Option<Vec<u8>>>>,
+    receive: mpsc::Receiver<object_store::Result<Option<Part>>>,
     task: AbortHandle,
 }
 
@@ -322,25 +353,30 @@ impl Drop for Range {
 impl Object {
     fn ask(&mut self) {
         let length = if self.goes_on { RANGE } else { FIRST };
-        let end = self.meta.size.min(self.next + length);
+        let end = self.bytes.min(self.next + length);
         let options = GetOptions {
             range: Some(GetRange::Bounded(self.next..end)),
-            if_match: self.meta.e_tag.clone(),
+            if_match: self.version.clone(),
             ..GetOptions::default()
         };
-        let (store, key, meter) = (Arc::clone(&self.store), self.meta.location.clone(), Arc::clone(&self.meter));
+        let (store, key, meter) = (Arc::clone(&self.store), self.address.key.clone(), Arc::clone(&self.meter));
         let (send, receive) = mpsc::channel();
-        let version = self.meta.e_tag.clone();
+        let (version, length) = (self.version.clone(), end - self.next);
         let task = io_runtime().spawn(async move {
             let got = async {
                 let answer = store.get_opts(&key, options).await?;
                 // Not every server heeds the condition.
-                if answer.meta.e_tag != version {
+                let found = answer.meta.e_tag.clone();
+                if version.is_some() && found != version {
                     return Ok(None);
                 }
                 let bytes = answer.bytes().await?;
+                if bytes.len() as u64 != length {
+                    let source = format!("it sent {} bytes of a range of {length}", bytes.len()).into();
+                    return Err(object_store::Error::Generic { store: "range", source });
+                }
                 meter.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                Ok(Some(bytes.into()))
+                Ok(Some((bytes.into(), found)))
             };
             let _ = send.send(got.await);
         });
@@ -352,23 +388,26 @@ impl Object {
 impl Read for Object {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.used == self.chunk.len() {
-            if self.at >= self.meta.size || buffer.is_empty() {
+            if self.at >= self.bytes || buffer.is_empty() {
                 return Ok(0);
             }
             let wanted = if self.goes_on { AHEAD } else { 1 };
-            while self.ahead.len() < wanted && self.next < self.meta.size {
+            while self.ahead.len() < wanted && self.next < self.bytes {
                 self.ask();
             }
             let Some(range) = self.ahead.pop_front() else { return Ok(0) };
             let chunk = receive(&range.receive, &self.reading)?;
             let changed = || Trouble { kind: Why::Changed, cause: "it changed while it was read".to_owned() };
-            self.chunk = chunk.map_err(|it| trouble(&it))?.ok_or_else(|| changed().into_error())?;
+            self.chunk = match chunk {
+                Ok(Some((chunk, version))) => {
+                    self.version = self.version.take().or(version);
+                    chunk
+                }
+                // It was there when it was opened.
+                Ok(None) | Err(object_store::Error::NotFound { .. }) => return Err(changed().into_error()),
+                Err(error) => return Err(trouble(&error)),
+            };
             (self.used, self.goes_on) = (0, true);
-            if self.chunk.is_empty() {
-                return Err(
-                    Trouble { kind: Why::Other, cause: "the store sent an empty range".to_owned() }.into_error()
-                );
-            }
         }
         let length = buffer.len().min(self.chunk.len() - self.used);
         buffer[..length].copy_from_slice(&self.chunk[self.used..self.used + length]);
@@ -382,7 +421,7 @@ impl Seek for Object {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let to = match to {
             SeekFrom::Start(to) => Some(to),
-            SeekFrom::End(by) => self.meta.size.checked_add_signed(by),
+            SeekFrom::End(by) => self.bytes.checked_add_signed(by),
             SeekFrom::Current(by) => self.at.checked_add_signed(by),
         };
         let to = to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a place before the beginning"))?;
@@ -433,13 +472,13 @@ fn wait<T: Send + 'static>(reading: &Reading, future: impl Future<Output = T> + 
 }
 
 /// What a store refused, within an [`io::Error`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Trouble {
     kind: Why,
     cause: String,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Why {
     /// The bucket is there, and the object is not.
     Absent,
@@ -518,19 +557,7 @@ pub(super) fn is_medium(error: &io::Error) -> bool {
 pub(super) fn again(error: &io::Error) -> io::Error {
     match (error.raw_os_error(), Trouble::of(error)) {
         (Some(errno), _) => io::Error::from_raw_os_error(errno),
-        (None, Some(Trouble { kind, cause })) => {
-            let kind = match kind {
-                Why::Absent => Why::Absent,
-                Why::NoStore => Why::NoStore,
-                Why::Refused => Why::Refused,
-                Why::Unreachable => Why::Unreachable,
-                Why::Changed => Why::Changed,
-                Why::Config(fault) => Why::Config(fault.clone()),
-                Why::Unusable => Why::Unusable,
-                Why::Other => Why::Other,
-            };
-            Trouble { kind, cause: cause.clone() }.into_error()
-        }
+        (None, Some(trouble)) => trouble.clone().into_error(),
         (None, None) => io::Error::new(error.kind(), error.to_string()),
     }
 }
@@ -604,48 +631,50 @@ fn connect(
         retry_timeout: RETRY_TIMEOUT,
     };
     let connector = Metered { meter: Arc::clone(meter) };
-    // What the scenario says comes last, and counts.
-    let general = access.environment.iter().chain(&access.general.options);
+    // What the scenario says comes last, and counts; beside its credentials, no others are wanted.
+    let general = access.general.options.iter().chain(&access.environment);
+    let own = config.is_some_and(|it| it.options.keys().any(|it| !PLACES.contains(&it.as_str())));
+    let general = general.filter(|(key, _)| !own || PLACES.contains(&key.to_ascii_lowercase().as_str()));
     let options: Vec<(String, String)> = general
         .chain(config.iter().flat_map(|it| &it.options))
         .map(|(a, b)| (a.to_ascii_lowercase(), b.clone()))
         .collect();
     let plain = options.iter().any(|(key, value)| ENDPOINTS.contains(&key.as_str()) && value.starts_with("http://"));
     let client = client.with_allow_http(plain);
-    let bucket = &address.bucket;
+    // The builders are alike, and have no trait in common.
+    macro_rules! built {
+        ($builder:expr, $named:ident) => {{
+            let mut builder = $builder;
+            for (key, value) in options {
+                // Variables that mean nothing to this service.
+                if let Ok(key) = key.parse() {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
+            Arc::new(builder.$named(&address.bucket).build()?)
+        }};
+    }
     Ok(match address.service {
-        Service::S3 => {
-            let mut builder = AmazonS3Builder::new();
-            for (key, value) in options {
-                if let Ok(key) = key.parse() {
-                    builder = builder.with_config(key, value);
-                }
-            }
-            let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
-            Arc::new(builder.with_bucket_name(bucket).build()?)
-        }
-        Service::Google => {
-            let mut builder = GoogleCloudStorageBuilder::new();
-            for (key, value) in options {
-                if let Ok(key) = key.parse() {
-                    builder = builder.with_config(key, value);
-                }
-            }
-            let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
-            Arc::new(builder.with_bucket_name(bucket).build()?)
-        }
-        Service::Azure => {
-            let mut builder = MicrosoftAzureBuilder::new();
-            for (key, value) in options {
-                if let Ok(key) = key.parse() {
-                    builder = builder.with_config(key, value);
-                }
-            }
-            let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
-            Arc::new(builder.with_container_name(bucket).build()?)
-        }
+        Service::S3 => built!(AmazonS3Builder::new(), with_bucket_name),
+        Service::Google => built!(GoogleCloudStorageBuilder::new(), with_bucket_name),
+        Service::Azure => built!(MicrosoftAzureBuilder::new(), with_container_name),
     })
 }
+
+/// Options that say where a store is, and not as whom it is asked.
+const PLACES: [&str; 10] = [
+    "aws_region",
+    "aws_default_region",
+    "aws_endpoint",
+    "aws_endpoint_url",
+    "aws_endpoint_url_s3",
+    "aws_virtual_hosted_style_request",
+    "google_base_url",
+    "azure_storage_account_name",
+    "azure_storage_endpoint",
+    "azure_endpoint",
+];
 
 /// Options that name a server.
 const ENDPOINTS: [&str; 6] = [

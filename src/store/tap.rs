@@ -1,8 +1,9 @@
 //! Reading one file, once: everything that passes is counted and digested, and the reader can be stopped.
 
 use std::fmt::Write as _;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
@@ -102,6 +103,54 @@ impl Read for Tap<'_> {
         self.bytes += read as u64;
         (self.on_bytes)(self.bytes);
         Ok(read)
+    }
+}
+
+/// How reading failed, for those who only hear what a decoder makes of that.
+#[derive(Clone, Default)]
+pub(super) struct Failures(Arc<Mutex<Option<io::Error>>>);
+
+impl Failures {
+    /// Where the medium failed, that is the fault, whatever was said of the contents.
+    pub(super) fn beneath(&self, path: &Path, fault: Fault) -> Fault {
+        let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.as_ref().map_or(fault, |it| medium(path, "read", it))
+    }
+}
+
+/// A file that is read here and there.
+pub(super) struct Watched {
+    input: Input,
+    failures: Failures,
+}
+
+impl Watched {
+    pub(super) fn open(path: &Path, reading: &Reading, failures: &Failures) -> Result<Watched, Fault> {
+        let input = reading.open(path).map_err(|it| medium(path, "open", &it))?;
+        Ok(Watched { input, failures: failures.clone() })
+    }
+
+    fn heard<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.inspect_err(|error| {
+            if objects::is_medium(error) && error.kind() != io::ErrorKind::Interrupted {
+                let mut failed = self.failures.0.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.get_or_insert_with(|| objects::again(error));
+            }
+        })
+    }
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer);
+        self.heard(read)
+    }
+}
+
+impl Seek for Watched {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = self.input.seek(to);
+        self.heard(at)
     }
 }
 

@@ -320,18 +320,25 @@ impl Reader<'_> {
     }
 
     fn directory(&mut self, from: &Path, at: &Path, facts: &BaseFacts) -> Result<(), Ended> {
-        for entry in self.reading.entries(from).map_err(|it| medium(from, "list", &it))? {
+        let entries = match self.reading.entries(from) {
+            // What a store lists as a directory may hold nothing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_remote(from) => Vec::new(),
+            entries => entries.map_err(|it| medium(from, "list", &it))?,
+        };
+        for entry in entries {
             let path = &entry.path;
             let at = at.join(path.file_name().unwrap_or_default());
             match entry.kind {
                 FileKind::Link => self.link(path, &at, facts)?,
+                // Read where its data lie, which may be here.
+                FileKind::Directory if is_tablespace(&at, facts) => {}
                 FileKind::Directory => {
                     self.say(&Message::Directory(Arc::from(&*at)))?;
                     self.directory(path, &at, facts)?;
                 }
                 FileKind::File => {
                     let bytes = entry.stat().map_err(|it| medium(path, "look at", &it))?.bytes;
-                    let file = self.reading.open(path).map_err(|it| medium(path, "open", &it))?;
+                    let file = self.reading.open_entry(&entry).map_err(|it| medium(path, "open", &it))?;
                     self.say(&Message::File(at.into()))?;
                     self.stored += self.contents(file, bytes, |it| medium(path, "read", it))?;
                     (self.on_bytes)(self.stored);
@@ -344,8 +351,7 @@ impl Reader<'_> {
 
     /// Links are read in the survey, if at all; here only those of `pg_wal` and of tablespaces may stand.
     fn link(&mut self, path: &Path, at: &Path, facts: &BaseFacts) -> Result<(), Ended> {
-        let tablespace = |it: &&crate::format::base::Tablespace| at == Path::new(TABLESPACES).join(it.oid.to_string());
-        if facts.tablespaces.iter().find(tablespace).is_some() {
+        if is_tablespace(at, facts) {
             return Ok(());
         }
         if at == Path::new("pg_wal") {
@@ -479,6 +485,11 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether it is the place of a tablespace, as a link or as it is.
+fn is_tablespace(at: &Path, facts: &BaseFacts) -> bool {
+    facts.tablespaces.iter().any(|it| at == Path::new(TABLESPACES).join(it.oid.to_string()))
 }
 
 /// Digests what passes.

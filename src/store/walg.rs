@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Reading;
-use super::tap::{file_name, medium};
+use super::tap::{Failures, Watched, file_name, medium};
 use crate::fault::{Blame, Fault};
 use crate::format::base::{
     After, BaseFacts, BaseLayout, BaseMember, ControlFound, Label, ManifestFound, MemberKind, Tablespace, Told,
@@ -117,13 +117,14 @@ pub(super) fn layers<'a>(backups: &[(&'a Path, &'a BaseFacts)], reading: &Readin
     let mut wanted: Option<HashSet<String>> = None;
     for (backup, facts) in backups.iter().rev() {
         let path = backup.join(walg::FILES);
-        let files = match reading.open(&path) {
-            Ok(file) => Some(
-                Files::read(file)
-                    .map_err(|why| Fault::new(Blame::Backup, format!("read {}", path.display())).cause(why))?,
-            ),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && backups.len() == 1 => None,
-            Err(error) => return Err(medium(&path, "open", &error)),
+        let there = reading.has_file(&path).map_err(|it| medium(&path, "look for", &it))?;
+        let files = if !there && backups.len() == 1 {
+            None
+        } else {
+            let failures = Failures::default();
+            let files = Files::read(Watched::open(&path, reading, &failures)?);
+            let fault = |why| Fault::new(Blame::Backup, format!("read {}", path.display())).cause(why);
+            Some(files.map_err(|why: String| failures.beneath(&path, fault(why)))?)
         };
         let beneath = files.as_ref().map(|it| {
             let of = |path: &str| wanted.as_ref().is_none_or(|it| it.contains(path));

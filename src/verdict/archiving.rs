@@ -32,7 +32,9 @@ pub(super) fn judged(evidence: &Evidence, drill: &Drill) -> Archived {
         if declared.contains(&fed.as_str()) {
             return archived;
         }
-        if declared.iter().all(|it| Service::of(it).is_some()) {
+        // Another bucket may be a replica of this one.
+        let bucket = |it: &str| it.split('/').nth(2).map(str::to_owned);
+        if declared.iter().all(|it| Service::of(it) == Service::of(&fed) && bucket(it) == bucket(&fed)) {
             archived.check = Some(elsewhere(format!("the archive that the server fills: {fed}"), wal));
             return archived;
         }

@@ -131,6 +131,32 @@ fn a_place_that_cannot_be_looked_at_accuses_nobody() {
     }
 }
 
+/// Two stores may have a bucket of one name.
+#[test]
+fn the_same_url_in_two_stores_means_two_places() {
+    let (store, free) = (s3(), crate::engines::free_port());
+    let url = store.url("pg17/shop.dump");
+    let elsewhere = format!(
+        "{{ endpoint: \"http://127.0.0.1:{free}\", access_key: {{ env: STORE_KEY }}, secret_key: {{ env: STORE_SECRET }} }}"
+    );
+    let source = format!("pg_dump: {{ path: \"{url}\", store: {} }}", store.access());
+    let copies = format!("    copies: [{{ path: \"{url}\", store: {elsewhere}, name: offsite }}]\n");
+    let program = program();
+    let text = text_of(&program, &scenario(&source, &copies), 3);
+    assert!(text.contains("offsite: ") && text.contains("refused"), "{text}");
+    let checks = serde_json::to_string(&program.report().drills[0].checks).unwrap();
+    assert!(!checks.contains("the same in"), "{checks}");
+    // And in two drills of a run, each is asked as it is named.
+    let other = scenario(&source.replace(&store.access(), &elsewhere), "").replace("name: kept", "name: other");
+    let both = format!("{}{}", scenario(&source, ""), other.split_once("drills:\n").unwrap().1);
+    program.drill(&both, &[]).expect(3);
+    let verdicts: Vec<Verdict> = program.report().drills.iter().map(|it| it.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Passed, Verdict::Inconclusive]);
+    // What is no other place is no copy.
+    let text = program.drill(&scenario(&source, &copies.replace(&elsewhere, &store.access())), &[]).expect(2).stderr;
+    assert!(text.contains("the same place as another copy"), "{text}");
+}
+
 #[test]
 fn a_drill_restores_from_the_copy_that_is_asked_for_or_from_each() {
     let (places, store) = (Places::new(), s3());

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use pgdrill::fault::Blame;
 use pgdrill::verdict::Verdict;
 
+use crate::lab::lab;
 use crate::program::{Program, fixture};
 use crate::stores::{KEY, SECRET, Store, azure, google, program, s3};
 
@@ -178,18 +179,42 @@ fn a_plain_base_backup_starts_although_its_empty_directories_were_lost() {
     // The archive that the server fills is another one than the drill reads, or the same.
     std::fs::remove_file(backup.join("backup_manifest")).unwrap();
     let configured = std::fs::read_to_string(backup.join("postgresql.auto.conf")).unwrap();
-    for (url, exit) in [("s3://elsewhere/wal".to_owned(), 1), (store.url("base/wal"), 0)] {
+    for (url, exit) in [(store.url("other/wal"), 1), (store.url("base/wal"), 0)] {
         let command = format!("archive_mode = on\narchive_command = 'aws s3 cp %p {url}/%f'\n");
         std::fs::write(backup.join("postgresql.auto.conf"), format!("{configured}{command}")).unwrap();
         let ran = program.drill(&scenario(&[drill(&source, more, check)]), &[]).expect(exit);
-        let told =
-            ran.folded().contains("check archiving: expected the archive that the server fills: s3://elsewhere/wal");
+        let told = ran
+            .folded()
+            .contains("check archiving: expected the archive that the server fills: s3://fixtures/other/wal");
         assert_eq!(told, exit == 1, "{}", ran.stdout);
     }
     // A map that names a tablespace to which no link leads: its data are not in the backup.
     std::fs::write(backup.join("tablespace_map"), "16385 /srv/space\n").unwrap();
     let ran = program.drill(&scenario(&[drill(&source, more, check)]), &[]).expect(1);
     assert!(ran.folded().contains("there is no pg_tblspc/16385"), "{}", ran.stdout);
+}
+
+/// Where links were followed when a backup was copied, as every upload does, a tablespace lies within.
+#[test]
+fn a_plain_base_backup_with_its_tablespace_within_is_restored_from_a_disk_and_a_store() {
+    let store = s3();
+    let backup = store.bucket("spaces").join("backup");
+    let copied = std::process::Command::new("cp").arg("-rL").arg(lab().path("base/plain")).arg(&backup).status();
+    assert!(copied.unwrap().success());
+    assert!(std::fs::read_dir(backup.join("pg_tblspc")).unwrap().flatten().any(|it| it.path().is_dir()));
+    let check = "query: { name: it answers, sql: select 1, expect: 1 }";
+    for (path, access) in [
+        (backup.display().to_string(), String::new()),
+        ("s3://spaces/backup".to_owned(), format!(", store: {}", store.access())),
+    ] {
+        let program = program();
+        let source = format!("base_backup: {{ path: \"{path}\"{access} }}");
+        let more = "    target: immediate\n    runtime: local\n";
+        let ran = program.drill(&scenario(&[drill(&source, more, check)]), &[]);
+        assert_eq!(ran.exit, Some(0), "{path}: {}\n{}", ran.stdout, ran.stderr);
+        // Every file of the manifest, those of the tablespace among them.
+        assert!(ran.folded().contains("backup manifest"), "{}", ran.stdout);
+    }
 }
 
 /// What a store does, and what a person would say of that.
