@@ -95,7 +95,7 @@ fn a_problem_is_rendered_like_the_compilers() {
     assert_eq!(
         rendered(&found),
         "error: unknown key `timout`\n --> drills/orders.yaml:4:5\n  |\n4 |     timout: 30s\n  |     ^^^^^^\n  |\n  \
-         = help: possible here: `name`, `tags`, `source`, `scope`, `expect`, `target`, `targets`, `runtime`, `restore`, `postgres`, `objectives`, \
+         = help: possible here: `name`, `tags`, `source`, `copies`, `restore_from`, `scope`, `expect`, `target`, `targets`, `runtime`, `restore`, `postgres`, `objectives`, \
          `budgets`, `durability`, `keep`, `ready`, `checks` and `waivers`"
     );
     let found = problems(&drill_with("    objektives: { rto: 1h }"));
