@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::Reading;
-use super::files::FileKind;
+use super::files::{Entry, FileKind};
 use super::objects::is_medium;
 use super::tap::{file_name, medium};
 use crate::fault::{Blame, Fault};
@@ -32,8 +32,9 @@ pub(super) fn backups(stanza: &Path, reading: &Reading) -> Option<Vec<PathBuf>> 
     if !reading.is_file(&stanza.join(INFO)) {
         return None;
     }
-    // `latest` is a link to one of them.
-    let directories = reading.entries(stanza).ok()?.into_iter().filter(|it| it.kind == FileKind::Directory);
+    // `latest` is a link to one of them, or a second copy of it where links were followed on the way to a store.
+    let is_one = |it: &Entry| it.kind == FileKind::Directory && it.name != "latest";
+    let directories = reading.entries(stanza).ok()?.into_iter().filter(is_one);
     Some(directories.map(|it| it.path).filter(|it| reading.is_file(&it.join(MANIFEST))).collect())
 }
 

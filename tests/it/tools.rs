@@ -113,13 +113,10 @@ impl Kept {
     /// All of it, in a directory.
     fn put(&self, to: &Path) {
         let from = fixture(self.fixture);
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        if from.is_dir() {
-            assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
-        } else {
-            let packed = unpacked(&format!("{}.tar.zst", self.fixture));
-            assert!(Command::new("cp").arg("-r").arg(packed.path()).arg(to).status().unwrap().success());
-        }
+        std::fs::create_dir_all(to).unwrap();
+        let packed = (!from.is_dir()).then(|| unpacked(&format!("{}.tar.zst", self.fixture)));
+        let from = packed.as_ref().map_or(from.as_path(), |it| it.path()).join(".");
+        assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
     }
 
     fn scenario(&self, root: &str, store: &str, target: &str, rows: u64, more: &str) -> String {
@@ -188,10 +185,7 @@ fn whole_tool_matrix() {
     let scratch = tempfile::Builder::new().prefix("pgdrill-lab-tools-").tempdir_in("/tmp").unwrap();
     let whole = scratch.path().join("fixtures");
     for kept in KEPT {
-        let to = whole.join(kept.fixture);
-        if !to.exists() {
-            kept.put(&to);
-        }
+        kept.put(&whole.join(kept.fixture));
     }
     let load = |to: &Path| {
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
