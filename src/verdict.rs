@@ -719,8 +719,9 @@ impl Judging<'_> {
                 let reason = Reason::new(verdict, About::Check(check.name.clone()), text);
                 let blame = match verdict {
                     Verdict::Inconclusive if by_the_host => Some(Blame::Host),
-                    Verdict::Failed if intact::NAMES.contains(&check.name.as_str()) => Some(Blame::Backup),
-                    Verdict::Failed if copies::NAMES.contains(&check.name.as_str()) => Some(Blame::Backup),
+                    Verdict::Failed if [intact::NAMES, copies::NAMES].as_flattened().contains(&check.name.as_str()) => {
+                        Some(Blame::Backup)
+                    }
                     Verdict::Passed | Verdict::Inconclusive | Verdict::Failed => None,
                 };
                 self.reasons.push(Reason { blame, stop: stop.map(|it| it + 1), ..reason });

@@ -10,7 +10,7 @@ use crate::format::walg;
 use crate::recipe::{BaseSeen, FileSeen};
 use crate::report::words;
 use crate::scenario::USE;
-use crate::source::BaseTool;
+use crate::source::{BaseTool, backup_name};
 use crate::store::{self, Reading};
 
 /// What a tool keeps.
@@ -201,8 +201,7 @@ impl Repository {
 
 /// `base_…, 2026-11-22 17:35:08 UTC, PostgreSQL 17, from 0/3000028 (2.8 MB)`
 fn of_backup(backup: &BaseSeen) -> String {
-    let path = backup.path.strip_suffix("/data").unwrap_or(&backup.path);
-    let name = path.rsplit('/').next().unwrap_or_default();
+    let name = backup_name(&backup.path);
     let Some(facts) = &backup.facts else {
         let why = backup.unreadable.as_ref().map(Fault::line).unwrap_or_default();
         return format!("{name}: {why}");

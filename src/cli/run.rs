@@ -151,16 +151,17 @@ impl Running<'_> {
     async fn loads(&self) -> (Share, Vec<Load>) {
         let (cpus, memory_bytes) = host::spare();
         let disk_bytes = host::disk(&self.surroundings.base).map_or(u64::MAX, |it| it.free);
-        let of = |it: &Drill| (it.source.location().path.clone(), Reading::with(Arc::default(), access::of(it)));
-        let paths: Vec<(String, Reading)> = self.drills.iter().map(of).collect();
-        let alone = self.args.jobs.get() == 1;
         // One at a time needs no estimate. A store that cannot be listed is the drill's to report.
+        let beside = if self.args.jobs.get() == 1 { &[] } else { self.drills.as_slice() };
+        let of = |it: &Drill| (it.source.location().path.clone(), Reading::with(Arc::default(), access::of(it)));
+        let paths: Vec<(String, Reading)> = beside.iter().map(of).collect();
         let sizes = tokio::task::spawn_blocking(move || {
             let size =
                 |(path, reading): &(String, Reading)| store::list(path, reading).ok()?.iter().map(|it| it.bytes).max();
-            paths.iter().map(|path| if alone { 0 } else { size(path).unwrap_or(0) }).collect::<Vec<u64>>()
+            paths.iter().map(|it| size(it).unwrap_or(0)).collect::<Vec<u64>>()
         });
-        let sizes = sizes.await.unwrap_or_else(|_| vec![0; self.drills.len()]);
+        let mut sizes = sizes.await.unwrap_or_default();
+        sizes.resize(self.drills.len(), 0);
         let load = |(drill, bytes): (&Drill, u64)| Load::of(drill, bytes, self.args.jobs_timed);
         (Share { cpus, memory_bytes, disk_bytes }, self.drills.iter().zip(sizes).map(load).collect())
     }

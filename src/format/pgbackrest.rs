@@ -179,6 +179,27 @@ impl File {
     }
 
     /// Where it lies among the backups of its stanza.
+    /// Where that begins which is read of it: of a file in blocks, their map, which lies behind them.
+    pub fn start(&self) -> u64 {
+        let start = self.bundle.map_or(0, |it| it.1);
+        start.saturating_add(self.blocks.map_or(0, |it| self.repo_size.saturating_sub(it.map)))
+    }
+
+    pub fn bytes_to_read(&self) -> u64 {
+        self.blocks.map_or(self.repo_size, |it| it.map)
+    }
+
+    /// Where that ends.
+    pub fn end(&self) -> u64 {
+        self.start().saturating_add(self.bytes_to_read())
+    }
+
+    /// Whether the next one lies right behind it in a bundle.
+    pub fn is_followed_by(&self, next: &File) -> bool {
+        let bundle = |it: &File| (it.reference.clone(), it.bundle.map(|it| it.0));
+        self.bundle.is_some() && bundle(self) == bundle(next) && self.end() == next.start()
+    }
+
     pub fn path(&self, label: &str, compression: Compression) -> String {
         let backup = self.reference.as_deref().unwrap_or(label);
         stored(backup, &self.name, self.bundle.map(|it| it.0), self.blocks.is_some(), compression)
@@ -337,6 +358,18 @@ pub struct Placed {
     pub bytes: u64,
     /// Its number within the super block.
     pub block: u64,
+}
+
+impl Placed {
+    /// The super block, and what holds it.
+    pub fn at(&self) -> (usize, u64, u64) {
+        (self.reference, self.bundle, self.offset)
+    }
+
+    /// Where it ends.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.bytes)
+    }
 }
 
 /// A map of blocks, in the order of the file (`blockMapNewRead`).

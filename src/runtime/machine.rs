@@ -26,21 +26,17 @@ use crate::recipe::{FileSeen, Learnt, Question, RuntimeChoice, RuntimeKind, Serv
 use crate::source::server::SUPERUSER;
 use crate::store::{self, Access, Reading, Vault};
 
-/// What a drill reads with.
-type Means = (Arc<Vault>, Arc<Access>);
-
 /// Both kinds of sandbox behind one interface.
 pub(crate) struct Machine {
     pub(crate) container: Container,
     pub(crate) local: Local,
     /// How long a sandbox outlives a lease that nobody renews.
     pub(crate) patience: std::time::Duration,
-    /// What opens encrypted backups, and how object stores are reached, by drill.
-    means: Mutex<HashMap<String, Means>>,
     active: Mutex<HashMap<String, Active>>,
 }
 
 /// What goes on for one lease, besides its sandbox.
+#[derive(Default)]
 struct Active {
     movers: Movers,
     renewal: Option<Renewal>,
@@ -58,27 +54,19 @@ struct WayIn {
 
 impl Machine {
     pub(crate) fn new(container: Container, local: Local, patience: std::time::Duration) -> Machine {
-        Machine { container, local, patience, means: Mutex::default(), active: Mutex::default() }
+        Machine { container, local, patience, active: Mutex::default() }
     }
 
     /// What a drill reads with. Before anything is learnt for it.
     pub(crate) fn equip(&self, lease: &Lease, vault: Arc<Vault>, access: Arc<Access>) {
-        let mut means = self.means.lock().unwrap_or_else(PoisonError::into_inner);
-        means.insert(lease.drill.clone(), (vault, access));
+        let movers = Movers::with(Reading::with(vault, access));
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.insert(lease.drill.clone(), Active { movers, renewal: None, way_in: None });
     }
 
     fn movers(&self, lease: &Lease) -> Movers {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = active.entry(lease.drill.clone());
-        let means = || {
-            let means = self.means.lock().unwrap_or_else(PoisonError::into_inner);
-            means.get(&lease.drill).cloned().unwrap_or_default()
-        };
-        let movers = || {
-            let (vault, access) = means();
-            Movers::with(Reading::with(vault, access))
-        };
-        entry.or_insert_with(|| Active { movers: movers(), renewal: None, way_in: None }).movers.clone()
+        active.entry(lease.drill.clone()).or_default().movers.clone()
     }
 
     /// The server for a backup, by the runtime's choice: a container first, unless the scenario says otherwise.

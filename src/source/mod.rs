@@ -140,11 +140,15 @@ impl Location {
     }
 }
 
-/// What its tool calls a backup. Barman keeps the data one level deeper than its name.
+/// What its tool calls a backup.
 pub fn backup_name(path: &str) -> &str {
+    backup_directory(path).rsplit('/').next().unwrap_or_default()
+}
+
+/// All that its tool keeps of a backup: Barman keeps the data one level deeper.
+pub fn backup_directory(path: &str) -> &str {
     let path = path.trim_end_matches('/');
-    let path = path.strip_suffix("/data").unwrap_or(path);
-    path.rsplit('/').next().unwrap_or_default()
+    path.strip_suffix("/data").unwrap_or(path)
 }
 
 /// The directory above everything that can match a pattern, or the path itself where it is none.

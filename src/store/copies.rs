@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::base::alive;
-use super::files::FileKind;
-use super::find::{files, is_dump_directory, list, look};
+use super::files::{FileKind, Part};
+use super::find::{files, is_dump_directory, list};
 use super::header::headers;
 use super::tap::{Tap, stat};
 use super::{OnBytes, Reading, base_facts, pgbackrest, walg};
 use crate::fault::{Blame, Fault};
-use crate::recipe::{Compared, CopyPlace, CopySeen, Identity};
-use crate::source::backup_name;
+use crate::recipe::{Compared, CopyPlace, CopySeen, FileSeen, Identity};
+use crate::source::{backup_directory, backup_name};
 
 /// Files that a text names.
 const SHOWN: usize = 5;
@@ -57,8 +57,9 @@ fn copy(
     on_bytes: OnBytes,
 ) -> Result<CopySeen, Fault> {
     let mut seen = CopySeen { name: place.name.clone(), ..CopySeen::default() };
+    let listed = list(&place.path, reading)?;
     for (part, wanted) in original {
-        let path = find(part, place, reading)?;
+        let path = find(part, place, &listed, reading)?;
         seen.path.get_or_insert_with(|| path.clone());
         let at = Path::new(&path);
         if reading.is_file(&at.join("PG_VERSION")) && !reading.is_file(&at.join("backup_label")) {
@@ -77,17 +78,16 @@ fn copy(
 }
 
 /// What lies in that place under the name that a backup has.
-fn find(part: &str, place: &CopyPlace, reading: &Reading) -> Result<String, Fault> {
+fn find(part: &str, place: &CopyPlace, listed: &[FileSeen], reading: &Reading) -> Result<String, Fault> {
     let name = backup_name(part);
-    let listed = list(&place.path, reading)?;
     let same = listed.iter().find(|it| backup_name(&it.path) == name);
     // Whoever names one file means it, whatever it is called.
     let only = listed.first().filter(|it| listed.len() == 1 && it.path == place.path);
     if let Some(found) = same.or(only) {
-        return Ok(directory_of(&found.path).to_owned());
+        return Ok(backup_directory(&found.path).to_owned());
     }
     // What a backup builds upon lies beside it.
-    let beside = listed.iter().filter_map(|it| Path::new(directory_of(&it.path)).parent()).map(|it| it.join(name));
+    let beside = listed.iter().filter_map(|it| Path::new(backup_directory(&it.path)).parent()).map(|it| it.join(name));
     if let Some(found) = beside.into_iter().find(|it| reading.exists(it)) {
         return Ok(found.to_string_lossy().into_owned());
     }
@@ -101,16 +101,11 @@ fn find(part: &str, place: &CopyPlace, reading: &Reading) -> Result<String, Faul
         .hint("look at the job that copies backups there, and whether its retention is shorter"))
 }
 
-/// Barman keeps more of a backup beside its data.
-fn directory_of(path: &str) -> &str {
-    path.strip_suffix("/data").unwrap_or(path)
-}
-
 /// A backup with those that its own files refer to.
 fn with_references(part: &str, reading: &Reading) -> Result<Vec<String>, Fault> {
     let path = Path::new(part);
     if !pgbackrest::is_backup(path, reading) {
-        return Ok(vec![directory_of(part).to_owned()]);
+        return Ok(vec![backup_directory(part).to_owned()]);
     }
     let stanza = path.parent().unwrap_or(path);
     let labels = pgbackrest::Backup::open(path, reading)?.manifest.references;
@@ -125,28 +120,27 @@ fn with_references(part: &str, reading: &Reading) -> Result<Vec<String>, Fault> 
 type Digests = BTreeMap<String, (String, u64)>;
 
 fn digests(path: &Path, reading: &Reading, read: &mut u64, on_bytes: OnBytes) -> Result<Digests, Fault> {
-    let mut all = Digests::new();
-    let mut one = |path: &Path, name: String| -> Result<(), Fault> {
-        let before = *read;
-        let mut tell = |bytes| on_bytes(before + bytes);
-        let mut tap = Tap::open(path, reading, &mut tell)?.digesting();
-        tap.drain()?;
-        *read = before + tap.bytes;
-        all.insert(name, (tap.sha256(), tap.bytes));
-        Ok(())
+    let seen = stat(path, reading)?;
+    let mut files = if seen.is_dir() {
+        // A link leads to what is no part of the backup, or is compared where it lies.
+        let all = files(path, reading)?.into_iter().filter(|it| it.stat.kind == FileKind::File);
+        all.map(|it| (it.name, Part::whole(&it.path, it.stat))).collect()
+    } else {
+        vec![(String::new(), Part::whole(path, seen))]
     };
-    if !stat(path, reading)?.is_dir() {
-        one(path, String::new())?;
-        return Ok(all);
-    }
-    // A link leads to what is no part of the backup, or is compared where it lies.
-    for file in files(path, reading)?.into_iter().filter(|it| it.stat.kind == FileKind::File) {
-        one(&file.path, file.name)?;
-    }
     // WAL-G's last word on a backup lies beside its directory.
     if walg::is_backup(path) {
         let sentinel = walg::sentinel_of(path);
-        one(&sentinel, "the sentinel".to_owned())?;
+        files.push(("the sentinel".to_owned(), Part::whole(&sentinel, stat(&sentinel, reading)?)));
+    }
+    let mut all = Digests::new();
+    for ((name, path), file) in reading.each(files.into_iter().map(|(name, it)| ((name, it.path.clone()), it))) {
+        let before = *read;
+        let mut tell = |bytes| on_bytes(before + bytes);
+        let mut tap = Tap::over(file, &path, reading, &mut tell)?.digesting();
+        tap.drain()?;
+        *read = before + tap.bytes;
+        all.insert(name, (tap.sha256(), tap.bytes));
     }
     Ok(all)
 }
@@ -168,7 +162,7 @@ fn identity(path: &str, reading: &Reading) -> Option<Identity> {
     let at = Path::new(path);
     let data = at.join("data");
     let at = if reading.is_dir(&data) { data } else { at.to_owned() };
-    let is_base = look(&at, reading).ok()?.directory && !is_dump_directory(&at, reading);
+    let is_base = reading.is_dir(&at) && !is_dump_directory(&at, reading);
     if is_base {
         let facts = base_facts(&at, &BTreeMap::new(), reading).ok()?;
         return facts.label.map(|it| Identity(format!("of the WAL from {} on", it.start)));

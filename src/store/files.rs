@@ -2,13 +2,15 @@
 //!
 //! What surprises: an object store has no directories. A prefix that something lies beneath is taken for one.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{MutexGuard, PoisonError};
 
 use super::Reading;
-use super::objects::{self, Object};
+use super::objects::{self, Hints, Object};
 
 /// What something is. Links are told from what they lead to only where that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +95,26 @@ pub(crate) enum Input {
     Object(Box<Object>),
 }
 
+/// A file, or some of it, whose size is known before it is opened.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub(super) path: PathBuf,
+    pub(super) start: u64,
+    /// Of a file of this machine, more may follow.
+    pub(super) bytes: u64,
+    /// There is to be no more in the object.
+    pub(super) is_whole: bool,
+}
+
+impl Part {
+    pub(super) fn whole(path: &Path, stat: Stat) -> Part {
+        Part { path: path.to_owned(), start: 0, bytes: stat.bytes, is_whole: true }
+    }
+}
+
+/// Files that are open before it is their turn.
+const OPEN_AHEAD: usize = 16;
+
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -112,6 +134,10 @@ impl Seek for Input {
 }
 
 impl Reading {
+    pub(super) fn hints(&self) -> MutexGuard<'_, Hints> {
+        self.objects.hints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn open(&self, path: &Path) -> io::Result<Input> {
         match objects::address(path) {
             Some(address) => Ok(Input::Object(Box::new(self.objects.open(&address?, self)?))),
@@ -119,14 +145,33 @@ impl Reading {
         }
     }
 
-    /// What a listing has told of, which need not be asked for again.
-    pub(crate) fn open_entry(&self, entry: &Entry) -> io::Result<Input> {
-        match (objects::address(&entry.path), entry.stat) {
-            (Some(address), Some(stat)) => {
-                Ok(Input::Object(Box::new(self.objects.open_known(&address?, stat.bytes, self)?)))
+    /// Opens one after another. Of objects, several are asked for before it is their turn, so that a store answers for many
+    /// small ones at once.
+    pub(super) fn each<'a, T: 'a>(
+        &'a self,
+        parts: impl IntoIterator<Item = (T, Part), IntoIter: 'a>,
+    ) -> impl Iterator<Item = (T, io::Result<Input>)> + 'a {
+        let mut parts = parts.into_iter();
+        let mut ahead = VecDeque::new();
+        std::iter::from_fn(move || {
+            while ahead.len() < OPEN_AHEAD
+                && let Some((what, part)) = parts.next()
+            {
+                ahead.push_back((what, self.part(&part)));
             }
-            (Some(_), None) | (None, _) => self.open(&entry.path),
+            ahead.pop_front()
+        })
+    }
+
+    fn part(&self, part: &Part) -> io::Result<Input> {
+        if let Some(address) = objects::address(&part.path) {
+            return Ok(Input::Object(Box::new(self.objects.open_part(&address?, part, self)?)));
         }
+        let mut file = File::open(&part.path)?;
+        if part.start > 0 {
+            file.seek(SeekFrom::Start(part.start))?;
+        }
+        Ok(Input::File(file))
     }
 
     /// Of what a link leads to.

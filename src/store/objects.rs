@@ -30,7 +30,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 
 use super::Reading;
-use super::files::{Entry, FileKind, Stat};
+use super::files::{Entry, FileKind, Part, Stat};
 use crate::evidence::Fetched;
 use crate::fault::{Blame, Fault};
 use crate::source::service::Service;
@@ -39,6 +39,8 @@ use crate::source::service::Service;
 const FIRST: u64 = 128 << 10;
 /// What is asked for by those who go on reading.
 const RANGE: u64 = 4 << 20;
+/// What is asked for of each of many files before it is their turn: it bounds the memory, and most files are smaller.
+const FIRST_OF_PART: u64 = 1 << 20;
 /// Ranges on their way at once: with [`RANGE`], they bound the memory.
 const AHEAD: usize = 3;
 /// How often somebody who waits looks whether it is still wanted.
@@ -131,12 +133,20 @@ pub(super) struct Objects {
 }
 
 /// What was found before, so that fewer questions have to be asked.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Hints {
+    /// Of the WAL in a directory of an encrypted archive of pgBackRest.
+    pub(super) passes: BTreeMap<PathBuf, Option<String>>,
     /// The newest cluster's directory of an archive of pgBackRest, or that it is none.
     pub(super) clusters: BTreeMap<PathBuf, Option<PathBuf>>,
     /// Which of the usual names the last segment had.
     pub(super) ending: usize,
+}
+
+impl fmt::Debug for Hints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hints").finish_non_exhaustive()
+    }
 }
 
 impl Objects {
@@ -170,43 +180,52 @@ impl Objects {
         Ok(client)
     }
 
+    /// With its first bytes, whose answer tells how many there are.
     pub(super) fn open(&self, address: &Address, reading: &Reading) -> io::Result<Object> {
-        let client = self.client(address)?;
-        let (store, key) = (Arc::clone(&client), address.key.clone());
-        let meta = match wait(reading, async move { store.head(&key).await })? {
-            Ok(meta) => meta,
-            Err(error) => return Err(self.absent_or(&error, address, reading)?),
-        };
-        Ok(self.object(client, address, meta.size, meta.e_tag, reading))
+        let mut object = self.object(address, 0..u64::MAX, None, reading)?;
+        object.ask(FIRST);
+        match object.arrive()? {
+            Ok(()) => Ok(object),
+            Err(error) if is_of_no_range(&error) && self.stat(address, reading)?.bytes == 0 => {
+                object.end = 0;
+                Ok(object)
+            }
+            Err(error) => Err(self.absent_or(&error, address, reading)?),
+        }
     }
 
-    /// Of a size that a listing has told.
-    pub(super) fn open_known(&self, address: &Address, bytes: u64, reading: &Reading) -> io::Result<Object> {
-        Ok(self.object(self.client(address)?, address, bytes, None, reading))
+    /// What is known to be there. The answer comes while others are read.
+    pub(super) fn open_part(&self, address: &Address, part: &Part, reading: &Reading) -> io::Result<Object> {
+        let size = part.is_whole.then_some(part.bytes);
+        let mut object = self.object(address, part.start..part.start.saturating_add(part.bytes), size, reading)?;
+        // Whoever knows how much there is wants all of it.
+        object.goes_on = true;
+        object.ask(FIRST_OF_PART);
+        Ok(object)
     }
 
     fn object(
         &self,
-        store: Arc<dyn ObjectStore>,
         address: &Address,
-        bytes: u64,
-        version: Option<String>,
+        bytes: std::ops::Range<u64>,
+        size: Option<u64>,
         reading: &Reading,
-    ) -> Object {
-        Object {
-            store,
+    ) -> io::Result<Object> {
+        Ok(Object {
+            store: self.client(address)?,
             meter: Arc::clone(&self.meter),
             reading: reading.clone(),
             address: address.clone(),
-            bytes,
-            version,
-            at: 0,
+            end: bytes.end,
+            size,
+            version: None,
+            at: bytes.start,
             chunk: Vec::new(),
             used: 0,
-            next: 0,
+            next: bytes.start,
             goes_on: false,
             ahead: VecDeque::new(),
-        }
+        })
     }
 
     pub(super) fn stat(&self, address: &Address, reading: &Reading) -> io::Result<Stat> {
@@ -315,7 +334,10 @@ pub(crate) struct Object {
     meter: Arc<Meter>,
     reading: Reading,
     address: Address,
-    bytes: u64,
+    /// Where what is to be read ends.
+    end: u64,
+    /// Of the whole object, once that is known: one of another size is another one.
+    size: Option<u64>,
     /// Its ETag, once that is known: every range is to have it.
     version: Option<String>,
     at: u64,
@@ -334,13 +356,17 @@ impl fmt::Debug for Object {
     }
 }
 
-/// Its bytes, and the version that they are of.
-type Part = (Vec<u8>, Option<String>);
+struct Arrived {
+    bytes: Vec<u8>,
+    version: Option<String>,
+    /// Of the whole object.
+    size: u64,
+}
 
 /// A part of an object that is on its way.
 struct Range {
     /// None: of another version.
-    receive: mpsc::Receiver<object_store::Result<Option<Part>>>,
+    receive: mpsc::Receiver<object_store::Result<Option<Arrived>>>,
     task: AbortHandle,
 }
 
@@ -351,63 +377,95 @@ impl Drop for Range {
 }
 
 impl Object {
-    fn ask(&mut self) {
-        let length = if self.goes_on { RANGE } else { FIRST };
-        let end = self.bytes.min(self.next + length);
+    fn ask(&mut self, most: u64) {
+        let (start, end) = (self.next, self.end.min(self.next.saturating_add(most)));
+        if start == end {
+            return;
+        }
+        let version = self.version.clone();
         let options = GetOptions {
-            range: Some(GetRange::Bounded(self.next..end)),
-            if_match: self.version.clone(),
+            range: Some(GetRange::Bounded(start..end)),
+            if_match: version.clone(),
             ..GetOptions::default()
         };
         let (store, key, meter) = (Arc::clone(&self.store), self.address.key.clone(), Arc::clone(&self.meter));
         let (send, receive) = mpsc::channel();
-        let (version, length) = (self.version.clone(), end - self.next);
         let task = io_runtime().spawn(async move {
             let got = async {
                 let answer = store.get_opts(&key, options).await?;
                 // Not every server heeds the condition.
-                let found = answer.meta.e_tag.clone();
+                let (found, size) = (answer.meta.e_tag.clone(), answer.meta.size);
                 if version.is_some() && found != version {
                     return Ok(None);
                 }
-                let bytes = answer.bytes().await?;
+                let bytes: Vec<u8> = answer.bytes().await?.into();
+                let length = size.min(end).saturating_sub(start);
                 if bytes.len() as u64 != length {
                     let source = format!("it sent {} bytes of a range of {length}", bytes.len()).into();
                     return Err(object_store::Error::Generic { store: "range", source });
                 }
-                meter.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                Ok(Some((bytes.into(), found)))
+                meter.bytes.fetch_add(length, Ordering::Relaxed);
+                Ok(Some(Arrived { bytes, version: found, size }))
             };
             let _ = send.send(got.await);
         });
         self.ahead.push_back(Range { receive, task: task.abort_handle() });
         self.next = end;
     }
+
+    /// Waits for the next range. The inner error: what the store says.
+    fn arrive(&mut self) -> io::Result<Result<(), object_store::Error>> {
+        let Some(range) = self.ahead.pop_front() else { return Ok(Ok(())) };
+        let arrived = match receive(&range.receive, &self.reading)? {
+            Ok(Some(arrived)) if self.size.is_none_or(|it| it == arrived.size) => arrived,
+            Ok(_) => return Err(changed()),
+            Err(error) => return Ok(Err(error)),
+        };
+        let is_open = self.end == u64::MAX;
+        if !is_open && self.end > arrived.size {
+            let why = format!("it has {} bytes, and {} are to be there", arrived.size, self.end);
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+        }
+        self.end = self.end.min(arrived.size);
+        self.size = Some(arrived.size);
+        self.version = self.version.take().or(arrived.version);
+        (self.chunk, self.used) = (arrived.bytes, 0);
+        Ok(Ok(()))
+    }
+}
+
+fn changed() -> io::Error {
+    Trouble { kind: Why::Changed, cause: "it changed while it was read".to_owned() }.into_error()
+}
+
+/// Of an empty object there is no range to be had, and every server has its own way to say so.
+fn is_of_no_range(error: &object_store::Error) -> bool {
+    let text = words(error);
+    ["416", "InvalidRange", "non-partial"].iter().any(|it| text.contains(it))
 }
 
 impl Read for Object {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.used == self.chunk.len() {
-            if self.at >= self.bytes || buffer.is_empty() {
+            if self.at >= self.end || buffer.is_empty() {
                 return Ok(0);
             }
-            let wanted = if self.goes_on { AHEAD } else { 1 };
-            while self.ahead.len() < wanted && self.next < self.bytes {
-                self.ask();
+            // Whoever has read what came first goes on.
+            self.goes_on |= !self.chunk.is_empty();
+            let (wanted, most) = if self.goes_on { (AHEAD, RANGE) } else { (1, FIRST) };
+            while self.ahead.len() < wanted && self.next < self.end {
+                self.ask(most);
             }
-            let Some(range) = self.ahead.pop_front() else { return Ok(0) };
-            let chunk = receive(&range.receive, &self.reading)?;
-            let changed = || Trouble { kind: Why::Changed, cause: "it changed while it was read".to_owned() };
-            self.chunk = match chunk {
-                Ok(Some((chunk, version))) => {
-                    self.version = self.version.take().or(version);
-                    chunk
+            match self.arrive()? {
+                Ok(()) => {}
+                // It is shorter than the part that was to be read.
+                Err(error) if is_of_no_range(&error) => {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends before"));
                 }
-                // It was there when it was opened.
-                Ok(None) | Err(object_store::Error::NotFound { .. }) => return Err(changed().into_error()),
+                // It was there when it was opened, or listed.
+                Err(object_store::Error::NotFound { .. }) if self.size.is_some() => return Err(changed()),
                 Err(error) => return Err(trouble(&error)),
-            };
-            (self.used, self.goes_on) = (0, true);
+            }
         }
         let length = buffer.len().min(self.chunk.len() - self.used);
         buffer[..length].copy_from_slice(&self.chunk[self.used..self.used + length]);
@@ -421,7 +479,7 @@ impl Seek for Object {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let to = match to {
             SeekFrom::Start(to) => Some(to),
-            SeekFrom::End(by) => self.bytes.checked_add_signed(by),
+            SeekFrom::End(by) => self.end.checked_add_signed(by),
             SeekFrom::Current(by) => self.at.checked_add_signed(by),
         };
         let to = to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a place before the beginning"))?;

@@ -1,12 +1,13 @@
 //! Backups in a repository of pgBackRest, as base backups: what a backup is, and its files wherever they lie.
 
-use std::collections::BTreeMap;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
+use std::vec;
 
 use super::Reading;
-use super::files::{Entry, FileKind};
-use super::objects::is_medium;
+use super::files::{Entry, FileKind, Input, Part};
+use super::objects::{again, is_medium};
 use super::tap::{file_name, medium};
 use crate::fault::{Blame, Fault};
 use crate::format::Compression;
@@ -160,66 +161,111 @@ impl Backup {
         self.stanza.join(file.path(&self.label, self.manifest.compression))
     }
 
-    /// The plain bytes of a file, wherever they lie.
-    pub(super) fn read<'a>(&'a self, file: &'a format::File) -> io::Result<Box<dyn Read + 'a>> {
-        if let Some(blocks) = file.blocks {
-            return Ok(Box::new(Blocks::open(self, file, blocks)?));
-        }
-        let start = file.bundle.map_or(0, |it| it.1);
-        self.part(&self.path(file), start, file.repo_size, self.manifest.compression)
+    /// Where files that follow one another lie.
+    pub(super) fn part(&self, run: &[&format::File]) -> Part {
+        let path = run.first().map(|it| self.path(it)).unwrap_or_default();
+        let (start, end) = (run.first().map_or(0, |it| it.start()), run.last().map_or(0, |it| it.end()));
+        Part { path, start, bytes: end.saturating_sub(start), is_whole: false }
     }
 
-    fn part(
-        &self,
-        path: &Path,
-        start: u64,
-        bytes: u64,
-        compression: Compression,
-    ) -> io::Result<Box<dyn Read + 'static>> {
-        let mut input = self.reading.open(path)?;
-        input.seek(SeekFrom::Start(start))?;
-        format::unpacked(input.take(bytes), self.manifest.pass.as_deref(), compression)
+    /// The plain bytes of a file, by what lies at its place.
+    pub(super) fn contents<'a>(
+        &'a self,
+        file: &'a format::File,
+        stored: impl Read + 'a,
+    ) -> io::Result<Box<dyn Read + 'a>> {
+        match file.blocks {
+            Some(blocks) => Ok(Box::new(Blocks::open(self, file, self.unpacked(stored, Compression::None)?, blocks)?)),
+            None => self.unpacked(stored, self.manifest.compression),
+        }
+    }
+
+    fn unpacked<'a>(&self, stored: impl Read + 'a, compression: Compression) -> io::Result<Box<dyn Read + 'a>> {
+        format::unpacked(stored, self.manifest.pass.as_deref(), compression)
     }
 }
+
+/// Where a super block is: the backup, the bundle and the offset.
+type At = (usize, u64, u64);
+
+/// Super blocks that lie behind one another, from where they are read.
+type Run = (VecDeque<format::Placed>, io::Result<Input>);
 
 /// Reads a file of which each block lies in the backup that changed it last.
 struct Blocks<'a> {
     backup: &'a Backup,
-    name: &'a str,
     /// Bytes of each block but the last.
     size: u64,
-    map: std::vec::IntoIter<format::Placed>,
-    /// Super blocks hold several blocks, which need not follow each other.
-    open: BTreeMap<(usize, u64, u64), Vec<u8>>,
+    map: vec::IntoIter<format::Placed>,
+    /// In the order in which they are needed first.
+    runs: Box<dyn Iterator<Item = Run> + 'a>,
+    run: Option<Run>,
+    /// How many blocks of each super block are still to come.
+    left: BTreeMap<At, usize>,
+    /// A super block holds several blocks, between which others may lie.
+    open: BTreeMap<At, Vec<u8>>,
     block: Cursor<Vec<u8>>,
 }
 
 impl<'a> Blocks<'a> {
-    /// Super blocks that are kept: behind what has passed, nothing of them is needed again, as a file is read in its order.
-    const OPEN: usize = 8;
+    fn open(
+        backup: &'a Backup,
+        file: &'a format::File,
+        map: impl Read,
+        blocks: format::Blocks,
+    ) -> io::Result<Blocks<'a>> {
+        let map = format::block_map(map, blocks)?;
+        let mut left = BTreeMap::new();
+        let mut supers = Vec::new();
+        for placed in &map {
+            let uses: &mut usize = left.entry(placed.at()).or_default();
+            if *uses == 0 {
+                supers.push(*placed);
+            }
+            *uses += 1;
+        }
+        let Manifest { references, compression, .. } = &backup.manifest;
+        let follows = |one: &format::Placed, next: &format::Placed| (one.reference, one.bundle, one.end()) == next.at();
+        let mut runs = Vec::new();
+        for run in supers.chunk_by(follows) {
+            let Some(first) = run.first() else { continue };
+            let from =
+                references.get(first.reference).ok_or_else(|| garbled("it refers to a backup that is not named"))?;
+            let bundle = Some(first.bundle).filter(|it| *it > 0);
+            let path = backup.stanza.join(format::stored(from, &file.name, bundle, true, *compression));
+            let bytes = run.last().map_or(0, format::Placed::end).saturating_sub(first.offset);
+            runs.push((run.iter().copied().collect(), Part { path, start: first.offset, bytes, is_whole: false }));
+        }
+        Ok(Blocks {
+            backup,
+            size: blocks.size,
+            map: map.into_iter(),
+            runs: Box::new(backup.reading.each(runs)),
+            run: None,
+            left,
+            open: BTreeMap::new(),
+            block: Cursor::default(),
+        })
+    }
 
-    fn open(backup: &'a Backup, file: &'a format::File, blocks: format::Blocks) -> io::Result<Blocks<'a>> {
-        let end = file.bundle.map_or(0, |it| it.1) + file.repo_size;
-        let map = backup.part(&backup.path(file), end.saturating_sub(blocks.map), blocks.map, Compression::None)?;
-        let map = format::block_map(map, blocks)?.into_iter();
-        let (open, block) = (BTreeMap::new(), Cursor::default());
-        Ok(Blocks { backup, name: &file.name, size: blocks.size, map, open, block })
+    /// The next super block that nothing has read yet.
+    fn load(&mut self) -> io::Result<Vec<u8>> {
+        if self.run.as_ref().is_none_or(|it| it.0.is_empty()) {
+            self.run = self.runs.next();
+        }
+        let Some((supers, input)) = &mut self.run else { return Ok(Vec::new()) };
+        let input = input.as_mut().map_err(|it| again(it))?;
+        let bytes = supers.pop_front().map_or(0, |it| it.bytes);
+        let (mut stored, mut contents) = (input.take(bytes), Vec::new());
+        self.backup.unpacked(&mut stored, self.backup.manifest.compression)?.read_to_end(&mut contents)?;
+        io::copy(&mut stored, &mut io::sink())?;
+        Ok(contents)
     }
 
     fn at(&mut self, placed: format::Placed) -> io::Result<Vec<u8>> {
-        let garbled = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
-        let key = (placed.reference, placed.bundle, placed.offset);
+        let key = placed.at();
         if !self.open.contains_key(&key) {
-            let Manifest { references, compression, .. } = &self.backup.manifest;
-            let unnamed = || garbled("it refers to a backup that is not named");
-            let backup = references.get(placed.reference).ok_or_else(unnamed)?;
-            let bundle = Some(placed.bundle).filter(|it| *it > 0);
-            let stored = self.backup.stanza.join(format::stored(backup, self.name, bundle, true, *compression));
-            let mut contents = Vec::new();
-            self.backup.part(&stored, placed.offset, placed.bytes, *compression)?.read_to_end(&mut contents)?;
-            if self.open.len() > Self::OPEN {
-                self.open.pop_first();
-            }
+            let contents = self.load()?;
             self.open.insert(key, contents);
         }
         let contents = self.open.get(&key).map(Vec::as_slice).unwrap_or_default();
@@ -227,12 +273,22 @@ impl<'a> Blocks<'a> {
         let from = number(placed.block.saturating_mul(self.size));
         let to = from.saturating_add(number(self.size)).min(contents.len());
         let bytes = contents.get(from..to).filter(|it| !it.is_empty());
-        let bytes = bytes.ok_or_else(|| garbled("a block is not where its map says"))?;
+        let bytes = bytes.ok_or_else(|| garbled("a block is not where its map says"))?.to_vec();
         if self.map.len() > 0 && bytes.len() as u64 != self.size {
             return Err(garbled("a block before the last is cut"));
         }
-        Ok(bytes.to_vec())
+        if let Some(left) = self.left.get_mut(&key) {
+            *left -= 1;
+            if *left == 0 {
+                self.open.remove(&key);
+            }
+        }
+        Ok(bytes)
     }
+}
+
+fn garbled(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.to_owned())
 }
 
 impl Read for Blocks<'_> {
@@ -251,6 +307,16 @@ impl Read for Blocks<'_> {
 /// The pass of WAL beneath this place in an archive. None: it is not encrypted.
 pub(super) fn wal_pass(path: &Path, reading: &Reading) -> Result<Option<String>, Fault> {
     let Some(pass) = pass(reading, path)? else { return Ok(None) };
+    let directory = path.parent().unwrap_or(path);
+    if let Some(known) = reading.hints().passes.get(directory) {
+        return Ok(known.clone());
+    }
+    let found = pass_above(path, pass, reading)?;
+    reading.hints().passes.insert(directory.to_owned(), found.clone());
+    Ok(found)
+}
+
+fn pass_above(path: &Path, pass: &str, reading: &Reading) -> Result<Option<String>, Fault> {
     let stanza = path.ancestors().find(|it| reading.is_file(&it.join(ARCHIVE_INFO)));
     let Some(stanza) = stanza else { return Ok(Some(pass.to_owned())) };
     let info = information(stanza, ARCHIVE_INFO, reading)?;

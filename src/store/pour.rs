@@ -10,7 +10,7 @@ use std::sync::mpsc;
 
 use sha2::{Digest, Sha256};
 
-use super::files::FileKind;
+use super::files::{FileKind, Input, Part};
 use super::find::{Found, files, look, toc_of};
 use super::tap::{CHUNK, Tap, hex, stat};
 use super::{OnBytes, Poured, Reading};
@@ -319,19 +319,19 @@ pub(super) fn plain_files(directory: &Path, reading: &Reading) -> Result<Vec<Fou
 /// Copies a file or a directory to a place where nothing is yet, readable for all.
 pub fn copy(path: &Path, to: &Path, reading: &Reading, on_bytes: OnBytes) -> Result<Poured, Fault> {
     if !stat(path, reading)?.is_dir() {
-        let (bytes, sha256) = copy_file(path, to, reading, on_bytes)?;
+        let (bytes, sha256) = copy_file(reading.open(path), path, to, reading, on_bytes)?;
         return Ok(Poured { bytes, sha256, seen: look(path, reading)?, cut_short: false, counted: None, damage: None });
     }
     let files = plain_files(path, reading)?;
     make_directory(to)?;
     let mut total = 0;
     let mut digests = Vec::new();
-    for found in &files {
+    for (found, file) in reading.each(files.iter().map(|it| (it, Part::whole(&it.path, it.stat)))) {
         let target = to.join(&found.name);
         if let Some(parent) = target.parent().filter(|it| !it.is_dir()) {
             make_directory(parent)?;
         }
-        let (bytes, sha256) = copy_file(&found.path, &target, reading, &mut |bytes| on_bytes(total + bytes))?;
+        let (bytes, sha256) = copy_file(file, &found.path, &target, reading, &mut |bytes| on_bytes(total + bytes))?;
         total += bytes;
         digests.push(sha256);
     }
@@ -355,8 +355,14 @@ fn make_directory(path: &Path) -> Result<(), Fault> {
         .map_err(|it| unwritable(path, &it))
 }
 
-fn copy_file(path: &Path, to: &Path, reading: &Reading, on_bytes: OnBytes) -> Result<(u64, String), Fault> {
-    let mut tap = Tap::open(path, reading, on_bytes)?.digesting();
+fn copy_file(
+    file: io::Result<Input>,
+    path: &Path,
+    to: &Path,
+    reading: &Reading,
+    on_bytes: OnBytes,
+) -> Result<(u64, String), Fault> {
+    let mut tap = Tap::over(file, path, reading, on_bytes)?.digesting();
     let mut target: File =
         OpenOptions::new().write(true).create_new(true).mode(0o644).open(to).map_err(|it| unwritable(to, &it))?;
     target.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(|it| unwritable(to, &it))?;

@@ -29,7 +29,17 @@ pub(super) struct Tap<'a> {
 
 impl<'a> Tap<'a> {
     pub(super) fn open(path: &'a Path, reading: &'a Reading, on_bytes: OnBytes<'a>) -> Result<Tap<'a>, Fault> {
-        let file = reading.open(path).map_err(|it| medium(path, "open", &it))?;
+        Tap::over(reading.open(path), path, reading, on_bytes)
+    }
+
+    /// Of what was opened already.
+    pub(super) fn over(
+        file: io::Result<Input>,
+        path: &'a Path,
+        reading: &'a Reading,
+        on_bytes: OnBytes<'a>,
+    ) -> Result<Tap<'a>, Fault> {
+        let file = file.map_err(|it| medium(path, "open", &it))?;
         Ok(Tap { file, path, bytes: 0, digest: None, reading, on_bytes, failed: None, stopped: false })
     }
 
@@ -118,7 +128,7 @@ impl Failures {
     }
 }
 
-/// A file that is read here and there.
+/// A file whose readers' readers see nothing of how it fails.
 pub(super) struct Watched {
     input: Input,
     failures: Failures,

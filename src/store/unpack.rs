@@ -4,20 +4,20 @@
 //! no link of the backup is made, and tablespaces go where the sandbox has room for them, whatever their map says; a
 //! restore on a database host must not be able to write into production.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use sha1::{Digest, Sha1};
 
-use super::files::FileKind;
-use super::objects::{again, is_medium, is_remote};
+use super::files::{FileKind, Input, Part};
+use super::objects::{is_medium, is_remote};
 use super::pgbackrest::Backup;
-use super::tap::{hex, medium};
+use super::tap::{Failures, Watched, hex, medium};
 use super::walg::{self, Layer};
 use super::{OnBytes, Reading};
 use crate::fault::{Blame, Fault};
@@ -25,6 +25,7 @@ use crate::format::base::{BaseFacts, BaseLayout, BaseMember, MemberKind};
 use crate::format::decode;
 use crate::format::inspect::Inspector;
 use crate::format::page::PAGE;
+use crate::format::pgbackrest::File;
 use crate::format::walg as walg_format;
 
 /// What a file is cut into on its way from the reader to the writer.
@@ -207,8 +208,8 @@ fn give(path: &Path, to: &Destination) -> io::Result<()> {
     to.owner.map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
 }
 
-fn create(path: &Path, to: &Destination) -> io::Result<File> {
-    let file = File::create_new(path)?;
+fn create(path: &Path, to: &Destination) -> io::Result<fs::File> {
+    let file = fs::File::create_new(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     if let Some((uid, gid)) = to.owner {
         std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
@@ -319,13 +320,42 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// The same of a store, which knows no directories, and is asked for many files at once.
+    fn objects(&mut self, from: &Path, at: &Path, facts: &BaseFacts) -> Result<(), Ended> {
+        let all = self.reading.all_beneath(from).map_err(|it| medium(from, "list", &it))?.unwrap_or_default();
+        let mut files = Vec::new();
+        for entry in &all {
+            let path = &entry.path;
+            let stat = entry.stat().map_err(|it| medium(path, "look at", &it))?;
+            let place = at.join(path.strip_prefix(from).unwrap_or(path));
+            // What some tools write for a directory that is empty.
+            let marks = stat.bytes == 0 && STANDARD.iter().any(|it| place == Path::new(it));
+            // Read where its data lie, which may be here.
+            let mut between = place.ancestors().take_while(|it| *it != at);
+            if !marks && !between.any(|it| is_tablespace(it, facts)) {
+                files.push(((place, path, stat.bytes), Part::whole(path, stat)));
+            }
+        }
+        let reading = self.reading;
+        for ((at, path, bytes), file) in reading.each(files) {
+            self.file(path, &at, bytes, file)?;
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, at: &Path, bytes: u64, file: io::Result<Input>) -> Result<(), Ended> {
+        let file = file.map_err(|it| medium(path, "open", &it))?;
+        self.say(&Message::File(at.into()))?;
+        self.stored += self.contents(file, bytes, |it| medium(path, "read", it))?;
+        (self.on_bytes)(self.stored);
+        Ok(())
+    }
+
     fn directory(&mut self, from: &Path, at: &Path, facts: &BaseFacts) -> Result<(), Ended> {
-        let entries = match self.reading.entries(from) {
-            // What a store lists as a directory may hold nothing.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && is_remote(from) => Vec::new(),
-            entries => entries.map_err(|it| medium(from, "list", &it))?,
-        };
-        for entry in entries {
+        if is_remote(from) {
+            return self.objects(from, at, facts);
+        }
+        for entry in self.reading.entries(from).map_err(|it| medium(from, "list", &it))? {
             let path = &entry.path;
             let at = at.join(path.file_name().unwrap_or_default());
             match entry.kind {
@@ -338,10 +368,7 @@ impl Reader<'_> {
                 }
                 FileKind::File => {
                     let bytes = entry.stat().map_err(|it| medium(path, "look at", &it))?.bytes;
-                    let file = self.reading.open_entry(&entry).map_err(|it| medium(path, "open", &it))?;
-                    self.say(&Message::File(at.into()))?;
-                    self.stored += self.contents(file, bytes, |it| medium(path, "read", it))?;
-                    (self.on_bytes)(self.stored);
+                    self.file(path, &at, bytes, self.reading.open(path))?;
                 }
                 FileKind::Other => {}
             }
@@ -373,39 +400,43 @@ impl Reader<'_> {
                 self.say(&Message::Directory(inside(Path::new(at), Path::new(directory))?.into()))?;
             }
         }
-        for file in &backup.manifest.files {
-            let path = backup.path(file);
-            let at = inside(Path::new(file.place()), &path)?;
-            self.say(&Message::File(at.into()))?;
-            let bad = |it: &io::Error| {
-                if is_medium(it) {
-                    medium(&path, "read", it)
-                } else {
-                    cut(&path, format!("within {}: {it}", file.name))
-                }
-            };
-            if file.is_of(hollow) {
-                self.say(&Message::Hollow(file.size))?;
-                self.say(&Message::End)?;
-                continue;
-            }
-            // Of an empty file nothing is stored.
-            if file.size == 0 {
-                self.say(&Message::End)?;
-                continue;
-            }
-            let mut sum = Sha1::new();
-            let input = backup.read(file).map_err(|it| bad(&it))?;
-            self.contents(Summed { input, sum: &mut sum }, file.size, bad)?;
-            let sum = hex(&sum.finalize());
-            if file.checksum.as_ref().is_some_and(|it| *it != sum) {
-                return Err(
-                    cut(&path, format!("{} has the SHA-1 {sum}, and not that of the manifest", file.name)).into()
-                );
-            }
-            self.stored += file.repo_size;
-            (self.on_bytes)(self.stored);
+        // Of an empty file nothing is stored, and of a hollow one nothing is wanted.
+        let is_stored = |it: &&File| it.size > 0 && !it.is_of(hollow);
+        let (stored, others): (Vec<&File>, Vec<&File>) = backup.manifest.files.iter().partition(is_stored);
+        for file in others {
+            self.say(&Message::File(inside(Path::new(file.place()), &backup.path(file))?.into()))?;
+            self.say(&Message::Hollow(file.size))?;
+            self.say(&Message::End)?;
         }
+        let runs = stored.chunk_by(|one, next| one.is_followed_by(next));
+        let reading = self.reading;
+        for (run, input) in reading.each(runs.map(|it| (it, backup.part(it)))) {
+            let path = run.first().map(|it| backup.path(it)).unwrap_or_default();
+            let mut input = input.map_err(|it| medium(&path, "open", &it))?;
+            for file in run {
+                self.packed(&backup, file, &path, &mut input)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn packed(&mut self, backup: &Backup, file: &File, path: &Path, input: &mut Input) -> Result<(), Ended> {
+        let bad = |it: &io::Error| {
+            if is_medium(it) { medium(path, "read", it) } else { cut(path, format!("within {}: {it}", file.name)) }
+        };
+        self.say(&Message::File(inside(Path::new(file.place()), path)?.into()))?;
+        let mut sum = Sha1::new();
+        let mut stored = input.take(file.bytes_to_read());
+        let contents = backup.contents(file, &mut stored).map_err(|it| bad(&it))?;
+        self.contents(Summed { input: contents, sum: &mut sum }, file.size, bad)?;
+        // What a decoder left, so that the next one begins where its file does.
+        io::copy(&mut stored, &mut io::sink()).map_err(|it| bad(&it))?;
+        let sum = hex(&sum.finalize());
+        if file.checksum.as_ref().is_some_and(|it| *it != sum) {
+            return Err(cut(path, format!("{} has the SHA-1 {sum}, and not that of the manifest", file.name)).into());
+        }
+        self.stored += file.repo_size;
+        (self.on_bytes)(self.stored);
         Ok(())
     }
 
@@ -435,14 +466,16 @@ impl Reader<'_> {
     /// `layer`: of a storage of WAL-G, which writes every name with a slash before it.
     fn member(&mut self, backup: &Path, member: &BaseMember, layer: Option<&Layer<'_>>) -> Result<(), Ended> {
         let path = if member.file.is_empty() { backup.to_owned() } else { backup.join(&member.file) };
-        let file = self.reading.open(&path).map_err(|it| medium(&path, "open", &it))?;
-        let failed = Arc::new(Mutex::new(None));
+        let (reading, failures) = (self.reading, Failures::default());
+        let file = Watched::open(&path, reading, &failures)?;
         let read = Arc::new(AtomicU64::new(0));
         let before = self.stored;
-        let medium = Medium { input: file, failed: Arc::clone(&failed), read: Arc::clone(&read) };
-        let reading = self.reading;
-        let bad = |it: &io::Error| damaged(&path, &failed, reading, it);
-        let plain = reading.vault.plain(&path, medium, reading).map_err(|it| bad(&it))?;
+        let bad = |it: &io::Error| {
+            let damage = || cut(&path, it.to_string());
+            failures.beneath(&path, reading.vault.blame(&path, it, reading).unwrap_or_else(damage))
+        };
+        let passed = Passed { input: file, read: Arc::clone(&read) };
+        let plain = reading.vault.plain(&path, passed, reading).map_err(|it| bad(&it))?;
         let decoder = decode::decoder(member.compression, plain).map_err(|it| bad(&it))?;
         let mut archive = tar::Archive::new(Tail { input: decoder, zeros: 0 });
         let mut last = String::from("its first member");
@@ -509,21 +542,15 @@ impl<R: Read> Read for Summed<'_, R> {
 /// Two blocks of zeros.
 const END_BYTES: u64 = 1024;
 
-/// Counts what is read, as stored, and remembers how the file system failed: what a decoder or tar then says of the bytes is
-/// not the backup's fault.
-struct Medium<R> {
+/// Counts what is read, as stored.
+struct Passed<R> {
     input: R,
     read: Arc<AtomicU64>,
-    failed: Arc<Mutex<Option<io::Error>>>,
 }
 
-impl<R: Read> Read for Medium<R> {
+impl<R: Read> Read for Passed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.input.read(buffer).inspect_err(|error| {
-            if is_medium(error) && error.kind() != io::ErrorKind::Interrupted {
-                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| again(error));
-            }
-        })?;
+        let read = self.input.read(buffer)?;
         self.read.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
@@ -563,13 +590,6 @@ fn inside(name: &Path, archive: &Path) -> Result<PathBuf, Fault> {
     Ok(clean)
 }
 
-fn damaged(path: &Path, failed: &Mutex<Option<io::Error>>, reading: &Reading, error: &io::Error) -> Fault {
-    match &*failed.lock().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => medium(path, "read", error),
-        None => reading.vault.blame(path, error, reading).unwrap_or_else(|| cut(path, error.to_string())),
-    }
-}
-
 fn cut(path: &Path, cause: String) -> Fault {
     Fault::new(Blame::Backup, format!("unpack {}", path.display()))
         .cause(cause)
@@ -594,7 +614,7 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn run(mut self, receive: &Receiver<Message>) -> Result<Written, Fault> {
-        let mut open: Option<(File, PathBuf)> = None;
+        let mut open: Option<(fs::File, PathBuf)> = None;
         while let Ok(message) = receive.recv() {
             match message {
                 Message::Directory(at) => {
@@ -616,7 +636,7 @@ impl Writer<'_> {
                 }
                 Message::Patch(at, bytes) => {
                     let path = self.path(&at);
-                    let file = File::options().write(true).open(&path).map_err(|it| unpatchable(&path, &it))?;
+                    let file = fs::File::options().write(true).open(&path).map_err(|it| unpatchable(&path, &it))?;
                     file.set_len(bytes).map_err(|it| unwritable(&path, &it))?;
                     open = Some((file, path));
                 }
@@ -654,7 +674,7 @@ impl Writer<'_> {
         directory(parent, self.to).map_err(|it| unwritable(parent, &it))
     }
 
-    fn create(&self, path: &Path) -> io::Result<File> {
+    fn create(&self, path: &Path) -> io::Result<fs::File> {
         create(path, self.to)
     }
 }

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 
 use sha1::{Digest, Sha1};
 
@@ -121,22 +120,20 @@ impl Reading {
         if !is_remote(archive) {
             return pgbackrest::newest_cluster(archive, self);
         }
-        let hints = || self.objects.hints.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = hints().clusters.get(archive) {
+        if let Some(known) = self.hints().clusters.get(archive) {
             return known.clone();
         }
         let found = pgbackrest::newest_cluster(archive, self);
-        hints().clusters.insert(archive.to_owned(), found.clone());
+        self.hints().clusters.insert(archive.to_owned(), found.clone());
         found
     }
 
     fn hinted(&self, archive: &Path) -> Option<usize> {
-        let hints = self.objects.hints.lock().unwrap_or_else(PoisonError::into_inner);
-        is_remote(archive).then_some(hints.ending)
+        is_remote(archive).then(|| self.hints().ending)
     }
 
     fn hint(&self, ending: usize) {
-        self.objects.hints.lock().unwrap_or_else(PoisonError::into_inner).ending = ending;
+        self.hints().ending = ending;
     }
 }
 

@@ -33,9 +33,9 @@ pub(super) fn judged(evidence: &Evidence, drill: &Drill) -> Archived {
             return archived;
         }
         // Another bucket may be a replica of this one.
-        let bucket = |it: &str| it.split('/').nth(2).map(str::to_owned);
-        if declared.iter().all(|it| Service::of(it) == Service::of(&fed) && bucket(it) == bucket(&fed)) {
-            archived.check = Some(elsewhere(format!("the archive that the server fills: {fed}"), wal));
+        if declared.iter().all(|it| Service::root(it) == Service::root(&fed)) {
+            let expected = format!("the archive that the server fills: {fed}");
+            archived.check = Some(check(Finding::Broken { expected, observed: wal.clone() }));
             return archived;
         }
         archived.findings.push(format!("the server archives to {fed}: what fills {wal} is not its archive_command"));
@@ -74,10 +74,6 @@ pub(super) fn judged(evidence: &Evidence, drill: &Drill) -> Archived {
     };
     archived.check = Some(check(finding));
     archived
-}
-
-fn elsewhere(expected: String, wal: &str) -> CheckJudged {
-    check(Finding::Broken { expected, observed: wal.to_owned() })
 }
 
 fn check(finding: Finding) -> CheckJudged {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::lab::{Lab, lab};
-use crate::program::{Program, Ran};
+use crate::program::{Program, Ran, copied};
 
 /// A copy of the lab's archive, changed.
 fn archive(program: &Program, change: impl FnOnce(&Path, &[String])) -> String {
@@ -343,9 +343,7 @@ fn init_writes_a_scenario_of_a_base_backup_that_runs() {
 /// A plain backup of the lab without its manifest, whose configuration archives like this.
 fn archiving_by(program: &Program, name: &str, command: &str) -> String {
     let to = program.path(name);
-    let from = lab().path("base/plain");
-    let copied = std::process::Command::new("cp").args(["-r", &from]).arg(&to).status().unwrap();
-    assert!(copied.success());
+    copied(Path::new(&lab().path("base/plain")), &to);
     std::fs::remove_file(to.join("backup_manifest")).unwrap();
     let auto = std::fs::read_to_string(to.join("postgresql.auto.conf")).unwrap();
     std::fs::write(to.join("postgresql.auto.conf"), format!("{auto}archive_command = '{command}'\n")).unwrap();

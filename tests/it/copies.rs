@@ -1,12 +1,11 @@
 //! One backup in several places: compared byte for byte, counted by the rule, and restored from the one that is asked for.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use pgdrill::fault::Blame;
 use pgdrill::verdict::Verdict;
 
-use crate::program::{Program, fixture};
+use crate::program::{Program, copied, fixture};
 use crate::stores::{program, s3};
 
 /// Places for copies of a fixture.
@@ -19,9 +18,7 @@ impl Places {
 
     fn put(&self, from: &str, place: &str) -> PathBuf {
         let to = self.0.path().join(place);
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        let status = Command::new("cp").arg("-r").arg(fixture(from)).arg(&to).status().unwrap();
-        assert!(status.success());
+        copied(&fixture(from), &to);
         to
     }
 
@@ -55,11 +52,10 @@ fn copies_that_are_the_same_are_proved_and_meet_the_rule() {
     let copies = format!(
         "    copies:\n      - {{ media: disk, site: madrid }}\n      - {{ path: {}, media: disk, site: madrid, name: nas }}\n      \
          - {{ path: \"{}\", store: {}, media: object storage, site: frankfurt }}\n    objectives: {{ copies: 3-2-1 }}\n",
-        places.path("nas"),
+        places.path("nas/*.dump"),
         store.url("pg17/shop*.dump"),
         store.access()
-    )
-    .replace(&places.path("nas"), &places.path("nas/*.dump"));
+    );
     let source = format!("pg_dump: {{ path: {} }}", fixture("pg17/shop.dump").display());
     let program = program();
     let ran = program.drill(&scenario(&source, &copies), &["--json", "-"]).expect(0);

@@ -10,7 +10,7 @@ use pgdrill::fault::Blame;
 use pgdrill::verdict::Verdict;
 
 use crate::lab::lab;
-use crate::program::{Program, fixture};
+use crate::program::{Program, copied, fixture};
 use crate::stores::{KEY, SECRET, Store, azure, google, program, s3};
 
 /// A drill with one check.
@@ -273,11 +273,7 @@ const EXPIRED: &str =
 fn what_is_lost_or_cut_in_a_store_is_the_backups_fault() {
     let store = s3();
     let bucket = store.bucket("damaged");
-    let copy = |from: &str, to: &str| {
-        let status =
-            std::process::Command::new("cp").arg("-r").arg(fixture(from)).arg(bucket.join(to)).status().unwrap();
-        assert!(status.success());
-    };
+    let copy = |from: &str, to: &str| copied(&fixture(from), &bucket.join(to));
     let cut = |path: &Path| {
         let length = std::fs::metadata(path).unwrap().len();
         std::fs::File::options().write(true).open(path).unwrap().set_len(length * 2 / 3).unwrap();
@@ -370,12 +366,8 @@ impl Plain {
     fn start() -> Plain {
         let port = crate::engines::free_port();
         let log = tempfile::Builder::new().prefix("pgdrill-lab-store-").tempdir_in("/tmp").unwrap();
-        let args = ["serve", "s3", "--copy-links", "--read-only", "--config", "", "--addr"].map(str::to_owned);
-        let mut args = args.to_vec();
         std::os::unix::fs::symlink(fixture(""), log.path().join("fixtures")).unwrap();
-        args.extend([format!("127.0.0.1:{port}"), "--auth-key".to_owned(), format!("{KEY},{SECRET}")]);
-        args.push(log.path().display().to_string());
-        let program = crate::support::root().join("target/stores/rclone");
+        let (program, args) = crate::stores::rclone(&log.path().display().to_string(), port, &[]);
         let until = crate::stores::until_the_end(&program, &args, log.path());
         crate::signals::wait_for("the store", || TcpStream::connect(("127.0.0.1", port)).ok().map(drop));
         Plain { _until: [until, crate::lab::remove_at_the_end(&log.keep())], port }

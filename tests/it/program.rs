@@ -89,6 +89,12 @@ impl Ran {
     }
 }
 
+/// A file, or a directory with all that is in it, under another name.
+pub(crate) fn copied(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
+}
+
 pub(crate) fn fixture(path: &str) -> PathBuf {
     root().join("fixtures/backups").join(path)
 }

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use crate::engines::{CERTIFICATES, free_port, sh};
 use crate::lab::remove_at_the_end;
-use crate::program::{Program, fixture};
+use crate::program::{Program, copied, fixture};
 use crate::signals::wait_for;
 use crate::support::root;
 
@@ -85,14 +85,18 @@ pub(crate) fn s3() -> &'static Store {
         Store::start("s3", "access_key: { env: STORE_KEY }, secret_key: { env: STORE_SECRET }", |at, port| {
             std::fs::create_dir(at("buckets")).unwrap();
             std::os::unix::fs::symlink(root().join("fixtures/backups"), at("buckets/fixtures")).unwrap();
-            let fixed = ["serve", "s3", "--copy-links", "--read-only", "--dir-cache-time", "0s", "--config", ""];
-            let mut args: Vec<String> = fixed.iter().map(|it| (*it).to_owned()).collect();
-            args.extend(["--cert", &at("server.pem"), "--key", &at("server-key.pem")].map(str::to_owned));
-            args.extend(["--auth-key".to_owned(), format!("{KEY},{SECRET}"), "--addr".to_owned()]);
-            args.extend([format!("127.0.0.1:{port}"), at("buckets")]);
-            (root().join("target/stores/rclone"), args)
+            rclone(&at("buckets"), port, &["--cert", &at("server.pem"), "--key", &at("server-key.pem")])
         })
     })
+}
+
+/// The directories in `buckets`, as those of S3.
+pub(crate) fn rclone(buckets: &str, port: u16, tls: &[&str]) -> (PathBuf, Vec<String>) {
+    let (keys, address) = (format!("{KEY},{SECRET}"), format!("127.0.0.1:{port}"));
+    let fixed = ["serve", "s3", "--copy-links", "--read-only", "--dir-cache-time", "0s", "--config", ""];
+    let told = ["--auth-key", &keys, "--addr", &address, buckets];
+    let args = [&fixed[..], tls, &told].concat().into_iter().map(str::to_owned).collect();
+    (root().join("target/stores/rclone"), args)
 }
 
 pub(crate) fn google() -> &'static Store {
@@ -157,10 +161,7 @@ pub(crate) fn azure_with(load: &dyn Fn(&Path)) -> Store {
 
 fn load(to: &Path) {
     for path in LOADED {
-        let to = to.join(path);
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        let status = Command::new("cp").arg("-r").arg(fixture(path)).arg(to).status().unwrap();
-        assert!(status.success());
+        copied(&fixture(path), &to.join(path));
     }
 }
 

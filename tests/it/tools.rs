@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::lab::unpacked;
-use crate::program::{Program, fixture};
+use crate::program::{Program, copied, fixture};
 use crate::stores::{self, Store};
 
 /// A backup by a tool, with what it is known to hold.
@@ -116,7 +115,7 @@ impl Kept {
         std::fs::create_dir_all(to).unwrap();
         let packed = (!from.is_dir()).then(|| unpacked(&format!("{}.tar.zst", self.fixture)));
         let from = packed.as_ref().map_or(from.as_path(), |it| it.path()).join(".");
-        assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
+        copied(&from, to);
     }
 
     fn scenario(&self, root: &str, store: &str, target: &str, rows: u64, more: &str) -> String {
@@ -187,10 +186,7 @@ fn whole_tool_matrix() {
     for kept in KEPT {
         kept.put(&whole.join(kept.fixture));
     }
-    let load = |to: &Path| {
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        assert!(Command::new("cp").arg("-r").arg(&whole).arg(to).status().unwrap().success());
-    };
+    let load = |to: &Path| copied(&whole, to);
     let s3 = stores::s3();
     load(&s3.bucket("whole"));
     let (google, azure) = (stores::google_with(&load), stores::azure_with(&load));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crypto_secretstream::{PushStream, Tag};
 use pgdrill::verdict::Verdict;
 
-use crate::program::{Program, Ran, fixture};
+use crate::program::{Program, Ran, copied, fixture};
 
 const KEY: &str = "a key of libsodium, as a raw text";
 const LABELS: &str = "select string_agg(label, ' ' order by at) from marks";
@@ -63,8 +63,7 @@ fn a_backup_is_chosen_by_its_name_and_an_older_one_needs_more_wal() {
 fn copy(name: &str, change: impl Fn(&Path)) -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
     let to = directory.path().join("store");
-    let copied = std::process::Command::new("cp").arg("-r").arg(store(name)).arg(&to).status().unwrap();
-    assert!(copied.success());
+    copied(Path::new(&store(name)), &to);
     change(&to);
     (directory, to.display().to_string())
 }
