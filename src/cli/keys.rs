@@ -1,12 +1,17 @@
 //! Keys of encrypted backups, from where a scenario says that they lie.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::fault::{Blame, Fault};
 use crate::format::crypt::Key;
+use crate::format::walg;
 use crate::scenario::Drill;
 use crate::source::{Cipher, KeyRef, Secret, root};
-use crate::store::Vault;
+use crate::store::{self, Reading, Vault};
+
+/// Where pgBackRest itself takes the pass of a repository from.
+pub(crate) const PGBACKREST_PASS: &str = "PGBACKREST_REPO1_CIPHER_PASS";
 
 /// What opens the backups of a drill, in whichever place. A key that cannot be had is its fault when it needs it.
 pub(crate) fn vault(drill: &Drill) -> Arc<Vault> {
@@ -25,6 +30,25 @@ pub(crate) fn vault(drill: &Drill) -> Arc<Vault> {
         }
     }
     Arc::new(vault)
+}
+
+/// For a place that no scenario speaks of: the keys that the tools themselves take from the environment.
+pub(crate) fn from_environment(path: &Path, reading: &Reading) -> Reading {
+    let mut vault = Vault::default();
+    let mut add = |beneath: &[&str], cipher: Cipher, variable: &str| {
+        if std::env::var_os(variable).is_some_and(|it| !it.is_empty()) {
+            let reference = KeyRef { cipher, key: Secret::Env(variable.to_owned()), passphrase: None };
+            for it in beneath {
+                vault.add(path.join(it), key(&reference));
+            }
+        }
+    };
+    if store::is_sealed_repository(path, reading) {
+        add(&["backup", "archive"], Cipher::PgBackRest, PGBACKREST_PASS);
+    }
+    add(&[walg::BACKUPS, walg::WAL], Cipher::Libsodium, "WALG_LIBSODIUM_KEY");
+    add(&[walg::BACKUPS, walg::WAL], Cipher::OpenPgp, "WALG_PGP_KEY");
+    reading.with_keys(vault)
 }
 
 fn key(reference: &KeyRef) -> Result<Key, Fault> {

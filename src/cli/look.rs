@@ -28,6 +28,7 @@ use crate::report::words;
 use crate::report::{Report, RunInfo, junit};
 use crate::runtime::lease;
 use crate::scenario::{self, Drill, quote_ident};
+use crate::source::BUNDLE;
 use crate::source::server::SUPERUSER;
 use crate::source::service::Service;
 use crate::store;
@@ -77,6 +78,11 @@ pub(crate) async fn plan(asked: &args::Plan, screen: &Screen) -> Exit {
             if Service::of(&plan.backup.file.path).is_some() {
                 let why = "the backup lies in an object store: fetch it with the store's own client, and ask for the commands for \
                            that file";
+                return Err(why.to_owned());
+            }
+            if plan.backup.file.path.contains(BUNDLE) {
+                let why =
+                    "the backup lies in a bundle: unpack it with tar, and ask for the commands for what was in it";
                 return Err(why.to_owned());
             }
             if sealed(&plan.backup.file.path) {

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use crate::evidence::Evidence;
 use crate::fault::Fault;
 use crate::format::archiving::{Feeds, archiving};
@@ -45,6 +47,50 @@ pub(crate) fn recognise(path: &Path, reading: &Reading) -> Result<Option<Physica
     Ok(None)
 }
 
+/// A WAL archive, and from when to when the records of its stretches are.
+pub(crate) struct Archive {
+    path: String,
+    seen: ArchiveSeen,
+    spans: Vec<(Stretch, WalSpan)>,
+}
+
+impl Archive {
+    pub(crate) fn of(path: &str, reading: &Reading) -> Result<Archive, Fault> {
+        Archive::seen(path, store::wal_archive(Path::new(path), None, None, reading)?, reading)
+    }
+
+    fn seen(path: &str, seen: ArchiveSeen, reading: &Reading) -> Result<Archive, Fault> {
+        let mut spans = Vec::new();
+        for stretch in seen.stretches.iter().take(DATED) {
+            spans.push((stretch.clone(), store::wal_span(Path::new(path), &seen, stretch, reading)?));
+        }
+        Ok(Archive { path: path.to_owned(), seen, spans })
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({ "path": self.path, "archive": self.seen, "wal": self.dated() })
+    }
+
+    fn dated(&self) -> Vec<Value> {
+        let one = |(stretch, span): &(Stretch, WalSpan)| {
+            json!({
+                "timeline": stretch.timeline, "from": span.start, "to": span.end, "first_record": span.first,
+                "last_record": span.last,
+            })
+        };
+        self.spans.iter().map(one).collect()
+    }
+
+    pub(crate) fn show(&self, page: &mut Page) {
+        of_archive(page, &self.path, &self.seen, &self.spans);
+    }
+
+    /// From when to when it recovers, together with a backup.
+    pub(crate) fn recoverable(&self, facts: &BaseFacts, page: &mut Page) {
+        recoverable(page, facts, &self.seen, &self.spans);
+    }
+}
+
 /// What it is, and from when to when it can recover. `wal`: the archive of a base backup.
 pub(crate) fn inspected(
     physical: &Physical,
@@ -53,56 +99,46 @@ pub(crate) fn inspected(
     reading: &Reading,
 ) -> Result<String, Fault> {
     let archive = match (physical, wal) {
-        (Physical::Archive(path, seen), _) => Some((path.clone(), (**seen).clone())),
-        (Physical::Base(..), Some(wal)) => {
-            Some((wal.display().to_string(), store::wal_archive(wal, None, None, reading)?))
-        }
+        (Physical::Archive(path, seen), _) => Some(Archive::seen(path, (**seen).clone(), reading)?),
+        (Physical::Base(..), Some(wal)) => Some(Archive::of(&wal.display().to_string(), reading)?),
         (Physical::Base(..), None) => None,
     };
-    let mut spans = Vec::new();
-    if let Some((path, seen)) = &archive {
-        for stretch in seen.stretches.iter().take(DATED) {
-            spans.push((stretch.clone(), store::wal_span(Path::new(path), seen, stretch, reading)?));
-        }
-    }
     if json {
-        let spans: Vec<_> = spans
-            .iter()
-            .map(|(stretch, span)| {
-                serde_json::json!({
-                    "timeline": stretch.timeline, "from": span.start, "to": span.end, "first_record": span.first,
-                    "last_record": span.last,
-                })
-            })
-            .collect();
+        let spans = archive.as_ref().map(Archive::dated).unwrap_or_default();
         let value = match physical {
             Physical::Base(file, facts) => {
-                serde_json::json!({ "file": file, "base": facts, "archive": archive.map(|it| it.1), "wal": spans })
+                json!({ "file": file, "base": facts, "archive": archive.map(|it| it.seen), "wal": spans })
             }
-            Physical::Archive(path, seen) => serde_json::json!({ "path": path, "archive": seen, "wal": spans }),
+            Physical::Archive(path, seen) => json!({ "path": path, "archive": seen, "wal": spans }),
         };
         return Ok(format!("{value:#}\n"));
     }
-    let mut page = Page(String::new());
+    let mut page = Page::default();
     if let Physical::Base(file, facts) = physical {
         base(&mut page, file, facts);
     }
-    if let Some((path, seen)) = &archive {
-        of_archive(&mut page, path, seen, &spans);
+    if let Some(archive) = &archive {
+        archive.show(&mut page);
         if let Physical::Base(_, facts) = physical {
-            recoverable(&mut page, facts, seen, &spans);
+            archive.recoverable(facts, &mut page);
         }
     }
-    Ok(page.0)
+    Ok(page.text())
 }
 
-struct Page(String);
+/// Names, and what is said of them.
+#[derive(Default)]
+pub(crate) struct Page(String);
 
 impl Page {
-    fn line(&mut self, name: &str, value: &str) {
+    pub(crate) fn line(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
             let _ = writeln!(self.0, "{name:<12} {value}");
         }
+    }
+
+    pub(crate) fn text(self) -> String {
+        self.0
     }
 }
 

@@ -84,6 +84,9 @@ pub struct Blocks {
     pub checksum: usize,
 }
 
+/// Of a file in blocks, bytes that are read at once.
+const SMALL: u64 = 1 << 20;
+
 /// What a manifest says.
 #[derive(Clone, Debug, Default)]
 pub struct Manifest {
@@ -179,14 +182,16 @@ impl File {
     }
 
     /// Where it lies among the backups of its stanza.
-    /// Where that begins which is read of it: of a file in blocks, their map, which lies behind them.
+    /// Where that begins which is read of it. A file in blocks ends with their map: of a large one, only that is read before it
+    /// is known which blocks are wanted.
     pub fn start(&self) -> u64 {
         let start = self.bundle.map_or(0, |it| it.1);
-        start.saturating_add(self.blocks.map_or(0, |it| self.repo_size.saturating_sub(it.map)))
+        start.saturating_add(self.repo_size.saturating_sub(self.bytes_to_read()))
     }
 
     pub fn bytes_to_read(&self) -> u64 {
-        self.blocks.map_or(self.repo_size, |it| it.map)
+        let map = self.blocks.filter(|_| self.repo_size > SMALL).map(|it| it.map);
+        map.unwrap_or(self.repo_size)
     }
 
     /// Where that ends.

@@ -154,6 +154,7 @@ impl Converter<'_> {
                 globals: globals.map(|it| self.path(&it, false)),
                 tool: DumpTool::PgDump,
             }),
+            WireSource::Databasus(it) if it.is_bundle() => self.bundle(&it),
             WireSource::Databasus(it) => {
                 let path = self.path(&it.path, true);
                 let secret = it.secret_key.map(|it| self.secret(&it.value));
@@ -221,6 +222,33 @@ impl Converter<'_> {
                 },
             }),
         }
+    }
+
+    /// A bundle of Databasus.
+    fn bundle(&self, wire: &WireDatabasus) -> Source {
+        let wrong = [
+            (wire.secret_key.as_ref().map(|it| it.span), "secret_key", "it is not encrypted"),
+            (wire.globals.as_ref().map(|it| it.span), "globals", "a physical backup brings its roles"),
+        ];
+        for (span, key, why) in wrong {
+            let Some(span) = span else { continue };
+            self.note(Mistake::new(span, format!("`{key}` has no meaning for a bundle: {why}")));
+        }
+        let (path, wal) = BaseTool::Databasus.places(&self.path(&wire.path, false), "");
+        Source::BaseBackup(BaseBackup {
+            location: Location {
+                store: self.store(wire.store.as_ref(), &wire.path, None),
+                path,
+                pick: self.pick(wire.pick.as_ref(), true),
+                timezone: None,
+                trusted: wire.trust.is_some(),
+                key: None,
+            },
+            wal,
+            tablespaces: BTreeMap::new(),
+            databases: Vec::new(),
+            tool: BaseTool::Databasus,
+        })
     }
 
     fn pgbackrest(&self, wire: WirePgBackRest) -> Source {
@@ -431,7 +459,7 @@ impl Converter<'_> {
             self.setting(name, value);
             settings.insert(name.to_ascii_lowercase(), value.value.0.trim().to_owned());
         }
-        let is_archive = matches!(source, WireSource::PgDump(_) | WireSource::Databasus(_));
+        let is_archive = source.is_dump() && !matches!(source, WireSource::PgDumpall(_));
         let default_jobs = default.and_then(|it| it.jobs.as_ref()).filter(|_| is_archive).map(|it| it.0);
         Restore {
             jobs: wire.jobs.map(|it| it.value.0).or(default_jobs),
@@ -450,7 +478,9 @@ impl Converter<'_> {
     /// What cannot go with this kind of source.
     fn restore_fits(&self, wire: &WireRestore, source: &WireSource) {
         match source {
-            WireSource::PgDump(WirePgDump { globals, .. }) | WireSource::Databasus(WireDatabasus { globals, .. }) => {
+            WireSource::PgDump(WirePgDump { globals, .. }) | WireSource::Databasus(WireDatabasus { globals, .. })
+                if source.is_dump() =>
+            {
                 if let Some(roles) = &wire.roles
                     && roles.value == Roles::Globals
                     && globals.is_none()
@@ -475,7 +505,9 @@ impl Converter<'_> {
                     self.note(mistake.help("it carries its roles itself: take the key away"));
                 }
             }
-            WireSource::BaseBackup(_)
+            WireSource::PgDump(_)
+            | WireSource::Databasus(_)
+            | WireSource::BaseBackup(_)
             | WireSource::WalG(_)
             | WireSource::Barman(_)
             | WireSource::BarmanCloud(_)

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize as DeriveDeserialize;
@@ -130,7 +131,7 @@ pub(super) enum WireSource {
     Barman(WireBarman),
     /// A server's backups by barman-cloud-backup, and its WAL.
     BarmanCloud(WireBarman),
-    /// Backups by Databasus: dumps of one database, as a rule encrypted.
+    /// Backups by Databasus: dumps of one database, as a rule encrypted; or the bundle of a physical backup, with its WAL.
     Databasus(WireDatabasus),
 }
 
@@ -138,7 +139,8 @@ impl WireSource {
     /// A dump has one state; all else is physical: a whole cluster, and WAL to recover it to a point in time.
     pub(super) fn is_dump(&self) -> bool {
         match self {
-            WireSource::PgDump(_) | WireSource::PgDumpall(_) | WireSource::Databasus(_) => true,
+            WireSource::PgDump(_) | WireSource::PgDumpall(_) => true,
+            WireSource::Databasus(it) => !it.is_bundle(),
             WireSource::BaseBackup(_)
             | WireSource::WalG(_)
             | WireSource::Pgbackrest(_)
@@ -210,9 +212,11 @@ pub(super) struct WireBarman {
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(rename = "Databasus", deny_unknown_fields)]
 pub(super) struct WireDatabasus {
-    /// The directory of its backups, one of its files, or a pattern. Relative to this file.
+    /// The directory of its dumps, one of them, or a pattern; or the bundle of a physical backup, whose name ends in `.tar`.
+    /// Relative to this file.
     pub(super) path: At<Text>,
-    /// Which of the files that match: `newest` (default), `oldest`, `random`, `{random: SEED}`, `{label: NAME}` or `all`.
+    /// Which of the files that match: `newest` (default), `oldest`, `random`, `{random: SEED}`, `{label: NAME}` or `all`. In a
+    /// bundle also `best_for_target`; there, labels are `full`, `incr-1` and so on.
     pub(super) pick: Option<At<WirePick>>,
     /// Databasus' `secret.key`, where the backups are encrypted.
     pub(super) secret_key: Option<At<WireSecret>>,
@@ -224,6 +228,12 @@ pub(super) struct WireDatabasus {
     pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
     pub(super) trust: Option<WireTrust>,
+}
+
+impl WireDatabasus {
+    pub(super) fn is_bundle(&self) -> bool {
+        Path::new(self.path.value.0.trim()).extension().is_some_and(|it| it == "tar")
+    }
 }
 
 /// A place that holds the same backup.

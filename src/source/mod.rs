@@ -78,7 +78,12 @@ pub enum BaseTool {
     Barman,
     BarmanCloud,
     PgBackRest,
+    /// A bundle.
+    Databasus,
 }
+
+/// How a tar file's name ends that is read as a directory.
+pub(crate) const BUNDLE: &str = ".tar!";
 
 impl BaseTool {
     /// Where the backups lie in a tool's place, and their WAL. `of`: a stanza or a server.
@@ -89,6 +94,7 @@ impl BaseTool {
             BaseTool::WalG => (root.to_owned(), Some(format!("{root}/{}", walg::WAL))),
             BaseTool::Barman | BaseTool::BarmanCloud => (format!("{root}/{of}"), Some(format!("{root}/{of}/wals"))),
             BaseTool::PgBackRest => (format!("{root}/backup/{of}"), Some(format!("{root}/archive/{of}"))),
+            BaseTool::Databasus => (format!("{root}!"), Some(format!("{root}!/wal"))),
         }
     }
 
@@ -100,6 +106,7 @@ impl BaseTool {
             BaseTool::Barman => "barman",
             BaseTool::BarmanCloud => "barman_cloud",
             BaseTool::PgBackRest => "pgbackrest",
+            BaseTool::Databasus => "databasus",
         }
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
 use super::Reading;
+use super::bundle::MemberInput;
 use super::objects::{self, Hints, Object};
 
 /// What something is. Links are told from what they lead to only where that was asked for.
@@ -83,16 +84,17 @@ impl Entry {
         self.stat.map_or_else(|| fs::symlink_metadata(&self.path).map(Stat::from), Ok)
     }
 
-    pub(super) fn object(path: PathBuf, stat: Stat) -> Entry {
+    pub(super) fn told(path: PathBuf, stat: Stat) -> Entry {
         Entry { name: super::tap::file_name(&path), path, kind: stat.kind, stat: Some(stat) }
     }
 }
 
-/// A file or an object that is open.
+/// A file, an object or a file in a bundle that is open.
 #[derive(Debug)]
 pub(crate) enum Input {
     File(File),
     Object(Box<Object>),
+    Member(Box<MemberInput>),
 }
 
 /// A file, or some of it, whose size is known before it is opened.
@@ -120,6 +122,7 @@ impl Read for Input {
         match self {
             Input::File(file) => file.read(buffer),
             Input::Object(object) => object.read(buffer),
+            Input::Member(member) => member.read(buffer),
         }
     }
 }
@@ -129,6 +132,7 @@ impl Seek for Input {
         match self {
             Input::File(file) => file.seek(to),
             Input::Object(object) => object.seek(to),
+            Input::Member(member) => member.seek(to),
         }
     }
 }
@@ -139,6 +143,9 @@ impl Reading {
     }
 
     pub(crate) fn open(&self, path: &Path) -> io::Result<Input> {
+        if let Some(within) = self.within(path) {
+            return within?.input(None, self);
+        }
         match objects::address(path) {
             Some(address) => Ok(Input::Object(Box::new(self.objects.open(&address?, self)?))),
             None => File::open(path).map(Input::File),
@@ -164,6 +171,9 @@ impl Reading {
     }
 
     fn part(&self, part: &Part) -> io::Result<Input> {
+        if let Some(within) = self.within(&part.path) {
+            return within?.input(Some(part), self);
+        }
         if let Some(address) = objects::address(&part.path) {
             return Ok(Input::Object(Box::new(self.objects.open_part(&address?, part, self)?)));
         }
@@ -176,6 +186,9 @@ impl Reading {
 
     /// Of what a link leads to.
     pub(crate) fn stat(&self, path: &Path) -> io::Result<Stat> {
+        if let Some(within) = self.within(path) {
+            return within?.stat();
+        }
         match objects::address(path) {
             Some(address) => self.objects.stat(&address?, self),
             None => fs::metadata(path).map(Stat::from),
@@ -184,6 +197,9 @@ impl Reading {
 
     /// What lies in a directory, sorted by name.
     pub(crate) fn entries(&self, directory: &Path) -> io::Result<Vec<Entry>> {
+        if let Some(within) = self.within(directory) {
+            return within?.entries(directory);
+        }
         if let Some(address) = objects::address(directory) {
             return self.objects.entries(directory, &address?, self);
         }
@@ -197,9 +213,12 @@ impl Reading {
         Ok(found)
     }
 
-    /// Everything beneath a directory of an object store, in as few requests as there are thousands of objects. None: a
-    /// directory of this machine.
+    /// Everything beneath a directory of an object store, in as few requests as there are thousands of objects, or of a
+    /// bundle. None: a directory of this machine.
     pub(super) fn all_beneath(&self, directory: &Path) -> io::Result<Option<Vec<Entry>>> {
+        if let Some(within) = self.within(directory) {
+            return within?.all(directory).map(Some);
+        }
         objects::address(directory).map(|it| self.objects.beneath(directory, &it?, self)).transpose()
     }
 
@@ -210,9 +229,10 @@ impl Reading {
 
     /// Whether it is there, and a file. Cheaper than to ask what it is.
     pub(crate) fn has_file(&self, path: &Path) -> io::Result<bool> {
-        let stat = match objects::address(path) {
-            Some(address) => return self.objects.has(&address?, self),
-            None => fs::metadata(path),
+        let stat = match (self.within(path), objects::address(path)) {
+            (Some(within), _) => within?.stat(),
+            (None, Some(address)) => return self.objects.has(&address?, self),
+            (None, None) => fs::metadata(path).map(Stat::from),
         };
         match stat {
             Ok(it) => Ok(it.is_file()),

@@ -10,7 +10,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::files::{Entry, FileKind, Stat};
 use super::objects::{Trouble, is_remote};
 use super::tap::{file_name, medium, missing, stat};
-use super::{Reading, barman, pgbackrest, walg};
+use super::{Reading, barman, bundle, pgbackrest, walg};
 use crate::fault::{Blame, Fault};
 use crate::recipe::FileSeen;
 use crate::source::service::Service;
@@ -56,6 +56,7 @@ pub fn list(pattern: &str, reading: &Reading) -> Result<Vec<FileSeen>, Fault> {
 }
 
 fn exact(path: &Path, reading: &Reading) -> Result<Vec<FileSeen>, Fault> {
+    bundle::readable(path, reading)?;
     // A tool's repository may hold none, and is no backup itself.
     let kept = repository(path, reading).or_else(|| Some(base_backups(path, reading)).filter(|it| !it.is_empty()));
     if let Some(files) = kept.or_else(|| databasus_files(path, reading)) {

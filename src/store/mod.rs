@@ -4,6 +4,7 @@
 
 mod barman;
 mod base;
+mod bundle;
 mod checked;
 mod copies;
 mod dump;
@@ -38,6 +39,7 @@ use crate::recipe::FileSeen;
 
 pub use barman::servers as barman_servers;
 pub use base::{base_facts, bases};
+pub use bundle::is_bundle;
 pub use checked::unpack_checked;
 pub use copies::compare;
 pub use dump::dump_facts;
@@ -45,7 +47,7 @@ pub use find::{databasus_files, list, look, read_text};
 pub use header::headers;
 pub use objects::{Access, StoreConfig};
 pub(crate) use parcel::{parcel, parcel_of};
-pub use pgbackrest::stanzas;
+pub use pgbackrest::{is_sealed_repository, stanzas};
 pub use pour::{Counting, copy, pour, scan};
 pub use search::search;
 pub use unpack::{Destination, Written, unpack};
@@ -65,6 +67,12 @@ pub struct Reading {
 impl Reading {
     pub fn with(vault: Arc<Vault>, access: Arc<Access>) -> Reading {
         Reading { stopped: Arc::default(), vault, objects: Arc::new(objects::Objects::with(access)) }
+    }
+
+    /// The same with other keys.
+    #[must_use]
+    pub fn with_keys(&self, vault: Vault) -> Reading {
+        Reading { vault: Arc::new(vault), ..self.clone() }
     }
 
     /// What was asked of object stores so far. None: nothing.

@@ -30,6 +30,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 
 use super::Reading;
+use super::bundle::Bundle;
 use super::files::{Entry, FileKind, Part, Stat};
 use crate::evidence::Fetched;
 use crate::fault::{Blame, Fault};
@@ -135,6 +136,8 @@ pub(super) struct Objects {
 /// What was found before, so that fewer questions have to be asked.
 #[derive(Default)]
 pub(super) struct Hints {
+    /// By their files.
+    pub(super) bundles: BTreeMap<PathBuf, Arc<Bundle>>,
     /// Of the WAL in a directory of an encrypted archive of pgBackRest.
     pub(super) passes: BTreeMap<PathBuf, Option<String>>,
     /// The newest cluster's directory of an archive of pgBackRest, or that it is none.
@@ -289,8 +292,8 @@ impl Objects {
         let listed = wait(reading, async move { store.list_with_delimiter(Some(&key)).await })?;
         let listed = listed.map_err(|it| self.absent_or(&it, address, reading).unwrap_or_else(|it| it))?;
         let named = |key: &Key| key.filename().filter(|_| *key != address.key).map(|it| directory.join(it));
-        let directories = listed.common_prefixes.iter().filter_map(|it| Some(Entry::object(named(it)?, DIRECTORY)));
-        let objects = listed.objects.iter().filter_map(|it| Some(Entry::object(named(&it.location)?, stat(it))));
+        let directories = listed.common_prefixes.iter().filter_map(|it| Some(Entry::told(named(it)?, DIRECTORY)));
+        let objects = listed.objects.iter().filter_map(|it| Some(Entry::told(named(&it.location)?, stat(it))));
         let mut found: Vec<Entry> = directories.chain(objects).collect();
         if found.is_empty() {
             // A prefix without anything is no directory, but for a bucket.
@@ -306,7 +309,7 @@ impl Objects {
             wait(reading, async move { store.list(Some(&key)).try_collect().await })?.map_err(|it| trouble(&it))?;
         let entry = |it: &ObjectMeta| {
             let rest: PathBuf = it.location.prefix_match(&address.key)?.map(|it| it.as_ref().to_owned()).collect();
-            (!rest.as_os_str().is_empty()).then(|| Entry::object(directory.join(rest), stat(it)))
+            (!rest.as_os_str().is_empty()).then(|| Entry::told(directory.join(rest), stat(it)))
         };
         // What some tools write for a directory, of no bytes.
         let parents: BTreeSet<String> = listed.iter().filter_map(|it| parent(&it.location)).collect();
@@ -544,6 +547,8 @@ enum Why {
     Refused,
     Unreachable,
     Changed,
+    /// What was read is not what it is to be.
+    Damaged,
     /// What the scenario says of it.
     Config(Fault),
     Unusable,
@@ -559,13 +564,25 @@ impl fmt::Display for Trouble {
 impl std::error::Error for Trouble {}
 
 impl Trouble {
-    fn into_error(self) -> io::Error {
+    pub(super) fn absent(cause: String) -> Trouble {
+        Trouble { kind: Why::Absent, cause }
+    }
+
+    pub(super) fn damaged(cause: String) -> Trouble {
+        Trouble { kind: Why::Damaged, cause }
+    }
+
+    pub(super) fn into_error(self) -> io::Error {
         let kind = match self.kind {
             Why::Absent => io::ErrorKind::NotFound,
             Why::Refused => io::ErrorKind::PermissionDenied,
-            Why::NoStore | Why::Unreachable | Why::Changed | Why::Config(_) | Why::Unusable | Why::Other => {
-                io::ErrorKind::Other
-            }
+            Why::NoStore
+            | Why::Unreachable
+            | Why::Changed
+            | Why::Damaged
+            | Why::Config(_)
+            | Why::Unusable
+            | Why::Other => io::ErrorKind::Other,
         };
         io::Error::new(kind, self)
     }
@@ -599,6 +616,8 @@ impl Trouble {
             }
             Why::Changed => fault(Blame::Host)
                 .hint("Something writes to the backup meanwhile: drill it when it is complete."),
+            Why::Damaged => fault(Blame::Backup)
+                .hint("the file was cut or damaged: compare its size and checksum with those where it was made"),
             Why::Config(fault) => fault.clone(),
             Why::Unusable => fault(Blame::Scenario).hint("correct the URL and `store:` in the scenario"),
             Why::Other => fault(Blame::Host),

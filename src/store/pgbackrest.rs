@@ -21,6 +21,8 @@ const INFO: &str = "backup.info";
 const ARCHIVE_INFO: &str = "archive.info";
 const MANIFEST: &str = "backup.manifest";
 
+const NAME_THE_PASS: &str = "Name the `cipher_pass` of the repository (repo1-cipher-pass); `pgdrill inspect` takes PGBACKREST_REPO1_CIPHER_PASS.";
+
 /// Whether it is the directory of a backup: `REPOSITORY/backup/STANZA/LABEL`.
 pub(super) fn is_backup(path: &Path, reading: &Reading) -> bool {
     let stanza = path.parent();
@@ -45,6 +47,12 @@ pub fn stanzas(repository: &Path, reading: &Reading) -> Vec<String> {
     entries.filter(|it| reading.is_file(&it.path.join(INFO))).map(|it| it.name).collect()
 }
 
+/// Whether a repository is encrypted.
+pub fn is_sealed_repository(repository: &Path, reading: &Reading) -> bool {
+    let first = stanzas(repository, reading).into_iter().next();
+    first.is_some_and(|it| sealed(&repository.join(BACKUPS).join(it).join(INFO), reading))
+}
+
 /// The text of an information file or a manifest, decrypted. Its copy where it is not there or cannot be read.
 fn read(path: &Path, pass: Option<&str>, reading: &Reading) -> Result<String, Fault> {
     let text = |path: &Path| -> io::Result<String> {
@@ -62,12 +70,8 @@ fn read(path: &Path, pass: Option<&str>, reading: &Reading) -> Result<String, Fa
         }
         let fault = |blame| Fault::new(blame, format!("read {}", path.display()));
         match pass {
-            Some(_) => fault(Blame::Scenario)
-                .cause(format!("it cannot be decrypted: {error}"))
-                .hint("Name the `cipher_pass` of the repository (repo1-cipher-pass)."),
-            None if sealed(path, reading) => fault(Blame::Scenario)
-                .cause("it is encrypted")
-                .hint("Name the `cipher_pass` of the repository (repo1-cipher-pass)."),
+            Some(_) => fault(Blame::Scenario).cause(format!("it cannot be decrypted: {error}")).hint(NAME_THE_PASS),
+            None if sealed(path, reading) => fault(Blame::Scenario).cause("it is encrypted").hint(NAME_THE_PASS),
             None => fault(Blame::Backup).cause(error.to_string()),
         }
     })
@@ -175,13 +179,39 @@ impl Backup {
         stored: impl Read + 'a,
     ) -> io::Result<Box<dyn Read + 'a>> {
         match file.blocks {
-            Some(blocks) => Ok(Box::new(Blocks::open(self, file, self.unpacked(stored, Compression::None)?, blocks)?)),
+            Some(blocks) => Ok(Box::new(Blocks::open(self, file, stored, blocks)?)),
             None => self.unpacked(stored, self.manifest.compression),
         }
     }
 
     fn unpacked<'a>(&self, stored: impl Read + 'a, compression: Compression) -> io::Result<Box<dyn Read + 'a>> {
         format::unpacked(stored, self.manifest.pass.as_deref(), compression)
+    }
+}
+
+/// A file's own place in a repository, or the end of it.
+struct Own {
+    /// The number of its backup in the manifest, and of its bundle.
+    lies: Option<(usize, u64)>,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Own {
+    fn read(backup: &Backup, file: &format::File, stored: &mut impl Read) -> io::Result<Own> {
+        let label = file.reference.as_ref().unwrap_or(&backup.label);
+        let reference = backup.manifest.references.iter().position(|it| it == label);
+        let lies = reference.map(|it| (it, file.bundle.map_or(0, |it| it.0)));
+        let mut bytes = Vec::new();
+        stored.read_to_end(&mut bytes)?;
+        Ok(Own { lies, start: file.start(), bytes })
+    }
+
+    /// The stored bytes of a super block.
+    fn holds(&self, placed: &format::Placed) -> Option<&[u8]> {
+        let place = |it: u64| usize::try_from(it.checked_sub(self.start)?).ok();
+        self.lies.filter(|it| *it == (placed.reference, placed.bundle))?;
+        self.bytes.get(place(placed.offset)?..place(placed.end())?)
     }
 }
 
@@ -194,6 +224,8 @@ type Run = (VecDeque<format::Placed>, io::Result<Input>);
 /// Reads a file of which each block lies in the backup that changed it last.
 struct Blocks<'a> {
     backup: &'a Backup,
+    /// What was read at the file's own place, which ends with the map.
+    own: Own,
     /// Bytes of each block but the last.
     size: u64,
     map: vec::IntoIter<format::Placed>,
@@ -211,15 +243,19 @@ impl<'a> Blocks<'a> {
     fn open(
         backup: &'a Backup,
         file: &'a format::File,
-        map: impl Read,
+        mut stored: impl Read,
         blocks: format::Blocks,
     ) -> io::Result<Blocks<'a>> {
-        let map = format::block_map(map, blocks)?;
+        let own = Own::read(backup, file, &mut stored)?;
+        let Some(at) = usize::try_from(blocks.map).ok().and_then(|it| own.bytes.len().checked_sub(it)) else {
+            return Err(garbled("its map is larger than all of it"));
+        };
+        let map = format::block_map(backup.unpacked(&own.bytes[at..], Compression::None)?, blocks)?;
         let mut left = BTreeMap::new();
         let mut supers = Vec::new();
         for placed in &map {
             let uses: &mut usize = left.entry(placed.at()).or_default();
-            if *uses == 0 {
+            if *uses == 0 && own.holds(placed).is_none() {
                 supers.push(*placed);
             }
             *uses += 1;
@@ -238,6 +274,7 @@ impl<'a> Blocks<'a> {
         }
         Ok(Blocks {
             backup,
+            own,
             size: blocks.size,
             map: map.into_iter(),
             runs: Box::new(backup.reading.each(runs)),
@@ -248,16 +285,21 @@ impl<'a> Blocks<'a> {
         })
     }
 
-    /// The next super block that nothing has read yet.
-    fn load(&mut self) -> io::Result<Vec<u8>> {
+    fn load(&mut self, placed: &format::Placed) -> io::Result<Vec<u8>> {
+        let (backup, mut contents) = (self.backup, Vec::new());
+        if let Some(stored) = self.own.holds(placed) {
+            backup.unpacked(stored, backup.manifest.compression)?.read_to_end(&mut contents)?;
+            return Ok(contents);
+        }
+        // All others come in their order.
         if self.run.as_ref().is_none_or(|it| it.0.is_empty()) {
             self.run = self.runs.next();
         }
         let Some((supers, input)) = &mut self.run else { return Ok(Vec::new()) };
         let input = input.as_mut().map_err(|it| again(it))?;
         let bytes = supers.pop_front().map_or(0, |it| it.bytes);
-        let (mut stored, mut contents) = (input.take(bytes), Vec::new());
-        self.backup.unpacked(&mut stored, self.backup.manifest.compression)?.read_to_end(&mut contents)?;
+        let mut stored = input.take(bytes);
+        backup.unpacked(&mut stored, backup.manifest.compression)?.read_to_end(&mut contents)?;
         io::copy(&mut stored, &mut io::sink())?;
         Ok(contents)
     }
@@ -265,7 +307,7 @@ impl<'a> Blocks<'a> {
     fn at(&mut self, placed: format::Placed) -> io::Result<Vec<u8>> {
         let key = placed.at();
         if !self.open.contains_key(&key) {
-            let contents = self.load()?;
+            let contents = self.load(&placed)?;
             self.open.insert(key, contents);
         }
         let contents = self.open.get(&key).map(Vec::as_slice).unwrap_or_default();

@@ -25,6 +25,10 @@ pub(super) fn judged(evidence: &Evidence, drill: &Drill) -> Archived {
     let facts = evidence.plan.as_ref().and_then(|it| evidence.survey.base(&it.backup.file.path));
     let told = facts.and_then(|it| archiving(&it.settings));
     let (Some(wal), Some(told)) = (&source.wal, told) else { return archived };
+    // Databasus takes WAL by streaming, and cares for no archive_command.
+    if source.tool == BaseTool::Databasus {
+        return archived;
+    }
     archived.findings.extend(told.flaws.iter().map(|it| it.words().to_owned()));
     if let Some(fed) = told.feeds.url() {
         let copies = drill.copies.iter().flat_map(|it| &it.others).filter_map(|it| it.wal.as_ref());
@@ -62,7 +66,12 @@ pub(super) fn judged(evidence: &Evidence, drill: &Drill) -> Archived {
         }
         // What cannot be told apart from here accuses nobody.
         (
-            BaseTool::PgBasebackup | BaseTool::WalG | BaseTool::Barman | BaseTool::BarmanCloud | BaseTool::PgBackRest,
+            BaseTool::PgBasebackup
+            | BaseTool::WalG
+            | BaseTool::Barman
+            | BaseTool::BarmanCloud
+            | BaseTool::PgBackRest
+            | BaseTool::Databasus,
             Feeds::Files(_)
             | Feeds::WalG(_)
             | Feeds::PgBackRest(_)

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::majors::major;
 use crate::program::{Program, Ran, fixture};
+use crate::stores;
 
 const ID: &str = "7b1f4d0e-3c52-4a69-9a8e-0d2f6f1f5c11";
 /// Header, then one chunk with its length and its tag.
@@ -90,4 +92,83 @@ fn a_directory_of_backups_is_recognised() {
     assert!(ran.stdout.contains("Databasus"), "{}", ran.stdout);
     let ran = Program::new().run(&["init", &fixture("databasus/v3.7-encrypted").display().to_string()]).expect(0);
     assert!(ran.stdout.contains("databasus:") && ran.stdout.contains("secret_key"), "{}", ran.stdout);
+}
+
+/// A physical backup as Databasus gives it out: a tar file with what pg_basebackup 18 wrote, and the segments.
+fn bundle(to: &Path, without: &str) {
+    let made = major(18);
+    let lab = made.get().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let at = scratch.path().display();
+    let script = format!(
+        "set -e; cd {at}; cp -a {chain}/full full; cp -a {chain}/incr1 incr-1; cp -a {wal} wal; chmod -R u+rwX .; \
+         find full incr-1 wal -type f -exec sha256sum {{}} + > MANIFEST.sha256; rm -f wal/{without}; \
+         tar -cf {to} full incr-1 wal MANIFEST.sha256",
+        chain = lab.path("chain-tar"),
+        wal = lab.path("wal"),
+        to = to.display(),
+    );
+    assert!(std::process::Command::new("bash").args(["-c", &script]).status().unwrap().success());
+}
+
+fn of_bundle(path: &str, store: &str, target: &str, rows: [u32; 2]) -> String {
+    format!(
+        "version: 1\ndrills:\n  - name: bundle\n    source: {{ databasus: {{ path: \"{path}\"{store} }} }}\n    \
+         postgres: {{ image: \"pgdrill-postgres:{{major}}\" }}\n    target: {target}\n    objectives: {{ rto: 1h }}\n    checks:\n      \
+         - rows: {{ table: c, equals: {} }}\n      - rows: {{ table: d, equals: {} }}\n",
+        rows[0], rows[1]
+    )
+}
+
+#[test]
+fn a_bundle_recovers_its_increments_and_its_wal_from_a_disk_and_a_store() {
+    let s3 = stores::s3();
+    let kept = s3.bucket("bundles").join("shop.tar");
+    bundle(&kept, "none");
+    let path = kept.display().to_string();
+    for (path, access) in [(path.as_str(), ""), ("s3://bundles/shop.tar", format!(", store: {}", s3.access()).as_str())]
+    {
+        for (target, rows) in
+            [("latest", [1300, 300]), ("{ name: before the deletion }", [1300, 300]), ("immediate", [1100, 100])]
+        {
+            let program = stores::program();
+            let ran = program.drill(&of_bundle(path, access, target, rows), &[]).expect(0);
+            let drill = program.report().drills.remove(0);
+            let within = format!("{path}!/incr-1");
+            assert_eq!(drill.backup.map(|it| it.path), Some(within), "{target}: {}", ran.stdout);
+        }
+    }
+    let program = Program::new();
+    let ran = program.run(&["inspect", &path]).expect(0);
+    for told in ["bundle of Databasus", "2 backups", "builds upon", "recoverable"] {
+        assert!(ran.stdout.contains(told), "{told}: {}", ran.stdout);
+    }
+    let text = program.run(&["init", &path]).expect(0).stdout;
+    let text = text.replace("drills:", "defaults: { postgres: { image: \"pgdrill-postgres:{major}\" } }\ndrills:");
+    program.drill(&text, &[]).expect(0);
+}
+
+#[test]
+fn what_is_wrong_with_a_bundle_is_the_backups_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("shop.tar");
+    bundle(&path, "none");
+    let whole = std::fs::read(&path).unwrap();
+    let drill = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let path = path.display().to_string();
+        Program::new().drill(&of_bundle(&path, "", "latest", [1300, 300]), &[]).expect(1)
+    };
+    let ran = drill(&whole[..whole.len() / 2]);
+    assert!(ran.folded().contains("it ends within"), "{}", ran.stdout);
+    let ran = drill(&whole[..whole.len() - 10240]);
+    assert!(ran.folded().contains("it has no end"), "{}", ran.stdout);
+    let mut changed = whole.clone();
+    changed[100_000] ^= 1;
+    let ran = drill(&changed);
+    assert!(ran.folded().contains("MANIFEST.sha256 says") || ran.folded().contains("cut or damaged"), "{}", ran.stdout);
+
+    bundle(&path, "*2");
+    let ran = drill(&std::fs::read(&path).unwrap());
+    assert!(ran.folded().contains("is listed in its MANIFEST.sha256, and is not there"), "{}", ran.stdout);
 }

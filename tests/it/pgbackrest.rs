@@ -182,12 +182,36 @@ fn a_segment_whose_contents_are_not_those_of_its_name_is_the_backups_fault() {
 }
 
 #[test]
+fn an_encrypted_repository_is_inspected_with_the_variable_of_pgbackrest() {
+    let (sealed, _) = repository(15, "sealed");
+    let path = sealed.display().to_string();
+    let ran = Program::new().run(&["inspect", &path]).expect(0);
+    assert!(ran.stdout.contains("it is encrypted") && !ran.stdout.contains("\nholds"), "{}", ran.stdout);
+    let pass = std::fs::read_to_string(fixture("pgbackrest/pass")).unwrap();
+    let program = Program::new().env("PGBACKREST_REPO1_CIPHER_PASS", pass.trim_end());
+    let ran = program.run(&["inspect", &path]).expect(0);
+    assert!(ran.stdout.contains("\nrecoverable  from 0/"), "{}", ran.stdout);
+    let json = program.run(&["inspect", "--json", &path]).expect(0).stdout;
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["stanzas"]["shop"].as_array().map(Vec::len), Some(3), "{json}");
+    assert!(json["archives"]["shop"]["wal"][0]["last_record"].is_string(), "{json}");
+    assert!(
+        program
+            .run(&["init", &path])
+            .expect(0)
+            .stdout
+            .contains("\n        cipher_pass: { env: PGBACKREST_REPO1_CIPHER_PASS }")
+    );
+}
+
+#[test]
 fn a_repository_is_recognised_and_a_scenario_for_it_runs() {
     let (plain, _) = repository(13, "plain");
     let program = Program::new();
     let path = plain.display().to_string();
     let ran = program.run(&["inspect", &path]).expect(0);
     assert!(ran.stdout.contains("pgBackRest") && ran.stdout.contains("shop, 3 backups"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("\nrecoverable  from 0/"), "{}", ran.stdout);
     let ran = program.run(&["init", &path]).expect(0);
     let scenario =
         ran.stdout.replace("drills:", "defaults: { postgres: { image: \"pgdrill-postgres:{major}\" } }\ndrills:");

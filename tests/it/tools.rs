@@ -176,7 +176,7 @@ fn backups_of_tools_are_restored_without_a_container() {
     }
 }
 
-/// Tool × version × store × target, as a table with the seconds of each drill.
+/// Tool × version × store × target, as a table with the seconds of each drill. `TOOL=Barman`: only the rows of that.
 #[test]
 #[ignore = "minutes: ci/full"]
 #[expect(clippy::print_stdout, reason = "the table is for the person who runs it")]
@@ -193,7 +193,8 @@ fn whole_tool_matrix() {
     let url = |store: &Store, kept: &Kept| store.url(kept.fixture);
     let mut wrong = String::new();
     println!("| tool | store | latest | name | LSN | time | (WAL-G: name, LSN, time)");
-    for kept in KEPT {
+    let only = std::env::var("TOOL").unwrap_or_default();
+    for kept in KEPT.iter().filter(|it| it.what.contains(&only)) {
         let local = whole.join(kept.fixture);
         let places = [
             ("disk", local.display().to_string(), String::new()),
