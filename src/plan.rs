@@ -13,6 +13,7 @@ use crate::format::{DumpFacts, Selection};
 use crate::phase::Phase;
 use crate::recipe::{
     Action, BaseSeen, CopyPlace, FileSeen, Learnt, Place, Question, Recipe, ServerFacts, Step, Stop, Survey, Tolerance,
+    WalWay,
 };
 pub use crate::recipe::{Note, NoteKind};
 use crate::scenario::{BackupCopy, Drill};
@@ -226,6 +227,7 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
             file: &backup.file,
             facts,
             before: &before,
+            last_before_gap: gap_way(drill, source, facts, survey).and_then(|it| survey.window(&it)?.last),
             whole: drill.objectives.rpo.is_some(),
             archive,
             server,
@@ -344,11 +346,21 @@ fn base_questions(drill: &Drill, source: &BaseBackup, path: &str, known: &Survey
     {
         return vec![question];
     }
+    if let Some(way) = gap_way(drill, source, facts, known)
+        && known.window(&way).is_none()
+    {
+        return vec![Question::Window(way)];
+    }
     let server = known.unanswered([server_question(drill, drill.postgres.major.unwrap_or(facts.major))]);
     if !server.is_empty() {
         return server;
     }
     known.unanswered(sweep_question(drill, source, facts, known))
+}
+
+fn gap_way(drill: &Drill, source: &BaseBackup, facts: &BaseFacts, known: &Survey) -> Option<WalWay> {
+    let path = source.wal.as_ref().filter(|_| drill.sweep.is_none())?;
+    archive::before_gap(path, known.archive(path)?, facts, &drill.target)
 }
 
 /// From when to when, then where.

@@ -90,7 +90,7 @@ pub(crate) async fn sweep_lapsed(surroundings: &Surroundings, machine: &Machine)
 }
 
 /// What was removed, and what would not go. Containers first: what writes into a directory must be gone before it is wiped.
-async fn remove(scratches: Vec<PathBuf>, machine: &Machine) -> (Vec<String>, Vec<String>) {
+async fn remove(mut scratches: Vec<PathBuf>, machine: &Machine) -> (Vec<String>, Vec<String>) {
     let (mut removed, mut remnants) = (Vec::new(), Vec::new());
     if machine.container.engine().await.is_ok() {
         match machine.container.sweep(Sweep::Lapsed { scratches: scratches.clone() }).await {
@@ -100,6 +100,8 @@ async fn remove(scratches: Vec<PathBuf>, machine: &Machine) -> (Vec<String>, Vec
             }
             Err(fault) => remnants.push(fault.line()),
         }
+    } else {
+        scratches.retain(|it| !lease::awaits_engine(it));
     }
     let wiping = tokio::task::spawn_blocking(move || {
         let wipe = |scratch: PathBuf| (scratch.display().to_string(), lease::wipe(&scratch, PATIENCE));

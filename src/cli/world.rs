@@ -126,16 +126,16 @@ fn keep(kept: &Kept) -> ExitCode {
     if runtime.block_on(keeper::keep(&machine, kept)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The reaper's work on the engine: everything of one run goes, but for what is kept.
-fn sweep_run(run: &str, kept: &[PathBuf]) {
+/// The reaper's work on the engine: everything of one run goes, but for what is kept. False: no engine answered.
+fn sweep_run(run: &str, kept: &[PathBuf]) -> bool {
     let (Ok(surroundings), Ok(runtime)) =
         (Surroundings::read(), tokio::runtime::Builder::new_current_thread().enable_all().build())
     else {
-        return;
+        return false;
     };
     let machine = surroundings.machine();
     // Nobody reads what a reaper says; `pgdrill clean` finds what it could not remove.
-    let _ = runtime.block_on(machine.container.sweep(Sweep::Run { run: run.to_owned(), except: kept.to_vec() }));
+    runtime.block_on(machine.container.sweep(Sweep::Run { run: run.to_owned(), except: kept.to_vec() })).is_ok()
 }
 
 /// The surroundings, or the exit status after having said what is wrong.

@@ -69,6 +69,8 @@ struct Mark {
     owner: Owner,
     patience_seconds: u64,
     created: jiff::Timestamp,
+    #[serde(default)]
+    awaits_engine: bool,
 }
 
 /// A process, named so that no other can be taken for it.
@@ -106,12 +108,39 @@ fn place() -> (String, String) {
 
 /// Makes the scratch directory with its mark and the first lease. Fails if it is there: names are never shared.
 pub(crate) fn make(lease: &Lease, patience: Duration) -> Result<(), Fault> {
+    make_with(lease, patience, false)
+}
+
+/// Makes one that holds nothing: a mark by which `pgdrill clean` knows, once an engine answers again, that what it still has of the
+/// drill is nobody's.
+pub(crate) fn remember(lease: &Lease, patience: Duration) -> Result<(), Fault> {
+    // It could not be removed, and has its mark.
+    if let Some(mark) = mark_in(&lease.scratch) {
+        let written = write_mark(lease, &Mark { awaits_engine: true, ..mark });
+        return written
+            .map_err(|it| Fault::new(Blame::Host, format!("mark {}", lease.scratch.display())).cause(it.to_string()));
+    }
+    make_with(lease, patience, true)
+}
+
+/// Whether a scratch directory only waits for an engine.
+pub(crate) fn awaits_engine(scratch: &Path) -> bool {
+    mark_in(scratch).is_some_and(|it| it.awaits_engine)
+}
+
+fn mark_in(directory: &Path) -> Option<Mark> {
+    let file = open_regular(&directory.join(MARK)).ok()?;
+    serde_json::from_reader(io::Read::take(file, 64 << 10)).ok()
+}
+
+fn make_with(lease: &Lease, patience: Duration, awaits_engine: bool) -> Result<(), Fault> {
     let mark = Mark {
         run: lease.run.clone(),
         drill: lease.drill.clone(),
         owner: Owner::here(),
         patience_seconds: patience.as_secs(),
         created: jiff::Timestamp::now(),
+        awaits_engine,
     };
     make_marked(lease, &mark).map_err(|error| {
         let base = lease.scratch.parent().unwrap_or(Path::new("/")).display();
@@ -209,8 +238,7 @@ pub(crate) fn lapsed(base: &Path) -> Vec<PathBuf> {
 /// None: not ours to judge.
 fn has_lapsed(directory: &Path) -> Option<bool> {
     is_ours(directory).then_some(())?;
-    let file = open_regular(&directory.join(MARK)).ok()?;
-    let mark: Mark = serde_json::from_reader(std::io::Read::take(file, 64 << 10)).ok()?;
+    let mark = mark_in(directory)?;
     (directory.file_name()? == mark.drill.as_str()).then_some(())?;
     if let Some(lives) = mark.owner.lives() {
         return Some(!lives);

@@ -247,8 +247,12 @@ impl Runtime for Machine {
         if let Some(movers) = movers {
             movers.join().await;
         }
+        let stayed = !remnants.is_empty();
         remnants.extend(self.local.release(lease, hurry).await);
         drop(renewal);
+        if stayed && let Err(fault) = lease::remember(lease, self.patience) {
+            remnants.push(fault.line());
+        }
         remnants
     }
 }

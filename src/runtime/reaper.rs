@@ -20,8 +20,9 @@ pub(crate) const REAPER: &str = "__reaper";
 /// How long processes that were told to die may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Removes the containers and volumes that are labelled with this run, but for those of these scratch directories.
-pub(crate) type Sweep<'a> = &'a dyn Fn(&str, &[PathBuf]);
+/// Removes the containers and volumes that are labelled with this run, but for those of these scratch directories. False: no engine
+/// answered.
+pub(crate) type Sweep<'a> = &'a dyn Fn(&str, &[PathBuf]) -> bool;
 
 /// pgdrill's end of the pipe. Dropping it without [`finish`](Reaper::finish) is taken for a crash.
 #[derive(Debug)]
@@ -121,10 +122,9 @@ pub(super) fn reap(sweep: Sweep<'_>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // Containers first: they write into the directories.
-    if let Some(run) = &heard.run {
-        sweep(run, &heard.kept);
-    }
-    let left: usize = heard.scratches.iter().map(|it| lease::wipe(it, PATIENCE).len()).sum();
+    let swept = heard.run.as_ref().is_none_or(|run| sweep(run, &heard.kept));
+    let for_us = heard.scratches.iter().filter(|it| swept || !lease::awaits_engine(it));
+    let left: usize = for_us.map(|it| lease::wipe(it, PATIENCE).len()).sum();
     if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

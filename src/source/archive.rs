@@ -39,6 +39,17 @@ pub fn way_of(path: &str, archive: &ArchiveSeen, facts: &BaseFacts, target: &Tar
     Some(WalWay { archive: path.to_owned(), segment_bytes, stretches, start, stop })
 }
 
+/// What can be replayed before the archive's first gap, where only reading it tells on which side of that the target lies. None
+/// where there is no gap, or the target does not depend on it.
+pub fn before_gap(path: &str, archive: &ArchiveSeen, facts: &BaseFacts, target: &Target) -> Option<WalWay> {
+    let Point::Time(_) = target.point else { return None };
+    let gap = chain_of(archive, facts, target)?.ok()?.gap?;
+    let mut way = way_of(path, archive, facts, target)?;
+    way.stretches.retain(|it| it.first < gap.missing.number);
+    way.stretches.iter_mut().for_each(|it| it.last = it.last.min(gap.missing.number - 1));
+    (!way.stretches.is_empty()).then_some(way)
+}
+
 /// The target's timeline as a server is to be told, so that it looks for no other one while it waits.
 pub fn settled(archive: &ArchiveSeen, facts: &BaseFacts, target: &Target) -> Target {
     let ends = chain_of(archive, facts, target).and_then(Result::ok).and_then(|it| it.timelines.last().copied());
@@ -81,8 +92,10 @@ pub fn examine(it: &Ingredients<'_>) -> Result<Vec<Note>, Fault> {
             // Of a sweep, what lies before it is reached.
             Point::Latest => it.stops.is_empty(),
             Point::Lsn(lsn) => lsn.parse::<Lsn>().is_ok_and(|it| it >= begins),
+            // Recovery ends where it meets the first that ended behind the target.
+            Point::Time(time) => it.last_before_gap.is_some_and(|last| last <= *time),
             // Where these lie is known once they are reached.
-            Point::Immediate | Point::Time(_) | Point::Xid(_) | Point::Name(_) => false,
+            Point::Immediate | Point::Xid(_) | Point::Name(_) => false,
         };
         if behind {
             return Err(Fault::new(Blame::Backup, what()).cause(words).hint(format!(

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
+
 use super::archive;
 use super::chain::Link;
 use super::dump::Made;
@@ -34,6 +36,8 @@ pub struct Ingredients<'a> {
     pub before: &'a [Link<'a>],
     /// Where the source names one.
     pub archive: Option<&'a ArchiveSeen>,
+    /// When the last transaction ended that lies before a gap in the archive, where that decides.
+    pub last_before_gap: Option<Timestamp>,
     /// Where a sweep stops, in the order of the WAL; empty for a drill to one target.
     pub stops: &'a [Stop],
     /// Whether the WAL behind the target matters: a loss is judged at the archive's end.

@@ -178,7 +178,14 @@ fn run(row: &Row) -> Suffered {
     scene.mend(row.act);
     let said = if row.ground == Ground::SmallOutput { full_output(&ran) } else { blamed(row, &scene.report(), &ran) };
     if let Some((run, scratch)) = scene.names() {
-        wait_for("nothing to be left", || scene.left(&run, &scratch, leftovers).is_empty().then_some(()));
+        let mut last = Vec::new();
+        let clean = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_for("nothing to be left", || {
+                last = scene.left(&run, &scratch, leftovers);
+                last.is_empty().then_some(())
+            });
+        }));
+        assert!(clean.is_ok(), "left: {last:#?}");
     }
     Suffered { exit: ran.exit, said, seconds: began.elapsed().as_secs() }
 }

@@ -146,11 +146,14 @@ impl Container {
             }
         }
         let label = format!("{LABEL_DRILL}={}", lease.drill);
+        let unreachable = |why: &str| {
+            format!("whatever has the label {label}: {why}; `pgdrill clean` removes it when the engine is back")
+        };
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(2));
         match tokio::time::timeout(left * 2, sweep::purge(&engine.docker, &label, left, |_| true)).await {
             Ok(Ok(swept)) => remnants.extend(swept.remnants),
-            Ok(Err(error)) => remnants.push(format!("whatever has the label {label}: {}", engine::text(&error))),
-            Err(_) => remnants.push(format!("whatever has the label {label}: the engine did not answer")),
+            Ok(Err(error)) => remnants.push(unreachable(&engine::text(&error))),
+            Err(_) => remnants.push(unreachable("the engine did not answer")),
         }
         remnants
     }

@@ -12,7 +12,7 @@ use pgdrill::report::Report;
 use serde_json::Value;
 
 use super::{Act, Dump, Ground, Moment, Row};
-use crate::program::{Program, fixture};
+use crate::program::{Program, Ran, fixture};
 use crate::signals::wait_for;
 
 /// Waits until the host says go; the server's working directory is its data directory, and `run` lies beside it.
@@ -274,7 +274,8 @@ impl Scene {
             self.engine.as_mut().unwrap().launch();
             let mut clean = self.program.command(&["clean"]);
             clean.env("TMPDIR", &self.base).env("DOCKER_HOST", self.engine.as_ref().unwrap().host());
-            assert!(clean.output().unwrap().status.success());
+            let ran = Ran::of(&clean.output().unwrap()).expect(0);
+            println!("{}{}", ran.stdout, ran.stderr);
         }
     }
 
