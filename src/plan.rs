@@ -214,6 +214,8 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
         let server = server(drill, &[drill.postgres.major.unwrap_or(facts.major)], survey)?;
         let archive = source.wal.as_ref().and_then(|it| survey.archive(it));
         let stops = stops(drill, source, facts, survey)?;
+        let wal = source.wal.as_ref().zip(archive);
+        let way = wal.and_then(|(path, archive)| archive::way_of(path, archive, facts, &drill.target));
         let target = match archive.filter(|_| drill.sweep.is_some()) {
             Some(archive) => archive::settled(archive, facts, &drill.target),
             None => drill.target.clone(),
@@ -232,7 +234,7 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
             archive,
             server,
         })?;
-        let mut plan = assemble(drill, backup, picked, server, made, true);
+        let mut plan = assemble(drill, backup, picked, server, made, way);
         if !stops.is_empty() {
             plan.stops = (0..stops.len()).map(|it| base_backup::stop_name(it, stops.len())).collect();
             plan.notes.extend(survey.stops().map(|it| sweep::notes(it, stops.len())).into_iter().flatten());
@@ -257,17 +259,17 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
         server,
     })?;
     let promise = facts.contents.promised.is_some();
-    Ok(Plan { promise, ..assemble(drill, backup, picked, server, made, false) })
+    Ok(Plan { promise, ..assemble(drill, backup, picked, server, made, None) })
 }
 
-/// The plan around a recipe. `own_data`: see [`SandboxSpec`].
+/// The plan around a recipe. `way`: the WAL that a physical backup recovers with.
 fn assemble(
     drill: &Drill,
     backup: Backup,
     picked: Vec<Note>,
     server: &ServerFacts,
     made: Made,
-    own_data: bool,
+    way: Option<WalWay>,
 ) -> Plan {
     let limits = Limits {
         memory_bytes: drill.postgres.memory_bytes,
@@ -275,14 +277,15 @@ fn assemble(
         shm_bytes: drill.postgres.shm_bytes.unwrap_or(SHM_BYTES),
         pids: PIDS,
     };
-    let sandbox = SandboxSpec { server: server.clone(), inputs: made.inputs, limits, own_data };
+    let sandbox = SandboxSpec {
+        server: server.clone(),
+        inputs: made.inputs,
+        limits,
+        own_data: matches!(drill.source, Source::BaseBackup(_)),
+    };
     let mut notes = made.notes;
     let mut recipe = made.recipe;
-    let comparison = comparison(drill, &backup, &recipe);
-    if comparison.is_some() && matches!(&drill.source, Source::BaseBackup(it) if it.wal.is_some()) {
-        let text = "the WAL archives of the copies: restore from each to see whether it would do".to_owned();
-        notes.push(Note { kind: NoteKind::NotChecked, text });
-    }
+    let comparison = comparison(drill, &backup, &recipe, way);
     recipe.steps.extend(comparison);
     notes.extend(picked);
     notes.sort_by_key(|note| note.kind);
@@ -300,7 +303,7 @@ fn assemble(
 }
 
 /// Compares the backup with its copies, once the clock has stopped.
-fn comparison(drill: &Drill, backup: &Backup, recipe: &Recipe) -> Option<Step> {
+fn comparison(drill: &Drill, backup: &Backup, recipe: &Recipe, wal: Option<WalWay>) -> Option<Step> {
     let copies = drill.copies.as_ref()?;
     let mut parts = vec![backup.file.path.clone()];
     for step in &recipe.steps {
@@ -310,12 +313,13 @@ fn comparison(drill: &Drill, backup: &Backup, recipe: &Recipe) -> Option<Step> {
             parts.extend(all.filter(|it| **it != backup.file.path).cloned());
         }
     }
-    let place = |it: &BackupCopy| CopyPlace { name: it.placement.name.clone(), path: it.path.clone() };
+    let place =
+        |it: &BackupCopy| CopyPlace { name: it.placement.name.clone(), path: it.path.clone(), wal: it.wal.clone() };
     Some(Step {
         phase: Phase::Validate,
         place: Place::Fetcher,
         what: "compare the copies of the backup".to_owned(),
-        action: Action::Compare { parts, copies: copies.others.iter().map(place).collect() },
+        action: Action::Compare { parts, copies: copies.others.iter().map(place).collect(), wal },
         tolerance: Tolerance::Strict,
     })
 }

@@ -472,8 +472,9 @@ pub enum Action {
     /// Reads the WAL that the server replayed out of the archive, and says what it holds around the place where replay stopped.
     /// `whole`: and on to the archive's end.
     ReadWal { from: String, target: Target, whole: bool },
-    /// Compares what a backup consists of with other places that are said to hold the same, byte for byte.
-    Compare { parts: Vec<String>, copies: Vec<CopyPlace> },
+    /// Compares what a backup consists of with other places that are said to hold the same, byte for byte; and what is needed of
+    /// its WAL with theirs.
+    Compare { parts: Vec<String>, copies: Vec<CopyPlace>, wal: Option<WalWay> },
     /// Statements over a connection of the bootstrap superuser, one by one, each in a transaction of its own.
     Sql { database: String, statements: Vec<String> },
 }
@@ -507,6 +508,9 @@ impl Action {
 pub struct CopyPlace {
     pub name: String,
     pub path: String,
+    /// Its WAL archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal: Option<String>,
 }
 
 /// What came of a comparison.
@@ -530,12 +534,24 @@ pub struct CopySeen {
     pub differs: Vec<String>,
     #[serde(default)]
     pub differs_total: u64,
+    /// Of its WAL, where it has an archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal: Option<CopiedWal>,
     /// What the original and the copy say of themselves, where they differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identities: Option<(Identity, Identity)>,
     /// Why nothing can be said of it; blamed on the backup where it is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Fault>,
+}
+
+/// How far the WAL beside a copy goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CopiedWal {
+    /// Where what it holds without a gap ends.
+    pub until: Lsn,
+    /// Segments that the original has behind that.
+    pub behind: u64,
 }
 
 /// Which backup it is, in words.

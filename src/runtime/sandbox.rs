@@ -183,10 +183,11 @@ impl LiveSandbox {
             Action::LookAgain => self.look_again().await?,
             Action::LookAround { major } => self.look_around(*major).await,
             Action::ReadWal { from, target, whole } => self.read_wal(&step.what, from, target, *whole, watch).await?,
-            Action::Compare { parts, copies } => {
-                let (parts, copies) = (parts.clone(), copies.clone());
+            Action::Compare { parts, copies, wal } => {
+                let (parts, copies, wal) = (parts.clone(), copies.clone(), wal.clone());
                 let mut progress = poured_progress(&step.what, None, watch);
-                let compared = self.movers.run(move |it| store::compare(&parts, &copies, it, &mut progress)).await?;
+                let compared =
+                    self.movers.run(move |it| store::compare(&parts, &copies, wal.as_ref(), it, &mut progress)).await?;
                 Output { compared: Some(compared), ..Output::default() }
             }
             Action::Sql { database, statements } => {

@@ -1,26 +1,32 @@
 //! One backup in several places: whether what lies there is the same, byte for byte.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
+
+use sha2::{Digest, Sha256};
 
 use super::base::alive;
 use super::files::{FileKind, Part};
 use super::find::{files, is_dump_directory, list};
 use super::header::headers;
-use super::tap::{Tap, stat};
+use super::tap::{Tap, hex, stat};
+use super::wal::{find_wal, read_wal, wal_archive};
 use super::{OnBytes, Reading, base_facts, pgbackrest, walg};
 use crate::fault::{Blame, Fault};
-use crate::recipe::{Compared, CopyPlace, CopySeen, FileSeen, Identity};
+use crate::format::lsn::{Lsn, Segment};
+use crate::recipe::{Compared, CopiedWal, CopyPlace, CopySeen, FileSeen, Identity, WalWay};
 use crate::source::{backup_directory, backup_name};
 
 /// Files that a text names.
 const SHOWN: usize = 5;
 
 /// Compares what a backup consists of with what each of other places holds under the same names. What is wrong with a copy is
-/// an answer; what is wrong with the original is a fault.
+/// an answer; what is wrong with the original is a fault. `wal`: what it recovers with.
 pub fn compare(
     parts: &[String],
     places: &[CopyPlace],
+    wal: Option<&WalWay>,
     reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<Compared, Fault> {
@@ -33,9 +39,10 @@ pub fn compare(
     for part in &whole {
         original.push((part.as_str(), digests(Path::new(part), reading, &mut read, on_bytes)?));
     }
+    let wal = wal.map(|it| OwnWal::read(it, reading)).transpose()?;
     let mut copies = Vec::new();
     for place in places {
-        let seen = copy(&original, place, reading, &mut read, on_bytes);
+        let seen = copy(&original, place, wal.as_ref(), reading, &mut read, on_bytes);
         if reading.is_stopped() {
             return Err(Fault::new(Blame::Host, "compare the copies").cause("the drill was stopped"));
         }
@@ -52,6 +59,7 @@ pub fn compare(
 fn copy(
     original: &[(&str, Digests)],
     place: &CopyPlace,
+    wal: Option<&OwnWal<'_>>,
     reading: &Reading,
     read: &mut u64,
     on_bytes: OnBytes,
@@ -71,10 +79,83 @@ fn copy(
         if !differs.is_empty() && seen.differs_total == 0 {
             seen.identities = identity(part, reading).zip(identity(&path, reading));
         }
-        seen.differs_total += differs.len() as u64;
-        seen.differs.extend(differs.into_iter().take(SHOWN.saturating_sub(seen.differs.len())));
+        seen.add(differs);
+    }
+    if let (Some(own), Some(archive)) = (wal, &place.wal) {
+        seen.wal = own.compare(Path::new(archive), &mut seen, reading)?;
     }
     Ok(seen)
+}
+
+impl CopySeen {
+    fn add(&mut self, differs: Vec<String>) {
+        self.differs_total += differs.len() as u64;
+        self.differs.extend(differs.into_iter().take(SHOWN.saturating_sub(self.differs.len())));
+    }
+}
+
+/// The original's WAL.
+struct OwnWal<'a> {
+    way: &'a WalWay,
+    /// Of the segments that the backup itself needs, as far as the archive has them: digests, by their names.
+    needed: BTreeMap<String, String>,
+}
+
+impl OwnWal<'_> {
+    fn read<'a>(way: &'a WalWay, reading: &Reading) -> Result<OwnWal<'a>, Fault> {
+        let last = way.stop.unwrap_or(way.start).0 / way.segment_bytes;
+        let names = way.segments().take_while(|it| it.number <= last).map(|it| way.name(it));
+        let one = |name: String| digest(Path::new(&way.archive), &name, reading).map(|it| (name, it));
+        Ok(OwnWal { way, needed: names.map(one).collect::<Result<_, _>>()? })
+    }
+
+    /// Whether a copy has the WAL that the backup itself needs, and how far that behind it goes: the newest may still be on its way
+    /// to another site, but between two that are there none may be missing.
+    fn compare(&self, archive: &Path, seen: &mut CopySeen, reading: &Reading) -> Result<Option<CopiedWal>, Fault> {
+        let way = self.way;
+        let theirs = wal_archive(archive, None, Some(way.start), reading)?;
+        let has = |it: Segment| {
+            let mut same = theirs.stretches.iter().filter(|stretch| stretch.timeline == it.timeline);
+            same.any(|stretch| (stretch.first..=stretch.last).contains(&it.number))
+        };
+        let absent = |name: &String| format!("{name} is not in its WAL");
+        let (mut differs, mut lacking, mut until) = (Vec::new(), Vec::new(), None);
+        for segment in way.segments() {
+            let name = way.name(segment);
+            if !has(segment) {
+                lacking.push(name);
+                continue;
+            }
+            // What lies before one that is there did not just come late.
+            differs.extend(lacking.drain(..).map(|it| absent(&it)));
+            if differs.is_empty() {
+                until = Some(Lsn((segment.number + 1).saturating_mul(way.segment_bytes)));
+            }
+            if let Some(own) = self.needed.get(&name)
+                && *own != digest(archive, &name, reading)?
+            {
+                differs.push(format!("{name} in its WAL has other contents"));
+            }
+        }
+        let (lost, late): (Vec<&String>, Vec<&String>) = lacking.iter().partition(|it| self.needed.contains_key(*it));
+        differs.extend(lost.into_iter().map(absent));
+        seen.add(differs);
+        Ok(until.map(|until| CopiedWal { until, behind: late.len() as u64 }))
+    }
+}
+
+/// Of the plain bytes: two archives may be compressed in two ways.
+fn digest(archive: &Path, name: &str, reading: &Reading) -> Result<String, Fault> {
+    let mut sum = Sha256::new();
+    let file = find_wal(archive, name, reading)?;
+    let file = file.ok_or_else(|| {
+        Fault::new(Blame::Host, format!("read {name} of {}", archive.display())).cause("it is not there any more")
+    })?;
+    read_wal(&file, reading, &mut |page| {
+        sum.update(page);
+        ControlFlow::Continue(())
+    })?;
+    Ok(hex(&sum.finalize()))
 }
 
 /// What lies in that place under the name that a backup has.

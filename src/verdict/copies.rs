@@ -6,7 +6,7 @@ use super::CheckJudged;
 use crate::check::{COPIES, COPIES_RULE, Finding, Judged, Population, Severity};
 use crate::evidence::Evidence;
 use crate::fault::{Blame, Fault};
-use crate::recipe::{Compared, CopySeen};
+use crate::recipe::{Compared, CopiedWal, CopySeen};
 use crate::scenario::{Copies, CopiesObjective, Drill, Placement};
 
 /// Checks that only the keeping of the backup can break.
@@ -48,8 +48,10 @@ fn same(copies: &Copies, compared: &Compared) -> CheckJudged {
     } else {
         let others = compared.copies.iter().map(placed).collect::<Vec<_>>().join(", ");
         let own = words(&copies.own);
+        let wal = compared.copies.iter().filter_map(|it| Some((placed(it), it.wal.as_ref()?)));
+        let wal = wal.map(|(place, it)| format!("; {}", wal_words(&place, it))).collect::<Vec<_>>().concat();
         let files = if compared.files == 1 { "file".to_owned() } else { format!("{} files", compared.files) };
-        let observed = format!("{files} with {} bytes: the same in {own} and in {others}", compared.bytes);
+        let observed = format!("{files} with {} bytes: the same in {own} and in {others}{wal}", compared.bytes);
         Finding::Held { observed }
     };
     let population = Population { examined: compared.copies.len() as u64, of: "copies".to_owned() };
@@ -62,6 +64,15 @@ fn words(placement: &Placement) -> String {
     let site = placement.site.as_ref().filter(|it| **it != placement.name);
     let kept: Vec<&str> = placement.media.iter().chain(site).map(String::as_str).collect();
     if kept.is_empty() { placement.name.clone() } else { format!("{} ({})", placement.name, kept.join(", ")) }
+}
+
+fn wal_words(place: &str, wal: &CopiedWal) -> String {
+    let behind = match wal.behind {
+        0 => "as the original's does".to_owned(),
+        1 => "1 segment behind".to_owned(),
+        more => format!("{more} segments behind"),
+    };
+    format!("the WAL of {place} goes to {}, {behind}", wal.until)
 }
 
 fn wrong(copy: &CopySeen) -> String {

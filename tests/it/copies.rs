@@ -189,6 +189,21 @@ fn a_drill_restores_from_the_copy_that_is_asked_for_or_from_each() {
     let text = program.drill(&from("tape"), &[]).expect(2).stderr;
     assert!(text.contains("there are nas, offsite, original, each"), "{text}");
 
+    // The newest WAL may still be on its way to another place; what the backup itself needs may not, and nothing in between.
+    let wal = |name: &str| Path::new(&places.path("nas/wal")).join(format!("{name}.zst"));
+    std::fs::remove_file(wal("00000001000000000000000F")).unwrap();
+    program.drill(&from("original"), &[]).expect(0);
+    let told = serde_json::to_string(&program.report().drills[0].checks).unwrap();
+    assert!(told.contains("the WAL of nas goes to 0/F00000, 1 segment behind"), "{told}");
+    assert!(told.contains("the WAL of offsite goes to 0/1000000, as the original's does"), "{told}");
+    std::fs::rename(wal("00000001000000000000000D"), wal("kept")).unwrap();
+    let text = text_of(&program, &from("original"), 1);
+    assert!(text.contains("00000001000000000000000D is not in its WAL"), "{text}");
+    std::fs::copy(wal("00000001000000000000000E"), wal("00000001000000000000000D")).unwrap();
+    let text = text_of(&program, &from("original"), 1);
+    assert!(text.contains("00000001000000000000000D in its WAL has other contents"), "{text}");
+    std::fs::rename(wal("kept"), wal("00000001000000000000000D")).unwrap();
+
     // Damage in what a copy alone has is noticed, wherever the drill restores from.
     flip(&Path::new(&places.path("nas")).join("2026-11-27/base.tar.zst"));
     let text = text_of(&program, &from("offsite"), 1);
