@@ -92,15 +92,18 @@ pub(crate) async fn sweep_lapsed(surroundings: &Surroundings, machine: &Machine)
 /// What was removed, and what would not go. Containers first: what writes into a directory must be gone before it is wiped.
 async fn remove(mut scratches: Vec<PathBuf>, machine: &Machine) -> (Vec<String>, Vec<String>) {
     let (mut removed, mut remnants) = (Vec::new(), Vec::new());
+    let mut swept_all = false;
     if machine.container.engine().await.is_ok() {
         match machine.container.sweep(Sweep::Lapsed { scratches: scratches.clone() }).await {
             Ok(swept) => {
+                swept_all = swept.remnants.is_empty();
                 removed.extend(swept.removed);
                 remnants.extend(swept.remnants);
             }
             Err(fault) => remnants.push(fault.line()),
         }
-    } else {
+    }
+    if !swept_all {
         scratches.retain(|it| !lease::awaits_engine(it));
     }
     let wiping = tokio::task::spawn_blocking(move || {

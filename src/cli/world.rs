@@ -126,7 +126,7 @@ fn keep(kept: &Kept) -> ExitCode {
     if runtime.block_on(keeper::keep(&machine, kept)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The reaper's work on the engine: everything of one run goes, but for what is kept. False: no engine answered.
+/// The reaper's work on the engine: everything of one run goes, but for what is kept. False: something may be left.
 fn sweep_run(run: &str, kept: &[PathBuf]) -> bool {
     let (Ok(surroundings), Ok(runtime)) =
         (Surroundings::read(), tokio::runtime::Builder::new_current_thread().enable_all().build())
@@ -135,7 +135,8 @@ fn sweep_run(run: &str, kept: &[PathBuf]) -> bool {
     };
     let machine = surroundings.machine();
     // Nobody reads what a reaper says; `pgdrill clean` finds what it could not remove.
-    runtime.block_on(machine.container.sweep(Sweep::Run { run: run.to_owned(), except: kept.to_vec() })).is_ok()
+    let swept = runtime.block_on(machine.container.sweep(Sweep::Run { run: run.to_owned(), except: kept.to_vec() }));
+    swept.is_ok_and(|it| it.remnants.is_empty())
 }
 
 /// The surroundings, or the exit status after having said what is wrong.

@@ -181,7 +181,6 @@ impl File {
         named && oid.and_then(|it| it.parse().ok()).is_some_and(|it| databases.contains(&it))
     }
 
-    /// Where it lies among the backups of its stanza.
     /// Where that begins which is read of it. A file in blocks ends with their map: of a large one, only that is read before it
     /// is known which blocks are wanted.
     pub fn start(&self) -> u64 {
@@ -205,6 +204,7 @@ impl File {
         self.bundle.is_some() && bundle(self) == bundle(next) && self.end() == next.start()
     }
 
+    /// Where it lies among the backups of its stanza.
     pub fn path(&self, label: &str, compression: Compression) -> String {
         let backup = self.reference.as_deref().unwrap_or(label);
         stored(backup, &self.name, self.bundle.map(|it| it.0), self.blocks.is_some(), compression)
@@ -380,6 +380,9 @@ impl Placed {
 /// A map of blocks, in the order of the file (`blockMapNewRead`).
 pub fn block_map(mut input: impl Read, blocks: Blocks) -> io::Result<Vec<Placed>> {
     let input: &mut dyn Read = &mut input;
+    if blocks.size == 0 || blocks.checksum == 0 {
+        return Err(garbled("its blocks, or their checksums, are of no size"));
+    }
     if number(input)? & 1 != 0 {
         return Err(garbled("its map of blocks is of a version that is not known"));
     }
@@ -397,9 +400,9 @@ pub fn block_map(mut input: impl Read, blocks: Blocks) -> io::Result<Vec<Placed>
             if encoded & 2 != 0 {
                 (at.offset, at.bytes, goes_on) = (known.offset, known.bytes, true);
             } else {
-                at.offset = known.offset + known.bytes;
+                at.offset = known.offset.saturating_add(known.bytes);
                 if encoded & 4 != 0 {
-                    at.offset += number(input)?;
+                    at.offset = at.offset.saturating_add(number(input)?);
                 }
                 known.offset = at.offset;
             }
@@ -420,26 +423,27 @@ pub fn block_map(mut input: impl Read, blocks: Blocks) -> io::Result<Vec<Placed>
                 at.bytes = if size == 0 { told } else { size.wrapping_add_signed(zigzag(told)) };
                 if head & 2 != 0 {
                     let told = number(input)?;
-                    known.plain = (told >> 1) * blocks.size + if told & 1 != 0 { number(input)? } else { 0 };
+                    let rest = if told & 1 != 0 { number(input)? } else { 0 };
+                    known.plain = (told >> 1).saturating_mul(blocks.size).saturating_add(rest);
                 }
-                known.offset = if first { at.offset } else { known.offset + size };
+                known.offset = if first { at.offset } else { known.offset.saturating_add(size) };
                 (known.bytes, known.block) = (at.bytes, 0);
             }
             (size, first, goes_on) = (at.bytes, false, false);
             let total = if head & 4 != 0 {
                 let told = number(input)?;
-                known.block += if told & 1 != 0 { number(input)? } else { 0 };
+                known.block = known.block.saturating_add(if told & 1 != 0 { number(input)? } else { 0 });
                 (told >> 1) + 1
             } else {
                 known.plain.div_ceil(blocks.size)
             };
-            for block in known.block..known.block + total {
+            for block in known.block..known.block.saturating_add(total) {
                 let mut sum = [0; 64];
                 input.read_exact(&mut sum[..blocks.checksum.min(64)])?;
                 placed.push(Placed { block, ..at });
             }
-            known.block += total;
-            at.offset += at.bytes;
+            known.block = known.block.saturating_add(total);
+            at.offset = at.offset.saturating_add(at.bytes);
             if head & 1 != 0 {
                 break;
             }

@@ -20,8 +20,8 @@ pub(crate) const REAPER: &str = "__reaper";
 /// How long processes that were told to die may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Removes the containers and volumes that are labelled with this run, but for those of these scratch directories. False: no engine
-/// answered.
+/// Removes the containers and volumes that are labelled with this run, but for those of these scratch directories. False: something
+/// may be left.
 pub(crate) type Sweep<'a> = &'a dyn Fn(&str, &[PathBuf]) -> bool;
 
 /// pgdrill's end of the pipe. Dropping it without [`finish`](Reaper::finish) is taken for a crash.

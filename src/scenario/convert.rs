@@ -234,6 +234,14 @@ impl Converter<'_> {
             let Some(span) = span else { continue };
             self.note(Mistake::new(span, format!("`{key}` has no meaning for a bundle: {why}")));
         }
+        let text = wire.path.value.0.trim();
+        if text.contains(['*', '?']) {
+            let mistake = Mistake::new(wire.path.span, "a pattern cannot name a bundle");
+            self.note(
+                mistake
+                    .help("name one tar file; of dumps, name the directory, or a pattern that does not end in `.tar`"),
+            );
+        }
         let (path, wal) = BaseTool::Databasus.places(&self.path(&wire.path, false), "");
         Source::BaseBackup(BaseBackup {
             location: Location {

@@ -93,7 +93,10 @@ pub fn examine(it: &Ingredients<'_>) -> Result<Vec<Note>, Fault> {
             Point::Latest => it.stops.is_empty(),
             Point::Lsn(lsn) => lsn.parse::<Lsn>().is_ok_and(|it| it >= begins),
             // Recovery ends where it meets the first that ended behind the target.
-            Point::Time(time) => it.last_before_gap.is_some_and(|last| last <= *time),
+            Point::Time(time) => {
+                let inclusive = it.target.inclusive;
+                it.last_before_gap.is_some_and(|last| if inclusive { last <= *time } else { last < *time })
+            }
             // Where these lie is known once they are reached.
             Point::Immediate | Point::Xid(_) | Point::Name(_) => false,
         };

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use super::Reading;
 use super::barman::{self, Catalogued};
+use super::bundle::is_flat;
 use super::find::look;
-use super::objects::is_remote;
-use super::tap::{medium, stat};
+use super::tap::{Failures, Watched, medium, stat};
 use super::{pgbackrest, walg};
 use crate::fault::{Blame, Fault};
 use crate::format::base::{
@@ -118,7 +118,7 @@ fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>, reading: &R
     let links = path.join("pg_tblspc");
     let entries = match reading.entries(&links) {
         // No object store keeps an empty directory, or a link.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && is_remote(path) => Vec::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_flat(path) => Vec::new(),
         entries => entries.map_err(|it| medium(&links, "list", &it))?,
     };
     for entry in entries {
@@ -221,7 +221,7 @@ fn tablespace(
         to.starts_with(root)
     };
     // An object store has no links: what lies beneath is in the backup.
-    if is_remote(link) || inside(link) {
+    if is_flat(link) || inside(link) {
         return Ok(Tablespace { oid, location, from: Some(link.to_string_lossy().into_owned()) });
     }
     Err(Fault::new(Blame::Scenario, format!("find the data of tablespace {oid} of {}", backup.display()))
@@ -390,11 +390,13 @@ impl Seen {
 fn archives(path: &Path, members: Vec<BaseMember>, reading: &Reading) -> Result<BaseFacts, Fault> {
     let base = &members[0];
     let file = if base.file.is_empty() { path.to_owned() } else { path.join(&base.file) };
-    let input = reading.open(&file).map_err(|it| medium(&file, "open", &it))?;
+    let failures = Failures::default();
+    let input = Watched::open(&file, reading, &failures)?;
     let bad = |it: &io::Error| {
-        Fault::new(Blame::Backup, format!("read {}", file.display()))
+        let damage = Fault::new(Blame::Backup, format!("read {}", file.display()))
             .cause(it.to_string())
-            .hint("the file was cut or damaged: compare its size and checksum with those on the machine that made it")
+            .hint("the file was cut or damaged: compare its size and checksum with those on the machine that made it");
+        failures.beneath(&file, damage)
     };
     let mut seen = Seen::default();
     if base.compression == Compression::None {

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::Reading;
 use super::files::{Entry, FileKind, Input, Part, Stat};
-use super::objects::Trouble;
+use super::objects::{Trouble, is_remote};
 use super::tap::{hex, medium};
 use crate::fault::Fault;
 use crate::source::BUNDLE;
@@ -22,13 +22,16 @@ use crate::source::BUNDLE;
 const SUMS: &str = "MANIFEST.sha256";
 /// Such a list of some thousand segments.
 const LONGEST_SUMS: u64 = 16 << 20;
-/// How a tar file ends.
-const END: [u8; 1024] = [0; 1024];
+/// A tar file ends with two blocks of zeros, and what fills it up.
+const END: std::ops::RangeInclusive<u64> = 2 * BLOCK..=1 << 20;
+const BLOCK: u64 = 512;
 
 /// Where files lie in a tar file.
 #[derive(Debug)]
 pub(super) struct Bundle {
     file: PathBuf,
+    /// When its members were found.
+    stat: Stat,
     members: BTreeMap<PathBuf, Member>,
 }
 
@@ -59,6 +62,11 @@ pub fn is_bundle(path: &Path, reading: &Reading) -> bool {
     first.is_some_and(|it| it.starts_with("full") || it == Path::new(SUMS))
 }
 
+/// Whether directories that hold nothing are not kept there: in an object store, or in a bundle.
+pub(super) fn is_flat(path: &Path) -> bool {
+    is_remote(path) || place(path).is_some()
+}
+
 /// Why a path leads into a bundle that cannot be read.
 pub(super) fn readable(path: &Path, reading: &Reading) -> Result<(), Fault> {
     match (reading.within(path), place(path)) {
@@ -83,7 +91,8 @@ impl Bundle {
     /// From header to header: what lies between is not read.
     fn open(file: &Path, reading: &Reading) -> io::Result<Bundle> {
         let mut members = BTreeMap::new();
-        let bytes = reading.stat(file)?.bytes;
+        let seen = reading.stat(file)?;
+        let (bytes, mut end) = (seen.bytes, 0);
         let mut archive = tar::Archive::new(reading.open(file)?);
         let mut last = PathBuf::from("its first member");
         for entry in archive.entries_with_seek()? {
@@ -92,6 +101,7 @@ impl Bundle {
                 return Err(io::Error::other("the drill was stopped"));
             }
             let (start, header) = (entry.raw_file_position(), entry.header());
+            end = start.saturating_add(entry.size()).next_multiple_of(BLOCK);
             if header.entry_type().is_file()
                 && let Some(name) = inside(&entry.path()?)
             {
@@ -104,22 +114,27 @@ impl Bundle {
                 members.insert(name, member);
             }
         }
-        let mut bundle = Bundle { file: file.to_owned(), members };
-        let mut end = [1; END.len()];
         let mut input = archive.into_inner();
-        let whole = input.seek(SeekFrom::Start(bytes.saturating_sub(END.len() as u64)));
-        if whole.and_then(|_| input.read_exact(&mut end)).is_err() || end != END {
-            return Err(damaged(format!("it has no end: it was cut behind {}", last.display())));
+        // The first block of zeros ends a tar file for its readers, wherever that is.
+        let mut rest = Vec::new();
+        if END.contains(&bytes.saturating_sub(end)) {
+            input.seek(SeekFrom::Start(end))?;
+            (&mut input).take(*END.end()).read_to_end(&mut rest)?;
         }
+        if (rest.len() as u64) < *END.start() || rest.iter().any(|it| *it != 0) {
+            return Err(damaged(format!("it has no end behind {}: it was cut there, or damaged", last.display())));
+        }
+        let mut bundle = Bundle { file: file.to_owned(), stat: seen, members };
         bundle.sums(input)?;
         Ok(bundle)
     }
 
     fn sums(&mut self, mut input: Input) -> io::Result<()> {
         let Some(list) = self.members.get(Path::new(SUMS)).filter(|it| it.bytes <= LONGEST_SUMS) else { return Ok(()) };
-        let mut text = String::new();
+        let mut text = Vec::new();
         input.seek(SeekFrom::Start(list.start))?;
-        input.take(list.bytes).read_to_string(&mut text)?;
+        input.take(list.bytes).read_to_end(&mut text)?;
+        let text = String::from_utf8(text).map_err(|_| damaged(format!("its {SUMS} is no text")))?;
         for line in text.lines() {
             let Some((sum, name)) = line.split_once(char::is_whitespace) else { continue };
             let Some(name) = inside(Path::new(name.trim_start_matches([' ', '*']))) else { continue };
@@ -149,9 +164,19 @@ impl Bundle {
 
     fn input(&self, within: &Path, part: Option<&Part>, reading: &Reading) -> io::Result<Input> {
         let member = self.members.get(within).ok_or_else(|| self.absent(within))?;
-        let mut file = reading.open(&self.file)?;
         let at = part.map_or(0, |it| it.start);
-        file.seek(SeekFrom::Start(member.start + at))?;
+        let stored = Part {
+            path: self.file.clone(),
+            start: member.start.saturating_add(at),
+            bytes: member.bytes.saturating_sub(at),
+            size: Some(self.stat.bytes),
+        };
+        let file = reading.part(&stored, part.is_some())?;
+        if let Input::File(file) = &file
+            && Stat::from(file.metadata()?) != self.stat
+        {
+            return Err(Trouble::changed().into_error());
+        }
         let sum = member.sha256.clone().filter(|_| at == 0).map(|it| (Sha256::new(), it));
         Ok(Input::Member(Box::new(MemberInput { file, start: member.start, bytes: member.bytes, at, sum })))
     }
@@ -208,6 +233,9 @@ impl Read for MemberInput {
         let left = usize::try_from(self.bytes.saturating_sub(self.at)).unwrap_or(usize::MAX);
         let length = buffer.len().min(left);
         let read = self.file.read(&mut buffer[..length])?;
+        if read == 0 && length > 0 {
+            return Err(Trouble::changed().into_error());
+        }
         self.at += read as u64;
         if let Some((sum, _)) = &mut self.sum {
             sum.update(&buffer[..read]);

@@ -104,13 +104,13 @@ pub(super) struct Part {
     pub(super) start: u64,
     /// Of a file of this machine, more may follow.
     pub(super) bytes: u64,
-    /// There is to be no more in the object.
-    pub(super) is_whole: bool,
+    /// Of the whole object, where that is known: one of another size is another one.
+    pub(super) size: Option<u64>,
 }
 
 impl Part {
     pub(super) fn whole(path: &Path, stat: Stat) -> Part {
-        Part { path: path.to_owned(), start: 0, bytes: stat.bytes, is_whole: true }
+        Part { path: path.to_owned(), start: 0, bytes: stat.bytes, size: Some(stat.bytes) }
     }
 }
 
@@ -164,18 +164,19 @@ impl Reading {
             while ahead.len() < OPEN_AHEAD
                 && let Some((what, part)) = parts.next()
             {
-                ahead.push_back((what, self.part(&part)));
+                ahead.push_back((what, self.part(&part, true)));
             }
             ahead.pop_front()
         })
     }
 
-    fn part(&self, part: &Part) -> io::Result<Input> {
+    /// `whole`: all of it will be read.
+    pub(super) fn part(&self, part: &Part, whole: bool) -> io::Result<Input> {
         if let Some(within) = self.within(&part.path) {
             return within?.input(Some(part), self);
         }
         if let Some(address) = objects::address(&part.path) {
-            return Ok(Input::Object(Box::new(self.objects.open_part(&address?, part, self)?)));
+            return Ok(Input::Object(Box::new(self.objects.open_part(&address?, part, whole, self)?)));
         }
         let mut file = File::open(&part.path)?;
         if part.start > 0 {

@@ -7,8 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use super::bundle::is_flat;
 use super::files::{Entry, FileKind, Stat};
-use super::objects::{Trouble, is_remote};
+use super::objects::Trouble;
 use super::tap::{file_name, medium, missing, stat};
 use super::{Reading, barman, bundle, pgbackrest, walg};
 use crate::fault::{Blame, Fault};
@@ -28,7 +29,7 @@ const UNFINISHED: [&str; 6] = [".tmp", ".part", ".partial", ".temp", ".crdownloa
 /// is not there or cannot be read is a fault of the host.
 pub fn list(pattern: &str, reading: &Reading) -> Result<Vec<FileSeen>, Fault> {
     let path = Path::new(pattern);
-    let is_there = || if is_remote(path) { reading.exists(path) } else { path.symlink_metadata().is_ok() };
+    let is_there = || if is_flat(path) { reading.exists(path) } else { path.symlink_metadata().is_ok() };
     if !is_pattern(pattern) || is_there() {
         return exact(path, reading);
     }

@@ -27,6 +27,7 @@ use object_store::path::Path as Key;
 use object_store::{BackoffConfig, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _, RetryConfig};
 use sha2::{Digest, Sha256};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::Reading;
@@ -130,7 +131,25 @@ pub(super) struct Objects {
     access: Arc<Access>,
     clients: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>,
     meter: Arc<Meter>,
+    room: Room,
     pub(super) hints: Mutex<Hints>,
+}
+
+/// What may be on its way at once, in units of 64 KiB: on a slow line, a request that shares it with too many others would not come
+/// to its end in time.
+#[derive(Clone, Debug)]
+struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Room {
+        Room(Arc::new(Semaphore::new(AHEAD * usize::try_from(Room::units(RANGE)).unwrap_or(1))))
+    }
+}
+
+impl Room {
+    fn units(bytes: u64) -> u32 {
+        u32::try_from(bytes.min(RANGE).div_ceil(64 << 10)).unwrap_or(1)
+    }
 }
 
 /// What was found before, so that fewer questions have to be asked.
@@ -189,7 +208,11 @@ impl Objects {
         object.ask(FIRST);
         match object.arrive()? {
             Ok(()) => Ok(object),
-            Err(error) if is_of_no_range(&error) && self.stat(address, reading)?.bytes == 0 => {
+            Err(error) if is_of_no_range(&error) => {
+                let stat = self.stat(address, reading)?;
+                if !stat.is_file() || stat.bytes > 0 {
+                    return Err(trouble(&error));
+                }
                 object.end = 0;
                 Ok(object)
             }
@@ -198,12 +221,16 @@ impl Objects {
     }
 
     /// What is known to be there. The answer comes while others are read.
-    pub(super) fn open_part(&self, address: &Address, part: &Part, reading: &Reading) -> io::Result<Object> {
-        let size = part.is_whole.then_some(part.bytes);
-        let mut object = self.object(address, part.start..part.start.saturating_add(part.bytes), size, reading)?;
-        // Whoever knows how much there is wants all of it.
-        object.goes_on = true;
-        object.ask(FIRST_OF_PART);
+    pub(super) fn open_part(
+        &self,
+        address: &Address,
+        part: &Part,
+        whole: bool,
+        reading: &Reading,
+    ) -> io::Result<Object> {
+        let mut object = self.object(address, part.start..part.start.saturating_add(part.bytes), part.size, reading)?;
+        object.goes_on = whole;
+        object.ask(if whole { FIRST_OF_PART } else { FIRST });
         Ok(object)
     }
 
@@ -217,6 +244,7 @@ impl Objects {
         Ok(Object {
             store: self.client(address)?,
             meter: Arc::clone(&self.meter),
+            room: self.room.clone(),
             reading: reading.clone(),
             address: address.clone(),
             end: bytes.end,
@@ -335,6 +363,7 @@ fn stat(meta: &ObjectMeta) -> Stat {
 pub(crate) struct Object {
     store: Arc<dyn ObjectStore>,
     meter: Arc<Meter>,
+    room: Room,
     reading: Reading,
     address: Address,
     /// Where what is to be read ends.
@@ -393,7 +422,10 @@ impl Object {
         };
         let (store, key, meter) = (Arc::clone(&self.store), self.address.key.clone(), Arc::clone(&self.meter));
         let (send, receive) = mpsc::channel();
+        let (room, units) = (Arc::clone(&self.room.0), Room::units(end - start));
         let task = io_runtime().spawn(async move {
+            // Nobody closes it.
+            let _room = room.acquire_many(units).await.ok();
             let got = async {
                 let answer = store.get_opts(&key, options).await?;
                 // Not every server heeds the condition.
@@ -416,12 +448,18 @@ impl Object {
         self.next = end;
     }
 
+    /// Several ranges may be on their way before the first one tells the version.
+    fn is_same(&self, arrived: &Arrived) -> bool {
+        self.size.is_none_or(|it| it == arrived.size)
+            && self.version.as_ref().is_none_or(|it| arrived.version.as_ref() == Some(it))
+    }
+
     /// Waits for the next range. The inner error: what the store says.
     fn arrive(&mut self) -> io::Result<Result<(), object_store::Error>> {
         let Some(range) = self.ahead.pop_front() else { return Ok(Ok(())) };
         let arrived = match receive(&range.receive, &self.reading)? {
-            Ok(Some(arrived)) if self.size.is_none_or(|it| it == arrived.size) => arrived,
-            Ok(_) => return Err(changed()),
+            Ok(Some(arrived)) if self.is_same(&arrived) => arrived,
+            Ok(_) => return Err(Trouble::changed().into_error()),
             Err(error) => return Ok(Err(error)),
         };
         let is_open = self.end == u64::MAX;
@@ -437,14 +475,10 @@ impl Object {
     }
 }
 
-fn changed() -> io::Error {
-    Trouble { kind: Why::Changed, cause: "it changed while it was read".to_owned() }.into_error()
-}
-
 /// Of an empty object there is no range to be had, and every server has its own way to say so.
 fn is_of_no_range(error: &object_store::Error) -> bool {
     let text = words(error);
-    ["416", "InvalidRange", "non-partial"].iter().any(|it| text.contains(it))
+    [&format!("{STATUS} 416"), "InvalidRange", "Received non-partial response"].iter().any(|it| text.starts_with(*it))
 }
 
 impl Read for Object {
@@ -462,11 +496,16 @@ impl Read for Object {
             match self.arrive()? {
                 Ok(()) => {}
                 // It is shorter than the part that was to be read.
-                Err(error) if is_of_no_range(&error) => {
+                Err(error) if is_of_no_range(&error) && self.size.is_none() => {
                     return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends before"));
                 }
                 // It was there when it was opened, or listed.
-                Err(object_store::Error::NotFound { .. }) if self.size.is_some() => return Err(changed()),
+                Err(error)
+                    if self.size.is_some()
+                        && (is_of_no_range(&error) || matches!(error, object_store::Error::NotFound { .. })) =>
+                {
+                    return Err(Trouble::changed().into_error());
+                }
                 Err(error) => return Err(trouble(&error)),
             }
         }
@@ -566,6 +605,10 @@ impl std::error::Error for Trouble {}
 impl Trouble {
     pub(super) fn absent(cause: String) -> Trouble {
         Trouble { kind: Why::Absent, cause }
+    }
+
+    pub(super) fn changed() -> Trouble {
+        Trouble { kind: Why::Changed, cause: "it changed while it was read".to_owned() }
     }
 
     pub(super) fn damaged(cause: String) -> Trouble {

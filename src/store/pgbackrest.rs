@@ -7,11 +7,12 @@ use std::vec;
 
 use super::Reading;
 use super::files::{Entry, FileKind, Input, Part};
+use super::find::unlistable;
 use super::objects::{again, is_medium};
 use super::tap::{file_name, medium};
 use crate::fault::{Blame, Fault};
 use crate::format::Compression;
-use crate::format::base::{BaseFacts, BaseLayout, ControlFound, Label, ManifestFound, Tablespace, Told};
+use crate::format::base::{self, BaseFacts, BaseLayout, ControlFound, Label, ManifestFound, Tablespace, Told};
 use crate::format::crypt::Key;
 use crate::format::pgbackrest::{self as format, Decrypt, Listed, Manifest, Sections};
 
@@ -20,6 +21,9 @@ pub(super) const BACKUPS: &str = "backup";
 const INFO: &str = "backup.info";
 const ARCHIVE_INFO: &str = "archive.info";
 const MANIFEST: &str = "backup.manifest";
+
+/// A label file has a few lines.
+const SMALL: u64 = 64 << 10;
 
 const NAME_THE_PASS: &str = "Name the `cipher_pass` of the repository (repo1-cipher-pass); `pgdrill inspect` takes PGBACKREST_REPO1_CIPHER_PASS.";
 
@@ -115,13 +119,18 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
     let time = |seconds: i64| jiff::Timestamp::from_second(seconds).ok();
     let timeline = listed.backup_archive_start.as_deref().and_then(|it| u32::from_str_radix(it.get(..8)?, 16).ok());
     let began = time(listed.backup_timestamp_start);
+    let label = match listed.backup_lsn_start {
+        Some(it) => Some(Label::by_catalogue(it, timeline, began)),
+        // Before 2.36, its list does not tell.
+        None => own_label(backup, reading)?,
+    };
     let spaces = manifest.tablespaces.iter();
     Ok(BaseFacts {
         layout: BaseLayout::PgBackRest { compression: manifest.compression, databases: manifest.databases },
         major,
         tablespaces: spaces.map(|(oid, at)| Tablespace { oid: *oid, location: at.clone(), from: None }).collect(),
         bytes: manifest.files.iter().map(|it| it.repo_size).sum(),
-        label: listed.backup_lsn_start.map(|it| Label::by_catalogue(it, timeline, began)),
+        label,
         manifest: ManifestFound::Absent,
         control: ControlFound::NotRead,
         told: Some(Told {
@@ -131,6 +140,24 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
         }),
         settings: BTreeMap::new(),
     })
+}
+
+/// What PostgreSQL wrote when the backup began.
+fn own_label(backup: &Path, reading: &Reading) -> Result<Option<Label>, Fault> {
+    let backup = Backup::open(backup, reading)?;
+    let Some(file) = backup.manifest.files.iter().find(|it| it.name == "pg_data/backup_label") else { return Ok(None) };
+    let path = backup.path(file);
+    let text = || -> io::Result<String> {
+        let mut text = String::new();
+        let stored = reading.part(&backup.part(&[file]), true)?.take(file.bytes_to_read());
+        backup.contents(file, stored)?.take(SMALL).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = text().map_err(|error| {
+        let damage = || Fault::new(Blame::Backup, format!("read {}", path.display())).cause(error.to_string());
+        if is_medium(&error) { medium(&path, "read", &error) } else { damage() }
+    })?;
+    Ok(base::label(&text))
 }
 
 fn manifest(backup: &Path, info: &Sections, reading: &Reading) -> Result<Manifest, Fault> {
@@ -169,7 +196,7 @@ impl Backup {
     pub(super) fn part(&self, run: &[&format::File]) -> Part {
         let path = run.first().map(|it| self.path(it)).unwrap_or_default();
         let (start, end) = (run.first().map_or(0, |it| it.start()), run.last().map_or(0, |it| it.end()));
-        Part { path, start, bytes: end.saturating_sub(start), is_whole: false }
+        Part { path, start, bytes: end.saturating_sub(start), size: None }
     }
 
     /// The plain bytes of a file, by what lies at its place.
@@ -270,7 +297,7 @@ impl<'a> Blocks<'a> {
             let bundle = Some(first.bundle).filter(|it| *it > 0);
             let path = backup.stanza.join(format::stored(from, &file.name, bundle, true, *compression));
             let bytes = run.last().map_or(0, format::Placed::end).saturating_sub(first.offset);
-            runs.push((run.iter().copied().collect(), Part { path, start: first.offset, bytes, is_whole: false }));
+            runs.push((run.iter().copied().collect(), Part { path, start: first.offset, bytes, size: None }));
         }
         Ok(Blocks {
             backup,
@@ -359,18 +386,24 @@ pub(super) fn wal_pass(path: &Path, reading: &Reading) -> Result<Option<String>,
 }
 
 fn pass_above(path: &Path, pass: &str, reading: &Reading) -> Result<Option<String>, Fault> {
-    let stanza = path.ancestors().find(|it| reading.is_file(&it.join(ARCHIVE_INFO)));
-    let Some(stanza) = stanza else { return Ok(Some(pass.to_owned())) };
-    let info = information(stanza, ARCHIVE_INFO, reading)?;
-    Ok(format::text(&info, "cipher", "cipher-pass").map(str::to_owned))
+    for above in path.ancestors().skip(1) {
+        let info = above.join(ARCHIVE_INFO);
+        if reading.has_file(&info).map_err(|it| medium(&info, "look for", &it))? {
+            let info = information(above, ARCHIVE_INFO, reading)?;
+            return Ok(format::text(&info, "cipher", "cipher-pass").map(str::to_owned));
+        }
+    }
+    Ok(Some(pass.to_owned()))
 }
 
 /// The newest cluster's directory in the archive of a stanza: `17-1`.
-pub(super) fn newest_cluster(stanza: &Path, reading: &Reading) -> Option<PathBuf> {
-    if !reading.is_file(&stanza.join(ARCHIVE_INFO)) {
-        return None;
+pub(super) fn newest_cluster(stanza: &Path, reading: &Reading) -> Result<Option<PathBuf>, Fault> {
+    let info = stanza.join(ARCHIVE_INFO);
+    if !reading.has_file(&info).map_err(|it| medium(&info, "look for", &it))? {
+        return Ok(None);
     }
-    let directories = reading.entries(stanza).ok()?.into_iter().filter(|it| it.kind == FileKind::Directory);
+    let entries = reading.entries(stanza).map_err(|it| unlistable(stanza, &it))?;
+    let directories = entries.into_iter().filter(|it| it.kind == FileKind::Directory);
     let id = |name: &str| name.rsplit_once('-')?.1.parse::<u32>().ok();
-    directories.filter_map(|it| Some((id(&it.name)?, it.path))).max().map(|it| it.1)
+    Ok(directories.filter_map(|it| Some((id(&it.name)?, it.path))).max().map(|it| it.1))
 }

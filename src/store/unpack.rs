@@ -14,8 +14,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use sha1::{Digest, Sha1};
 
+use super::bundle::is_flat;
 use super::files::{FileKind, Input, Part};
-use super::objects::{is_medium, is_remote};
+use super::objects::is_medium;
 use super::pgbackrest::Backup;
 use super::tap::{Failures, Watched, hex, medium};
 use super::walg::{self, Layer};
@@ -314,13 +315,13 @@ impl Reader<'_> {
             let at = Path::new(TABLESPACES).join(tablespace.oid.to_string());
             self.directory(Path::new(from), &at, facts)?;
         }
-        if is_remote(backup) {
+        if is_flat(backup) {
             STANDARD.iter().try_for_each(|it| self.say(&Message::Directory(Path::new(it).into())))?;
         }
         Ok(())
     }
 
-    /// The same of a store, which knows no directories, and is asked for many files at once.
+    /// The same of a store or a bundle, which know no directories; a store is asked for many files at once.
     fn objects(&mut self, from: &Path, at: &Path, facts: &BaseFacts) -> Result<(), Ended> {
         let all = self.reading.all_beneath(from).map_err(|it| medium(from, "list", &it))?.unwrap_or_default();
         let mut files = Vec::new();
@@ -352,7 +353,7 @@ impl Reader<'_> {
     }
 
     fn directory(&mut self, from: &Path, at: &Path, facts: &BaseFacts) -> Result<(), Ended> {
-        if is_remote(from) {
+        if is_flat(from) {
             return self.objects(from, at, facts);
         }
         for entry in self.reading.entries(from).map_err(|it| medium(from, "list", &it))? {

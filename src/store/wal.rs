@@ -87,7 +87,7 @@ impl WalFile {
 ///
 /// What PostgreSQL cannot tell apart is told apart here: an archive that cannot be asked is a fault of the host.
 pub fn find_wal(archive: &Path, name: &str, reading: &Reading) -> Result<Option<WalFile>, Fault> {
-    let cluster = reading.newest_cluster(archive);
+    let cluster = reading.newest_cluster(archive)?;
     let archive = cluster.as_deref().unwrap_or(archive);
     let mut names = Vec::new();
     for directory in [Some(archive.to_owned()), hashed(archive, name)].into_iter().flatten() {
@@ -116,16 +116,16 @@ pub fn find_wal(archive: &Path, name: &str, reading: &Reading) -> Result<Option<
 }
 
 impl Reading {
-    fn newest_cluster(&self, archive: &Path) -> Option<PathBuf> {
+    fn newest_cluster(&self, archive: &Path) -> Result<Option<PathBuf>, Fault> {
         if !is_remote(archive) {
             return pgbackrest::newest_cluster(archive, self);
         }
         if let Some(known) = self.hints().clusters.get(archive) {
-            return known.clone();
+            return Ok(known.clone());
         }
-        let found = pgbackrest::newest_cluster(archive, self);
+        let found = pgbackrest::newest_cluster(archive, self)?;
         self.hints().clusters.insert(archive.to_owned(), found.clone());
-        found
+        Ok(found)
     }
 
     fn hinted(&self, archive: &Path) -> Option<usize> {
@@ -153,7 +153,7 @@ pub fn wal_archive(
     reading: &Reading,
 ) -> Result<ArchiveSeen, Fault> {
     let mut listing = Listing::default();
-    let cluster = pgbackrest::newest_cluster(archive, reading);
+    let cluster = pgbackrest::newest_cluster(archive, reading)?;
     listing.directory(cluster.as_deref().unwrap_or(archive), true, reading)?;
     let Listing { mut files, histories, partial } = listing;
     let header_of = |it: &Listed| header(&WalFile::of(it.path.clone(), it.compression, reading)?, reading);

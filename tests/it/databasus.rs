@@ -163,6 +163,12 @@ fn what_is_wrong_with_a_bundle_is_the_backups_fault() {
     assert!(ran.folded().contains("it ends within"), "{}", ran.stdout);
     let ran = drill(&whole[..whole.len() - 10240]);
     assert!(ran.folded().contains("it has no end"), "{}", ran.stdout);
+    // A lost block, where the header of a segment was: readers of tar take it for the end.
+    let mut holed = whole.clone();
+    let header = (0..whole.len()).step_by(512).rev().find(|at| whole[*at..].starts_with(b"wal/0000")).unwrap();
+    holed[header..header + 512].fill(0);
+    let ran = drill(&holed);
+    assert!(ran.folded().contains("it has no end behind"), "{}", ran.stdout);
     let mut changed = whole.clone();
     changed[100_000] ^= 1;
     let ran = drill(&changed);
