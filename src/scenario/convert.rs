@@ -8,7 +8,8 @@ use super::problem::{Mistake, Span, line_number, nearest};
 use super::units::{Length, Name, Text};
 use super::wire::{
     WireBarman, WireDatabasus, WireDefaults, WireDrill, WireFile, WireObjectives, WirePgBackRest, WirePgDump, WirePick,
-    WirePostgres, WireReady, WireRestore, WireSecret, WireSource, WireTarget, WireTargetKeys, WireWaiver, WireWalG,
+    WirePostgres, WireReady, WireRestore, WireSecret, WireSource, WireStore, WireTarget, WireTargetKeys, WireTrust,
+    WireWaiver, WireWalG,
 };
 use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Waiver, claims, paths};
 use crate::check::{BUILT_IN, Check};
@@ -51,6 +52,14 @@ pub(super) struct Converter<'a> {
     pub(super) findings: &'a Findings,
     /// Files that the scenario wants compared.
     pub(super) named: &'a RefCell<BTreeSet<String>>,
+}
+
+/// What all sources say that are a tool's own place.
+struct Repository<'a> {
+    path: &'a At<Text>,
+    pick: Option<&'a At<WirePick>>,
+    store: Option<&'a At<WireStore>>,
+    trust: Option<&'a WireTrust>,
 }
 
 impl Converter<'_> {
@@ -172,22 +181,14 @@ impl Converter<'_> {
                 })
             }
             WireSource::WalG(it) => {
-                let (path, wal) = BaseTool::WalG.places(&self.path(&it.path, false), "");
                 let key = self.wal_g_key(&it);
-                Source::BaseBackup(BaseBackup {
-                    location: Location {
-                        store: self.store(it.store.as_ref(), &it.path, None),
-                        path,
-                        pick: self.pick(it.pick.as_ref(), true),
-                        timezone: None,
-                        trusted: it.trust.is_some(),
-                        key,
-                    },
-                    wal,
-                    tablespaces: BTreeMap::new(),
-                    databases: Vec::new(),
-                    tool: BaseTool::WalG,
-                })
+                let place = Repository {
+                    path: &it.path,
+                    pick: it.pick.as_ref(),
+                    store: it.store.as_ref(),
+                    trust: it.trust.as_ref(),
+                };
+                Source::BaseBackup(self.repository(BaseTool::WalG, "", &place, key))
             }
             WireSource::Pgbackrest(it) => self.pgbackrest(it),
             WireSource::Barman(it) => self.barman(&it, BaseTool::Barman),
@@ -242,21 +243,32 @@ impl Converter<'_> {
                     .help("name one tar file; of dumps, name the directory, or a pattern that does not end in `.tar`"),
             );
         }
-        let (path, wal) = BaseTool::Databasus.places(&self.path(&wire.path, false), "");
-        Source::BaseBackup(BaseBackup {
+        let place = Repository {
+            path: &wire.path,
+            pick: wire.pick.as_ref(),
+            store: wire.store.as_ref(),
+            trust: wire.trust.as_ref(),
+        };
+        Source::BaseBackup(self.repository(BaseTool::Databasus, "", &place, None))
+    }
+
+    /// What a tool keeps, with WAL beside its backups. `of`: its stanza or server.
+    fn repository(&self, tool: BaseTool, of: &str, wire: &Repository<'_>, key: Option<KeyRef>) -> BaseBackup {
+        let (path, wal) = tool.places(&self.path(wire.path, false), of);
+        BaseBackup {
             location: Location {
-                store: self.store(wire.store.as_ref(), &wire.path, None),
+                store: self.store(wire.store, wire.path, None),
                 path,
-                pick: self.pick(wire.pick.as_ref(), true),
+                pick: self.pick(wire.pick, true),
                 timezone: None,
                 trusted: wire.trust.is_some(),
-                key: None,
+                key,
             },
             wal,
             tablespaces: BTreeMap::new(),
             databases: Vec::new(),
-            tool: BaseTool::Databasus,
-        })
+            tool,
+        }
     }
 
     fn pgbackrest(&self, wire: WirePgBackRest) -> Source {
@@ -264,22 +276,16 @@ impl Converter<'_> {
         if stanza.contains('/') || stanza.starts_with('.') {
             self.note(Mistake::new(wire.stanza.span, format!("`{stanza}` is no name of a stanza")));
         }
-        let (path, wal) = BaseTool::PgBackRest.places(&self.path(&wire.path, false), stanza);
         let pass = wire.cipher_pass.as_ref().map(|it| self.secret(&it.value));
-        Source::BaseBackup(BaseBackup {
-            wal,
-            location: Location {
-                store: self.store(wire.store.as_ref(), &wire.path, None),
-                path,
-                pick: self.pick(wire.pick.as_ref(), true),
-                timezone: None,
-                trusted: wire.trust.is_some(),
-                key: pass.map(|key| KeyRef { cipher: Cipher::PgBackRest, key, passphrase: None }),
-            },
-            tablespaces: BTreeMap::new(),
-            databases: names(wire.databases),
-            tool: BaseTool::PgBackRest,
-        })
+        let key = pass.map(|key| KeyRef { cipher: Cipher::PgBackRest, key, passphrase: None });
+        let place = Repository {
+            path: &wire.path,
+            pick: wire.pick.as_ref(),
+            store: wire.store.as_ref(),
+            trust: wire.trust.as_ref(),
+        };
+        let backup = self.repository(BaseTool::PgBackRest, stanza, &place, key);
+        Source::BaseBackup(BaseBackup { databases: names(wire.databases), ..backup })
     }
 
     fn barman(&self, wire: &WireBarman, tool: BaseTool) -> Source {
@@ -287,21 +293,13 @@ impl Converter<'_> {
         if server.contains('/') || server.starts_with('.') {
             self.note(Mistake::new(wire.server.span, format!("`{server}` is no name of a server in Barman")));
         }
-        let (path, wal) = tool.places(&self.path(&wire.path, false), server);
-        Source::BaseBackup(BaseBackup {
-            wal,
-            location: Location {
-                store: self.store(wire.store.as_ref(), &wire.path, None),
-                path,
-                pick: self.pick(wire.pick.as_ref(), true),
-                timezone: None,
-                trusted: wire.trust.is_some(),
-                key: None,
-            },
-            tablespaces: BTreeMap::new(),
-            databases: Vec::new(),
-            tool,
-        })
+        let place = Repository {
+            path: &wire.path,
+            pick: wire.pick.as_ref(),
+            store: wire.store.as_ref(),
+            trust: wire.trust.as_ref(),
+        };
+        Source::BaseBackup(self.repository(tool, server, &place, None))
     }
 
     pub(super) fn secret(&self, wire: &WireSecret) -> Secret {
