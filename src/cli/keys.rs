@@ -8,7 +8,7 @@ use crate::format::crypt::Key;
 use crate::format::walg;
 use crate::scenario::Drill;
 use crate::source::{Cipher, KeyRef, Secret, root};
-use crate::store::{self, Reading, Vault};
+use crate::store::{Reading, Vault};
 
 /// Where pgBackRest itself takes the pass of a repository from.
 pub(crate) const PGBACKREST_PASS: &str = "PGBACKREST_REPO1_CIPHER_PASS";
@@ -32,8 +32,9 @@ pub(crate) fn vault(drill: &Drill) -> Arc<Vault> {
     Arc::new(vault)
 }
 
-/// For a place that no scenario speaks of: the keys that the tools themselves take from the environment.
-pub(crate) fn from_environment(path: &Path, reading: &Reading) -> Reading {
+/// For a place that no scenario speaks of: the keys that the tools themselves take from the environment. `sealed`: it is a
+/// repository of pgBackRest that is encrypted.
+pub(crate) fn from_environment(path: &Path, sealed: bool, reading: &Reading) -> Reading {
     let mut vault = Vault::default();
     let mut add = |beneath: &[&str], cipher: Cipher, variable: &str| {
         if std::env::var_os(variable).is_some_and(|it| !it.is_empty()) {
@@ -43,7 +44,7 @@ pub(crate) fn from_environment(path: &Path, reading: &Reading) -> Reading {
             }
         }
     };
-    if store::is_sealed_repository(path, reading) {
+    if sealed {
         add(&["backup", "archive"], Cipher::PgBackRest, PGBACKREST_PASS);
     }
     add(&[walg::BACKUPS, walg::WAL], Cipher::Libsodium, "WALG_LIBSODIUM_KEY");

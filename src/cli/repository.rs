@@ -41,9 +41,10 @@ pub(crate) struct Group {
 
 /// By the names within; None: it is no such thing.
 pub(crate) fn recognise(path: &Path, reading: &Reading) -> Result<Option<Repository>, Fault> {
-    let reading = &keys::from_environment(path, reading);
     let shown = path.display().to_string();
-    let sealed = store::is_sealed_repository(path, reading);
+    let stanzas = store::stanzas(path, reading);
+    let sealed = stanzas.first().is_some_and(|it| store::is_sealed_stanza(path, it, reading));
+    let reading = &keys::from_environment(path, sealed, reading);
     let physical = |path: &Path, tool: BaseTool, names: Vec<Option<String>>| {
         let shown = path.display().to_string();
         let groups =
@@ -57,7 +58,6 @@ pub(crate) fn recognise(path: &Path, reading: &Reading) -> Result<Option<Reposit
     if reading.is_dir(&path.join(walg::BACKUPS)) {
         return physical(path, BaseTool::WalG, vec![None]);
     }
-    let stanzas = store::stanzas(path, reading);
     if !stanzas.is_empty() {
         return physical(path, BaseTool::PgBackRest, stanzas.into_iter().map(Some).collect());
     }

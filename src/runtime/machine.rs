@@ -61,7 +61,7 @@ impl Machine {
     pub(crate) fn equip(&self, lease: &Lease, vault: Arc<Vault>, access: Arc<Access>) {
         let movers = Movers::with(Reading::with(vault, access));
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        active.insert(lease.drill.clone(), Active { movers, renewal: None, way_in: None });
+        active.insert(lease.drill.clone(), Active { movers, ..Active::default() });
     }
 
     fn movers(&self, lease: &Lease) -> Movers {

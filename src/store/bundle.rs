@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::Reading;
-use super::files::{Entry, FileKind, Input, Part, Stat};
+use super::files::{Entry, FileKind, Input, Part, Stat, inside, sought};
 use super::objects::{Trouble, is_remote};
 use super::tap::{hex, medium};
 use crate::fault::Fault;
@@ -58,7 +58,7 @@ pub fn is_bundle(path: &Path, reading: &Reading) -> bool {
     }
     let Ok(file) = reading.open(path) else { return false };
     let mut archive = tar::Archive::new(file);
-    let first = archive.entries().ok().and_then(|mut it| it.next()?.ok()?.path().ok().and_then(|it| inside(&it)));
+    let first = archive.entries().ok().and_then(|mut it| it.next()?.ok()?.path().ok().and_then(|it| named(&it)));
     first.is_some_and(|it| it.starts_with("full") || it == Path::new(SUMS))
 }
 
@@ -76,11 +76,8 @@ pub(super) fn readable(path: &Path, reading: &Reading) -> Result<(), Fault> {
 }
 
 /// None: of a name that leads out, or to nothing.
-fn inside(name: &Path) -> Option<PathBuf> {
-    let parts = name.components().filter(|it| *it != Component::CurDir);
-    let inside: Option<PathBuf> =
-        parts.map(|it| if let Component::Normal(it) = it { Some(it) } else { None }).collect();
-    inside.filter(|it| !it.as_os_str().is_empty())
+fn named(name: &Path) -> Option<PathBuf> {
+    inside(name).filter(|it| !it.as_os_str().is_empty())
 }
 
 fn damaged(cause: impl Into<String>) -> io::Error {
@@ -103,7 +100,7 @@ impl Bundle {
             let (start, header) = (entry.raw_file_position(), entry.header());
             end = start.saturating_add(entry.size()).next_multiple_of(BLOCK);
             if header.entry_type().is_file()
-                && let Some(name) = inside(&entry.path()?)
+                && let Some(name) = named(&entry.path()?)
             {
                 let modified = header.mtime().ok().and_then(|it| i64::try_from(it).ok()).unwrap_or_default();
                 let member = Member { start, bytes: entry.size(), modified, sha256: None };
@@ -137,7 +134,7 @@ impl Bundle {
         let text = String::from_utf8(text).map_err(|_| damaged(format!("its {SUMS} is no text")))?;
         for line in text.lines() {
             let Some((sum, name)) = line.split_once(char::is_whitespace) else { continue };
-            let Some(name) = inside(Path::new(name.trim_start_matches([' ', '*']))) else { continue };
+            let Some(name) = named(Path::new(name.trim_start_matches([' ', '*']))) else { continue };
             let absent = || damaged(format!("{} is listed in its {SUMS}, and is not there", name.display()));
             self.members.get_mut(&name).ok_or_else(absent)?.sha256 = Some(sum.to_ascii_lowercase());
         }
@@ -153,8 +150,7 @@ impl Bundle {
         if let Some(member) = self.members.get(within) {
             return Ok(member.stat());
         }
-        let directory = Stat { kind: FileKind::Directory, bytes: 0, modified: 0, identity: 0, mode: None };
-        if self.is_directory(within) { Ok(directory) } else { Err(self.absent(within)) }
+        if self.is_directory(within) { Ok(Stat::DIRECTORY) } else { Err(self.absent(within)) }
     }
 
     fn absent(&self, within: &Path) -> io::Error {
@@ -254,12 +250,7 @@ impl Read for MemberInput {
 
 impl Seek for MemberInput {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let to = match to {
-            SeekFrom::Start(to) => Some(to),
-            SeekFrom::End(by) => self.bytes.checked_add_signed(by),
-            SeekFrom::Current(by) => self.at.checked_add_signed(by),
-        };
-        let to = to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a place before the beginning"))?;
+        let to = sought(to, self.at, self.bytes)?;
         if to != self.at {
             self.sum = None;
             self.file.seek(SeekFrom::Start(self.start.saturating_add(to)))?;

@@ -39,6 +39,7 @@ pub fn compare(
     for part in &whole {
         original.push((part.as_str(), digests(Path::new(part), reading, &mut read, on_bytes)?));
     }
+    let wal = wal.filter(|_| places.iter().any(|it| it.wal.is_some()));
     let wal = wal.map(|it| OwnWal::read(it, reading)).transpose()?;
     let mut copies = Vec::new();
     for place in places {

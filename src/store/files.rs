@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{MutexGuard, PoisonError};
 
 use super::Reading;
@@ -59,6 +59,10 @@ impl From<fs::Metadata> for Stat {
 }
 
 impl Stat {
+    /// What is known of one where nothing but files is kept.
+    pub(super) const DIRECTORY: Stat =
+        Stat { kind: FileKind::Directory, bytes: 0, modified: 0, identity: 0, mode: None };
+
     pub(crate) fn is_dir(self) -> bool {
         self.kind == FileKind::Directory
     }
@@ -112,6 +116,22 @@ impl Part {
     pub(super) fn whole(path: &Path, stat: Stat) -> Part {
         Part { path: path.to_owned(), start: 0, bytes: stat.bytes, size: Some(stat.bytes) }
     }
+}
+
+/// Where a reader goes, that is at one place of so many bytes.
+pub(super) fn sought(to: SeekFrom, at: u64, bytes: u64) -> io::Result<u64> {
+    let to = match to {
+        SeekFrom::Start(to) => Some(to),
+        SeekFrom::End(by) => bytes.checked_add_signed(by),
+        SeekFrom::Current(by) => at.checked_add_signed(by),
+    };
+    to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a place before the beginning"))
+}
+
+/// A name in an archive, as a place beneath a directory. None: it leads out.
+pub(super) fn inside(name: &Path) -> Option<PathBuf> {
+    let parts = name.components().filter(|it| *it != Component::CurDir);
+    parts.map(|it| if let Component::Normal(it) = it { Some(it) } else { None }).collect()
 }
 
 /// Files that are open before it is their turn.

@@ -47,7 +47,7 @@ pub use find::{databasus_files, list, look, read_text};
 pub use header::headers;
 pub use objects::{Access, StoreConfig};
 pub(crate) use parcel::{parcel, parcel_of};
-pub use pgbackrest::{is_sealed_repository, stanzas};
+pub use pgbackrest::{is_sealed_stanza, stanzas};
 pub use pour::{Counting, copy, pour, scan};
 pub use search::search;
 pub use unpack::{Destination, Written, unpack};

@@ -32,7 +32,7 @@ use tokio::task::AbortHandle;
 
 use super::Reading;
 use super::bundle::Bundle;
-use super::files::{Entry, FileKind, Part, Stat};
+use super::files::{Entry, FileKind, Part, Stat, sought};
 use crate::evidence::Fetched;
 use crate::fault::{Blame, Fault};
 use crate::source::service::Service;
@@ -305,7 +305,7 @@ impl Objects {
         let (store, key) = (self.client(address)?, address.key.clone());
         let first = wait(reading, async move { store.list(Some(&key)).try_next().await })?;
         match first {
-            Ok(first) if first.is_some() || address.key.as_ref().is_empty() => Ok(DIRECTORY),
+            Ok(first) if first.is_some() || address.key.as_ref().is_empty() => Ok(Stat::DIRECTORY),
             Ok(_) => Err(Trouble { kind: Why::Absent, cause: "there is no such object".to_owned() }.into_error()),
             Err(error @ object_store::Error::NotFound { .. }) => {
                 let cause = format!("there is no {} {}: {}", address.service.noun(), address.bucket, words(&error));
@@ -320,7 +320,7 @@ impl Objects {
         let listed = wait(reading, async move { store.list_with_delimiter(Some(&key)).await })?;
         let listed = listed.map_err(|it| self.absent_or(&it, address, reading).unwrap_or_else(|it| it))?;
         let named = |key: &Key| key.filename().filter(|_| *key != address.key).map(|it| directory.join(it));
-        let directories = listed.common_prefixes.iter().filter_map(|it| Some(Entry::told(named(it)?, DIRECTORY)));
+        let directories = listed.common_prefixes.iter().filter_map(|it| Some(Entry::told(named(it)?, Stat::DIRECTORY)));
         let objects = listed.objects.iter().filter_map(|it| Some(Entry::told(named(&it.location)?, stat(it))));
         let mut found: Vec<Entry> = directories.chain(objects).collect();
         if found.is_empty() {
@@ -349,8 +349,6 @@ impl Objects {
 fn parent(key: &Key) -> Option<String> {
     key.as_ref().rsplit_once('/').map(|it| it.0.to_owned())
 }
-
-const DIRECTORY: Stat = Stat { kind: FileKind::Directory, bytes: 0, modified: 0, identity: 0, mode: None };
 
 fn stat(meta: &ObjectMeta) -> Stat {
     let version = meta.e_tag.as_deref().or(meta.version.as_deref()).unwrap_or_default();
@@ -519,12 +517,7 @@ impl Read for Object {
 
 impl Seek for Object {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let to = match to {
-            SeekFrom::Start(to) => Some(to),
-            SeekFrom::End(by) => self.end.checked_add_signed(by),
-            SeekFrom::Current(by) => self.at.checked_add_signed(by),
-        };
-        let to = to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a place before the beginning"))?;
+        let to = sought(to, self.at, self.end)?;
         let begins = self.at - self.used as u64;
         if (begins..=begins + self.chunk.len() as u64).contains(&to) && !self.chunk.is_empty() {
             self.used = usize::try_from(to - begins).unwrap_or_default();

@@ -51,10 +51,9 @@ pub fn stanzas(repository: &Path, reading: &Reading) -> Vec<String> {
     entries.filter(|it| reading.is_file(&it.path.join(INFO))).map(|it| it.name).collect()
 }
 
-/// Whether a repository is encrypted.
-pub fn is_sealed_repository(repository: &Path, reading: &Reading) -> bool {
-    let first = stanzas(repository, reading).into_iter().next();
-    first.is_some_and(|it| sealed(&repository.join(BACKUPS).join(it).join(INFO), reading))
+/// Whether a stanza of a repository is encrypted.
+pub fn is_sealed_stanza(repository: &Path, stanza: &str, reading: &Reading) -> bool {
+    sealed(&repository.join(BACKUPS).join(stanza).join(INFO), reading)
 }
 
 /// The text of an information file or a manifest, decrypted. Its copy where it is not there or cannot be read.
@@ -113,6 +112,7 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
     let listed = listed.ok_or_else(|| fault("the stanza's backup.info does not list it: it was never finished"))?;
     let listed: Listed = serde_json::from_value(listed.clone()).map_err(|it| fault(&it.to_string()))?;
     let manifest = manifest(backup, &info, reading)?;
+    let files = Backup { stanza: stanza.to_owned(), label, manifest, reading: reading.clone() };
     let of = |key: &str| format::get(&info, "db:history", &listed.db_id.to_string())?.get(key).cloned();
     let version = of("db-version").and_then(|it| it.as_str().map(str::to_owned)).unwrap_or_default();
     let major = crate::format::major_of(&version).ok_or_else(|| fault("it does not say of which major it is"))?;
@@ -122,8 +122,9 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
     let label = match listed.backup_lsn_start {
         Some(it) => Some(Label::by_catalogue(it, timeline, began)),
         // Before 2.36, its list does not tell.
-        None => own_label(backup, reading)?,
+        None => own_label(&files)?,
     };
+    let manifest = files.manifest;
     let spaces = manifest.tablespaces.iter();
     Ok(BaseFacts {
         layout: BaseLayout::PgBackRest { compression: manifest.compression, databases: manifest.databases },
@@ -143,13 +144,12 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
 }
 
 /// What PostgreSQL wrote when the backup began.
-fn own_label(backup: &Path, reading: &Reading) -> Result<Option<Label>, Fault> {
-    let backup = Backup::open(backup, reading)?;
+fn own_label(backup: &Backup) -> Result<Option<Label>, Fault> {
     let Some(file) = backup.manifest.files.iter().find(|it| it.name == "pg_data/backup_label") else { return Ok(None) };
     let path = backup.path(file);
     let text = || -> io::Result<String> {
         let mut text = String::new();
-        let stored = reading.part(&backup.part(&[file]), true)?.take(file.bytes_to_read());
+        let stored = backup.reading.part(&backup.part(&[file]), true)?.take(file.bytes_to_read());
         backup.contents(file, stored)?.take(SMALL).read_to_string(&mut text)?;
         Ok(text)
     };

@@ -7,7 +7,7 @@
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use sha1::{Digest, Sha1};
 
 use super::bundle::is_flat;
-use super::files::{FileKind, Input, Part};
+use super::files::{FileKind, Input, Part, inside};
 use super::objects::is_medium;
 use super::pgbackrest::Backup;
 use super::tap::{Failures, Watched, hex, medium};
@@ -398,14 +398,14 @@ impl Reader<'_> {
         for directory in &backup.manifest.directories {
             let at = directory.strip_prefix("pg_data/").unwrap_or(directory);
             if !matches!(at, "pg_data" | "pg_tblspc") {
-                self.say(&Message::Directory(inside(Path::new(at), Path::new(directory))?.into()))?;
+                self.say(&Message::Directory(member_place(Path::new(at), Path::new(directory))?.into()))?;
             }
         }
         // Of an empty file nothing is stored, and of a hollow one nothing is wanted.
         let is_stored = |it: &&File| it.size > 0 && !it.is_of(hollow);
         let (stored, others): (Vec<&File>, Vec<&File>) = backup.manifest.files.iter().partition(is_stored);
         for file in others {
-            self.say(&Message::File(inside(Path::new(file.place()), &backup.path(file))?.into()))?;
+            self.say(&Message::File(member_place(Path::new(file.place()), &backup.path(file))?.into()))?;
             self.say(&Message::Hollow(file.size))?;
             self.say(&Message::End)?;
         }
@@ -425,7 +425,7 @@ impl Reader<'_> {
         let bad = |it: &io::Error| {
             if is_medium(it) { medium(path, "read", it) } else { cut(path, format!("within {}: {it}", file.name)) }
         };
-        self.say(&Message::File(inside(Path::new(file.place()), path)?.into()))?;
+        self.say(&Message::File(member_place(Path::new(file.place()), path)?.into()))?;
         let mut sum = Sha1::new();
         let mut stored = input.take(file.bytes_to_read());
         let contents = backup.contents(file, &mut stored).map_err(|it| bad(&it))?;
@@ -484,7 +484,7 @@ impl Reader<'_> {
             let entry = entry.map_err(|it| bad(&it).cause(format!("after {last}")))?;
             let name = entry.path().map_err(|it| bad(&it))?.into_owned();
             let named = layer.and_then(|_| name.strip_prefix("/").ok()).unwrap_or(&name);
-            let at = member.kind.place(&inside(named, &path)?);
+            let at = member.kind.place(&member_place(named, &path)?);
             last = name.display().to_string();
             let kind = entry.header().entry_type();
             let key = at.to_string_lossy();
@@ -575,20 +575,12 @@ impl<R: Read> Read for Tail<R> {
 }
 
 /// A member's path, if it stays within the directory that it is unpacked into.
-fn inside(name: &Path, archive: &Path) -> Result<PathBuf, Fault> {
-    let mut clean = PathBuf::new();
-    for part in name.components() {
-        match part {
-            Component::Normal(part) => clean.push(part),
-            Component::CurDir => {}
-            Component::Prefix(_) | Component::RootDir | Component::ParentDir => {
-                return Err(Fault::new(Blame::Backup, format!("unpack {}", archive.display()))
-                    .cause(format!("its member {} would lie outside of the data directory", name.display()))
-                    .hint("no backup tool writes such a name: find out who made this archive"));
-            }
-        }
-    }
-    Ok(clean)
+fn member_place(name: &Path, archive: &Path) -> Result<PathBuf, Fault> {
+    inside(name).ok_or_else(|| {
+        Fault::new(Blame::Backup, format!("unpack {}", archive.display()))
+            .cause(format!("its member {} would lie outside of the data directory", name.display()))
+            .hint("no backup tool writes such a name: find out who made this archive")
+    })
 }
 
 fn cut(path: &Path, cause: String) -> Fault {

@@ -18,7 +18,7 @@ use pgdrill::verdict::Verdict;
 
 use self::acts::Scene;
 use crate::program::{Ran, leftovers};
-use crate::signals::wait_for;
+use crate::signals::left_at_last;
 use crate::support::root;
 
 /// What is done to the drill.
@@ -178,14 +178,8 @@ fn run(row: &Row) -> Suffered {
     scene.mend(row.act);
     let said = if row.ground == Ground::SmallOutput { full_output(&ran) } else { blamed(row, &scene.report(), &ran) };
     if let Some((run, scratch)) = scene.names() {
-        let mut last = Vec::new();
-        let clean = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            wait_for("nothing to be left", || {
-                last = scene.left(&run, &scratch, leftovers);
-                last.is_empty().then_some(())
-            });
-        }));
-        assert!(clean.is_ok(), "left: {last:#?}");
+        let left = left_at_last(|| scene.left(&run, &scratch, leftovers));
+        assert!(left.is_empty(), "left: {left:#?}");
     }
     Suffered { exit: ran.exit, said, seconds: began.elapsed().as_secs() }
 }

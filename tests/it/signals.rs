@@ -42,6 +42,18 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
     }
 }
 
+/// What is left once nothing more goes: empty where all went in time.
+pub(crate) fn left_at_last(mut look: impl FnMut() -> Vec<String>) -> Vec<String> {
+    let began = Instant::now();
+    loop {
+        let left = look();
+        if left.is_empty() || began.elapsed() >= DEADLINE {
+            return left;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
 pub(crate) struct Running {
     pub(crate) program: Program,
     pub(crate) child: Child,

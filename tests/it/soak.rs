@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::program::{Program, fixture};
-use crate::signals::wait_for;
+use crate::signals::left_at_last;
 use crate::support::root;
 
 /// Runs at the same time, which also must not disturb each other.
@@ -192,14 +192,8 @@ fn kill_after(runtime: &'static str, moment: Duration) -> Killed {
     let _ = kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL);
     child.wait().unwrap();
     let (began, phase) = (Instant::now(), stage.phase());
-    let mut last = Vec::new();
-    let clean = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        wait_for("nothing to be left", || {
-            last = stage.left();
-            last.is_empty().then_some(())
-        });
-    }));
-    assert!(clean.is_ok(), "left by a {runtime} drill that was killed in {phase}: {last:#?}");
+    let left = left_at_last(|| stage.left());
+    assert!(left.is_empty(), "left by a {runtime} drill that was killed in {phase}: {left:#?}");
     Killed { runtime, phase, clean_after: began.elapsed() }
 }
 
