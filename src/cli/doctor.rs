@@ -92,20 +92,18 @@ pub(crate) async fn sweep_lapsed(surroundings: &Surroundings, machine: &Machine)
 /// What was removed, and what would not go. Containers first: what writes into a directory must be gone before it is wiped.
 async fn remove(mut scratches: Vec<PathBuf>, machine: &Machine) -> (Vec<String>, Vec<String>) {
     let (mut removed, mut remnants) = (Vec::new(), Vec::new());
-    let mut swept_all = false;
-    if machine.container.engine().await.is_ok() {
+    let mut swept_whole = None;
+    if let Ok(engine) = machine.container.engine().await {
         match machine.container.sweep(Sweep::Lapsed { scratches: scratches.clone() }).await {
             Ok(swept) => {
-                swept_all = swept.remnants.is_empty();
+                swept_whole = swept.remnants.is_empty().then_some(engine.endpoint);
                 removed.extend(swept.removed);
                 remnants.extend(swept.remnants);
             }
             Err(fault) => remnants.push(fault.line()),
         }
     }
-    if !swept_all {
-        scratches.retain(|it| !lease::awaits_engine(it));
-    }
+    scratches.retain(|it| lease::awaited_engine(it).is_none_or(|engine| swept_whole.as_ref() == Some(&engine)));
     let wiping = tokio::task::spawn_blocking(move || {
         let wipe = |scratch: PathBuf| (scratch.display().to_string(), lease::wipe(&scratch, PATIENCE));
         scratches.into_iter().map(wipe).collect::<Vec<_>>()

@@ -69,8 +69,9 @@ struct Mark {
     owner: Owner,
     patience_seconds: u64,
     created: jiff::Timestamp,
+    /// The address of an engine that may still have something of it.
     #[serde(default)]
-    awaits_engine: bool,
+    awaits_engine: Option<String>,
 }
 
 /// A process, named so that no other can be taken for it.
@@ -108,24 +109,24 @@ fn place() -> (String, String) {
 
 /// Makes the scratch directory with its mark and the first lease. Fails if it is there: names are never shared.
 pub(crate) fn make(lease: &Lease, patience: Duration) -> Result<(), Fault> {
-    make_with(lease, patience, false)
+    make_with(lease, patience, None)
 }
 
 /// Makes one that holds nothing: a mark by which `pgdrill clean` knows, once an engine answers again, that what it still has of the
 /// drill is nobody's.
-pub(crate) fn remember(lease: &Lease, patience: Duration) -> Result<(), Fault> {
+pub(crate) fn remember(lease: &Lease, patience: Duration, engine: String) -> Result<(), Fault> {
     // It could not be removed, and has its mark.
     if let Some(mark) = mark_in(&lease.scratch) {
-        let written = write_mark(lease, &Mark { awaits_engine: true, ..mark });
+        let written = write_mark(lease, &Mark { awaits_engine: Some(engine), ..mark });
         return written
             .map_err(|it| Fault::new(Blame::Host, format!("mark {}", lease.scratch.display())).cause(it.to_string()));
     }
-    make_with(lease, patience, true)
+    make_with(lease, patience, Some(engine))
 }
 
-/// Whether a scratch directory only waits for an engine.
-pub(crate) fn awaits_engine(scratch: &Path) -> bool {
-    mark_in(scratch).is_some_and(|it| it.awaits_engine)
+/// The engine that a scratch directory waits for. Another one knows nothing of it.
+pub(crate) fn awaited_engine(scratch: &Path) -> Option<String> {
+    mark_in(scratch)?.awaits_engine
 }
 
 fn mark_in(directory: &Path) -> Option<Mark> {
@@ -133,7 +134,7 @@ fn mark_in(directory: &Path) -> Option<Mark> {
     serde_json::from_reader(io::Read::take(file, 64 << 10)).ok()
 }
 
-fn make_with(lease: &Lease, patience: Duration, awaits_engine: bool) -> Result<(), Fault> {
+fn make_with(lease: &Lease, patience: Duration, awaits_engine: Option<String>) -> Result<(), Fault> {
     let mark = Mark {
         run: lease.run.clone(),
         drill: lease.drill.clone(),

@@ -250,7 +250,10 @@ impl Runtime for Machine {
         let stayed = !remnants.is_empty();
         remnants.extend(self.local.release(lease, hurry).await);
         drop(renewal);
-        if stayed && let Err(fault) = lease::remember(lease, self.patience) {
+        if stayed
+            && let Ok(engine) = self.container.engine().await
+            && let Err(fault) = lease::remember(lease, self.patience, engine.endpoint)
+        {
             remnants.push(fault.line());
         }
         remnants

@@ -123,7 +123,7 @@ pub(super) fn reap(sweep: Sweep<'_>) -> ExitCode {
     }
     // Containers first: they write into the directories.
     let swept = heard.run.as_ref().is_none_or(|run| sweep(run, &heard.kept));
-    let for_us = heard.scratches.iter().filter(|it| swept || !lease::awaits_engine(it));
+    let for_us = heard.scratches.iter().filter(|it| swept || lease::awaited_engine(it).is_none());
     let left: usize = for_us.map(|it| lease::wipe(it, PATIENCE).len()).sum();
     if left == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
