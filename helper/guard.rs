@@ -9,8 +9,10 @@
 //!
 //! Only the standard library, compiled by the build script and embedded in pgdrill.
 
+mod disarm;
 mod fetch;
 mod remote;
+mod spool;
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -23,15 +25,15 @@ const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
-    if let [word, spool, name, destination] = args.as_slice() {
-        if word == "fetch" {
-            return fetch::fetch(Path::new(spool), name, Path::new(destination));
-        }
-    }
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
+        ["fetch", spool, name, destination] => return fetch::fetch(Path::new(spool), name, Path::new(destination)),
         ["relay", socket] => return remote::relay(Path::new(socket)),
         ["receive", directory] => return remote::receive(Path::new(directory)),
+        ["spool", directory] => return spool::serve(Path::new(directory)),
+        ["disarm", data, aside] => return remote::disarm(Path::new(data), Path::new(aside), None),
+        ["disarm", data, aside, signal] => return remote::disarm(Path::new(data), Path::new(aside), Some(signal)),
+        ["hex", file] => return remote::hex(Path::new(file)),
         ["read", file, bytes] => return remote::read(Path::new(file), bytes),
         ["renew", lease, counter] => return remote::renew(Path::new(lease), counter),
         _ => {}

@@ -1,13 +1,16 @@
 //! What pgdrill does in a container whose engine does not see its files, by streams into programs that the engine runs:
-//! `guard relay SOCKET`, `guard receive DIRECTORY`, `guard read FILE BYTES`, `guard renew LEASE COUNTER`.
+//! `guard relay SOCKET`, `guard receive DIRECTORY`, `guard disarm DATA ASIDE [SIGNAL]`, `guard hex FILE`, `guard read FILE BYTES`,
+//! `guard renew LEASE COUNTER`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{symlink, DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
+
+use super::disarm;
 
 const CHUNK: usize = 64 * 1024;
 
@@ -40,36 +43,110 @@ fn pass(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// Takes files from standard input, each as a line `SIZE MODE PATH` (decimal, octal, relative) and its bytes. The line `end`
-/// proves that the stream was not cut. Nothing that lies there is written over.
+/// Makes what standard input says in a directory: see [`take_all`].
 pub fn receive(directory: &Path) -> ExitCode {
     told("receive", take_all(directory, &mut io::stdin().lock()))
 }
 
-fn take_all(directory: &Path, from: &mut impl BufRead) -> io::Result<()> {
+/// A line each, with what follows it; paths are relative, and without line feeds. Nothing that lies there is written over.
+///
+/// - `dir PATH`, `link PATH` and a line with where it leads to
+/// - `file MODE PATH` (octal): a new one is open from here on; `open SIZE PATH`: one that is there, with that length
+/// - `bytes N` and as many bytes: on where the last ones ended; `at OFFSET N`: there
+/// - `size N`: the length of what is open
+/// - `move FROM TO`, which may not have spaces; `end`, which proves that the stream was not cut
+pub fn take_all(directory: &Path, from: &mut impl BufRead) -> io::Result<()> {
+    let mut open: Option<File> = None;
     loop {
-        let mut line = String::new();
-        from.take(CHUNK as u64).read_line(&mut line)?;
-        if line == "end\n" {
-            return Ok(());
-        }
-        let cut = || io::Error::other("the stream was cut");
-        let mut words = line.strip_suffix('\n').ok_or_else(cut)?.splitn(3, ' ');
-        let size = words.next().and_then(|it| it.parse::<u64>().ok()).ok_or_else(cut)?;
-        let mode = words.next().and_then(|it| u32::from_str_radix(it, 8).ok()).ok_or_else(cut)?;
-        let name = Path::new(words.next().ok_or_else(cut)?);
-        if name.components().any(|it| !matches!(it, Component::Normal(_))) {
-            return Err(io::Error::other(format!("{} leads out of the directory", name.display())));
-        }
-        let path = directory.join(name);
-        if let Some(parent) = path.parent() {
-            DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
-        if io::copy(&mut from.take(size), &mut file)? != size {
-            return Err(cut());
+        let line = line(from)?;
+        let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        match word {
+            "end" => return Ok(()),
+            "dir" => DirBuilder::new().recursive(true).mode(0o700).create(within(directory, rest)?)?,
+            "link" => {
+                let to = self::line(from)?;
+                let path = within(directory, rest)?;
+                make_parent(&path)?;
+                symlink(to, path)?;
+            }
+            "file" => {
+                let (mode, name) = rest.split_once(' ').ok_or_else(cut)?;
+                let path = within(directory, name)?;
+                make_parent(&path)?;
+                let mode = u32::from_str_radix(mode, 8).map_err(io::Error::other)?;
+                open = Some(OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?);
+            }
+            "open" => {
+                let (size, name) = rest.split_once(' ').ok_or_else(cut)?;
+                let file = OpenOptions::new().write(true).open(within(directory, name)?)?;
+                file.set_len(number(size)?)?;
+                open = Some(file);
+            }
+            "bytes" | "at" => {
+                let file = open.as_mut().ok_or_else(cut)?;
+                let (offset, bytes) = rest.split_once(' ').map_or((None, rest), |it| (Some(it.0), it.1));
+                if let Some(offset) = offset {
+                    file.seek(SeekFrom::Start(number(offset)?))?;
+                }
+                let bytes = number(bytes)?;
+                if io::copy(&mut from.take(bytes), file)? != bytes {
+                    return Err(cut());
+                }
+            }
+            "size" => open.as_ref().ok_or_else(cut)?.set_len(number(rest)?)?,
+            "move" => {
+                let (from, to) = rest.split_once(' ').ok_or_else(cut)?;
+                open = None;
+                fs::rename(within(directory, from)?, within(directory, to)?)?;
+            }
+            _ => return Err(cut()),
         }
     }
+}
+
+fn line(from: &mut impl BufRead) -> io::Result<String> {
+    let mut line = String::new();
+    from.take(CHUNK as u64).read_line(&mut line)?;
+    if line.pop() == Some('\n') {
+        Ok(line)
+    } else {
+        Err(cut())
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::other("the stream was cut")
+}
+
+fn number(text: &str) -> io::Result<u64> {
+    text.parse().map_err(io::Error::other)
+}
+
+fn within(directory: &Path, name: &str) -> io::Result<PathBuf> {
+    if name.is_empty() || Path::new(name).components().any(|it| !matches!(it, Component::Normal(_))) {
+        return Err(io::Error::other(format!("{name} leads out of the directory")));
+    }
+    Ok(directory.join(name))
+}
+
+fn make_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |it| DirBuilder::new().recursive(true).mode(0o700).create(it))
+}
+
+/// See [`disarm::disarm`].
+pub fn disarm(data: &Path, aside: &Path, signal: Option<&str>) -> ExitCode {
+    told("disarm", disarm::disarm(data, aside, signal, None))
+}
+
+/// Prints a small file of the restored data in hexadecimal digits.
+pub fn hex(path: &Path) -> ExitCode {
+    told("read", fs::read(path).and_then(|bytes| print_hex(&bytes)))
+}
+
+fn print_hex(bytes: &[u8]) -> io::Result<()> {
+    let mut text = String::with_capacity(2 * bytes.len());
+    bytes.iter().for_each(|it| text.push_str(&format!("{it:02x}")));
+    io::stdout().lock().write_all(text.as_bytes())
 }
 
 /// Prints a regular file: all of it, or its beginning and its end when it is longer than that many bytes.
@@ -100,7 +177,7 @@ pub fn renew(lease: &Path, counter: &str) -> ExitCode {
     told("renew", fs::write(&partial, counter).and_then(|()| fs::rename(&partial, lease)))
 }
 
-fn told(what: &str, done: io::Result<()>) -> ExitCode {
+pub fn told(what: &str, done: io::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

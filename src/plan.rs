@@ -281,7 +281,7 @@ fn assemble(
         server: server.clone(),
         inputs: made.inputs,
         limits,
-        own_data: matches!(drill.source, Source::BaseBackup(_)),
+        own_data: matches!(drill.source, Source::BaseBackup(_)) && !server.streams,
     };
     let mut notes = made.notes;
     let mut recipe = made.recipe;

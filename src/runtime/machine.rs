@@ -196,6 +196,7 @@ impl Runtime for Machine {
             scratch: lease.scratch.clone(),
             movers: self.movers(lease),
             spool: Mutex::default(),
+            bridge: Mutex::default(),
             replayed: Mutex::default(),
             suspects: Mutex::default(),
             superuser,

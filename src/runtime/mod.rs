@@ -12,6 +12,9 @@ pub(crate) mod machine;
 pub(crate) mod processes;
 pub(crate) mod reaper;
 mod around;
+mod bridge;
+#[path = "../../helper/disarm.rs"]
+mod disarm;
 mod disk;
 mod physical;
 mod room;

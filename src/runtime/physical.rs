@@ -3,14 +3,15 @@
 //! Until the server starts, everything in the room's data directory was written by us. From then on it is not trusted.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::bridge::Bridge;
+use super::container::{ContainerRoom, ROOT};
+use super::disarm::{TABLESPACES, disarm, make};
 use super::room::Exec;
-use super::sandbox::{LiveSandbox, poured_progress};
+use super::sandbox::{LiveSandbox, poured_progress, sent};
 use super::spool::Spool;
 use super::{Progress, Watcher, witness};
 use crate::check::{Answer, Probe, Table};
@@ -22,11 +23,12 @@ use crate::format::page::PAGE;
 use crate::format::pages::{Again, Now, Suspect};
 use crate::recipe::{At, Command, Layer, Output, Recovered, Unpacked};
 use crate::source::base_backup::{part_directory, required_settings, segment_bytes};
-use crate::store::{self, Destination};
+use crate::store::{self, Destination, Ground, Outbox, Parcel};
 use crate::target::{Point, Target};
 
-/// Beside the data directory, for the tablespaces.
-const TABLESPACES: &str = "tblspc";
+/// What is set aside of the restored data.
+const ASIDE: &str = "aside";
+const DISARM: &str = "set aside what the backup says of its own server";
 /// In the spool directory.
 const WAL_SPOOL: &str = "wal";
 /// How often a server in recovery is asked how far it is.
@@ -41,20 +43,6 @@ const LOOKS: usize = 3;
 /// Pages that are asked for in one question.
 const AT_ONCE: usize = 50;
 
-/// Files of a data directory that speak of the server that it came from, and would be believed.
-///
-/// `postgresql.auto.conf` is read after our configuration; `standby.signal` keeps a server from ever being promoted;
-/// `tablespace_map` would have links made to where tablespaces lay in production.
-const SET_ASIDE: [&str; 7] = [
-    "postgresql.auto.conf",
-    "standby.signal",
-    "recovery.signal",
-    "recovery.conf",
-    "tablespace_map",
-    "postmaster.pid",
-    "postmaster.opts",
-];
-
 impl LiveSandbox {
     pub(super) async fn unpack(
         &self,
@@ -63,38 +51,58 @@ impl LiveSandbox {
         (beneath, hollow): (&[Layer], &[u32]),
         watch: &Watcher,
     ) -> Result<Output, Fault> {
-        let user = self.room.user();
-        let foreign = nix::unistd::geteuid().as_raw() != user.uid;
-        let owner = foreign.then_some((user.uid, user.gid));
-        let to = match part {
-            None => {
-                let tablespaces = Some(self.scratch.join(TABLESPACES));
-                Destination { data: self.scratch.join("data"), tablespaces, owner, hollow: hollow.to_vec() }
-            }
-            Some(part) => {
-                let data = self.scratch.join("spool").join(part_directory(part));
-                let made = data.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| make(&data, owner));
-                made.map_err(|error| {
-                    Fault::new(Blame::Host, format!("make {}", data.display())).cause(error.to_string())
-                })?;
-                Destination { data, tablespaces: None, owner, hollow: Vec::new() }
-            }
-        };
         let (from, facts, beneath) = (PathBuf::from(from), facts.clone(), beneath.to_vec());
         let total = facts.bytes + beneath.iter().map(|it| it.facts.bytes).sum::<u64>();
         let mut progress = poured_progress(what, Some(total), watch);
-        let unpacked = self.movers.run(move |stop| {
+        let (to, received) = self.destination(part, hollow)?;
+        let unpacking = self.movers.run(move |stop| {
             let beneath: Vec<(&Path, &BaseFacts)> =
                 beneath.iter().map(|it| (Path::new(&it.from), &*it.facts)).collect();
             let checked = store::unpack_checked((&from, &facts), &beneath, &to, stop, &mut progress)?;
+            if let Ground::Away(outbox) = &to.ground {
+                outbox
+                    .end()
+                    .map_err(|it| Fault::new(Blame::Harness, "send the data directory").cause(it.to_string()))?;
+            }
             // A backup that is not what it was when it was surveyed proves nothing.
             Ok((checked, store::look(&from, stop)?))
         });
-        let ((written, manifest, pages), seen) = unpacked.await?;
+        let unpacked = match received.zip(self.room.away()) {
+            Some((parcel, (room, _))) => sent(unpacking, room.receive(ROOT, parcel)).await,
+            None => unpacking.await,
+        };
+        let ((written, manifest, pages), seen) = unpacked?;
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).extend(pages.suspects.iter().cloned());
         let (manifest, pages) = (Some(manifest), Some(pages));
         let unpacked = Unpacked { files: written.files, bytes: written.bytes, manifest, pages };
         Ok(Output { bytes: Some(written.stored), unpacked: Some(unpacked), seen: Some(seen), ..Output::default() })
+    }
+
+    /// Where a backup is unpacked, or a part of a chain; and what comes of it as a parcel, where that is elsewhere.
+    fn destination(&self, part: Option<usize>, hollow: &[u32]) -> Result<(Destination, Option<Parcel>), Fault> {
+        let (ground, received, root) = if self.room.away().is_some() {
+            let (outbox, received) = Outbox::new();
+            (Ground::Away(outbox), Some(received), Path::new(""))
+        } else {
+            (Ground::Here { owner: self.owner() }, None, &*self.scratch)
+        };
+        let Some(part) = part else {
+            let (data, tablespaces) = (root.join("data"), Some(root.join(TABLESPACES)));
+            return Ok((Destination { data, tablespaces, ground, hollow: hollow.to_vec() }, received));
+        };
+        let data = root.join("spool").join(part_directory(part));
+        if let Ground::Here { owner } = &ground {
+            let made = data.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| make(&data, *owner));
+            made.map_err(|error| Fault::new(Blame::Host, format!("make {}", data.display())).cause(error.to_string()))?;
+        }
+        Ok((Destination { data, tablespaces: None, ground, hollow: Vec::new() }, received))
+    }
+
+    /// Who files that we make are to be given to: user and group. None: nobody but us.
+    fn owner(&self) -> Option<(u32, u32)> {
+        let user = self.room.user();
+        let foreign = nix::unistd::geteuid().as_raw() != user.uid;
+        foreign.then_some((user.uid, user.gid))
     }
 
     /// Pages that looked wrong before replay, as they lie on the disk now: the server itself reads them, since what lies in
@@ -159,32 +167,31 @@ impl LiveSandbox {
         vec![Now::Unknown { because }; suspects.len()]
     }
 
-    /// See [`SET_ASIDE`]; then our configuration, with what the backup's `pg_control` demands.
+    /// See [`disarm`]; then our configuration, with what the backup's `pg_control` demands.
     ///
     /// `standby`: and wait for more WAL at the end of what there is.
     pub(super) async fn arm(&self, configuration: &str, (recover, standby): (bool, bool)) -> Result<Output, Fault> {
         let signal = recover.then_some(if standby { "standby.signal" } else { "recovery.signal" });
-        let data = self.scratch.join("data");
-        let aside = self.scratch.join("aside");
-        let user = self.room.user().clone();
-        let foreign = nix::unistd::geteuid().as_raw() != user.uid;
-        let owner = foreign.then_some((user.uid, user.gid));
-        let done = tokio::task::spawn_blocking(move || disarm(&data, &aside, signal, owner)).await;
-        let disarmed =
-            done.map_err(|error| Fault::new(Blame::Harness, "disarm the restored data").cause(error.to_string()))?;
-        disarmed.map_err(|error| {
-            Fault::new(Blame::Host, "set aside what the backup says of its own server").cause(error.to_string())
-        })?;
-        let data = self.scratch.join("data");
-        let superuser = tokio::task::spawn_blocking(move || superuser(&data)).await.ok().flatten();
+        let superuser = if let Some((room, _)) = self.room.away() {
+            let (data, aside) = (room.path(At::Data), format!("{}/{ASIDE}", room.path(At::Spool)));
+            let words = ["disarm", &data, &aside].into_iter().chain(signal);
+            room.help(words).await.map_err(|it| Fault::new(Blame::Host, DISARM).cause(it.line()))?;
+            superuser_away(room, &data).await
+        } else {
+            let (data, aside, owner) = (self.scratch.join("data"), self.scratch.join(ASIDE), self.owner());
+            let done =
+                tokio::task::spawn_blocking(move || disarm(&data, &aside, signal, owner).map(|()| superuser(&data)));
+            let done = done.await.map_err(|error| Fault::new(Blame::Harness, DISARM).cause(error.to_string()))?;
+            done.map_err(|error| Fault::new(Blame::Host, DISARM).cause(error.to_string()))?
+        };
         if let Some(superuser) = superuser {
             *self.superuser.lock().unwrap_or_else(PoisonError::into_inner) = superuser;
         }
         let printed = self.control_data().await?;
         let text = format!("{configuration}{}", required_settings(&printed));
-        self.write(At::Run, "postgresql.conf", &text)?;
-        self.write(At::Run, "pg_hba.conf", "local all all trust\n")?;
-        self.write(At::Run, "pg_ident.conf", "")?;
+        self.put(At::Run, "postgresql.conf", &text).await?;
+        self.put(At::Run, "pg_hba.conf", "local all all trust\n").await?;
+        self.put(At::Run, "pg_ident.conf", "").await?;
         Ok(Output::default())
     }
 
@@ -206,6 +213,11 @@ impl LiveSandbox {
         let segment = segment_bytes(&self.control_data().await?).unwrap_or(DEFAULT_SEGMENT);
         let directory = self.scratch.join("spool").join(WAL_SPOOL);
         let spool = Spool::serve(Path::new(from), &directory, segment, until, &self.movers)?;
+        if let Some((room, helper)) = self.room.away() {
+            let there = format!("{}/{WAL_SPOOL}", room.path(At::Spool));
+            let bridge = Bridge::start(helper, &there, directory, spool.clone()).await?;
+            *self.bridge.lock().unwrap_or_else(PoisonError::into_inner) = Some(bridge);
+        }
         *self.spool.lock().unwrap_or_else(PoisonError::into_inner) = Some(spool);
         Ok(Output::default())
     }
@@ -444,75 +456,16 @@ fn recovery_lines(log: &str) -> Vec<String> {
     log.lines().filter_map(text).take(100).collect()
 }
 
+/// As [`superuser`], of data that lie where only the engine sees them.
+async fn superuser_away(room: &ContainerRoom, data: &str) -> Option<String> {
+    let read = async |file: String| from_hex(&room.help(["hex", &format!("{data}/global/{file}")]).await.ok()?);
+    let file = authid::authid_file(&read("pg_filenode.map".to_owned()).await?)?;
+    authid::bootstrap_superuser(&read(file.to_string()).await?)
+}
+
 /// See [`authid`].
 fn superuser(data: &Path) -> Option<String> {
     let global = data.join("global");
     let file = authid::authid_file(&fs::read(global.join("pg_filenode.map")).ok()?)?;
     authid::bootstrap_superuser(&fs::read(global.join(file.to_string())).ok()?)
-}
-
-/// Moves aside what would be believed, and asks for recovery. `signal`: the file that asks for it.
-fn disarm(data: &Path, aside: &Path, signal: Option<&str>, owner: Option<(u32, u32)>) -> io::Result<()> {
-    fs::create_dir_all(aside)?;
-    for name in SET_ASIDE {
-        match fs::rename(data.join(name), aside.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    // pg_combinebackup leaves tablespaces within the data, where a server refuses them.
-    for entry in fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten() {
-        if entry.file_type()?.is_dir() {
-            let beside = data.with_file_name(TABLESPACES).join(entry.file_name());
-            fs::rename(entry.path(), beside)?;
-            symlink(Path::new("../..").join(TABLESPACES).join(entry.file_name()), entry.path())?;
-        }
-    }
-    // Slots would keep WAL for subscribers that are not here.
-    for entry in fs::read_dir(data.join("pg_replslot")).into_iter().flatten().flatten() {
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    // pg_basebackup leaves these out or empty, and a server demands them.
-    for name in [
-        "pg_wal",
-        "pg_wal/archive_status",
-        "pg_replslot",
-        "pg_tblspc",
-        "pg_notify",
-        "pg_serial",
-        "pg_snapshots",
-        "pg_stat",
-        "pg_stat_tmp",
-        "pg_subtrans",
-        "pg_twophase",
-        "pg_dynshmem",
-        "pg_commit_ts",
-        "pg_logical",
-        "pg_logical/snapshots",
-        "pg_logical/mappings",
-    ] {
-        make(&data.join(name), owner)?;
-    }
-    if let Some(signal) = signal {
-        let signal = data.join(signal);
-        fs::File::create_new(&signal)?;
-        give(&signal, owner)?;
-    }
-    Ok(())
-}
-
-fn make(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        other => other?,
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-    give(path, owner)
-}
-
-fn give(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
-    owner.map_or(Ok(()), |(uid, gid)| std::os::unix::fs::chown(path, Some(uid), Some(gid)))
 }

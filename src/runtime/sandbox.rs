@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::bridge::Bridge;
 use super::complaints::{Complaints, join_sqlstates};
 use super::container::ContainerRoom;
 use super::disk::DiskWatch;
@@ -26,7 +27,7 @@ use crate::format::lsn::Lsn;
 use crate::format::pages::Suspect;
 use crate::recipe::{Action, At, Command, HostCondition, Output, Step};
 use crate::source::server::LOG_FILE;
-use crate::store::{self, Counting, Poured, Reading};
+use crate::store::{self, Counting, Outbox, Poured, Reading};
 
 /// The server's socket, in the run directory.
 const SOCKET: &str = ".s.PGSQL.5432";
@@ -93,6 +94,8 @@ pub(crate) struct LiveSandbox {
     pub(super) disk: DiskWatch,
     /// Once WAL is served.
     pub(crate) spool: Mutex<Option<Spool>>,
+    /// Takes WAL to a room that does not see the spool.
+    pub(crate) bridge: Mutex<Option<Bridge>>,
     /// Where replay stopped, once it did; None at the end of WAL.
     pub(crate) replayed: Mutex<Option<Lsn>>,
     /// Pages of a base backup that looked wrong while it was unpacked.
@@ -166,10 +169,7 @@ impl LiveSandbox {
                 poured(read)
             }
             Action::Write { at, path, text } => {
-                match self.room.away() {
-                    Some((room, _)) => room.receive(*at, store::parcel_of(path, text)).await?,
-                    None => self.write(*at, path, text)?,
-                }
+                self.put(*at, path, text).await?;
                 Output::default()
             }
             Action::Unpack { from, facts, part, beneath, hollow } => {
@@ -329,24 +329,20 @@ impl LiveSandbox {
         name: String,
         mut progress: impl FnMut(u64) + Send + 'static,
     ) -> Result<Poured, Fault> {
-        let (send, receive) = mpsc::channel::<Vec<u8>>(16);
-        let packing = self.movers.run(move |stop| {
-            let mut sink = |chunk: &[u8]| match send.blocking_send(chunk.to_vec()) {
-                Ok(()) => std::ops::ControlFlow::Continue(()),
-                Err(_) => std::ops::ControlFlow::Break(()),
-            };
-            store::parcel(Path::new(&from), &name, &mut sink, stop, &mut progress)
-        });
-        // The receiver's words first: that it wanted no more is all that the sender knows.
-        let (packed, received) = tokio::join!(packing, room.receive(At::Spool, receive));
-        match (packed, received) {
-            (Err(fault), _) if fault.blame != Blame::Harness => Err(fault),
-            (_, Err(fault)) | (Err(fault), Ok(())) => Err(fault),
-            (Ok(poured), Ok(())) => Ok(poured),
+        let (outbox, receive) = Outbox::new();
+        let packing = self.movers.run(move |stop| store::parcel(Path::new(&from), &name, &outbox, stop, &mut progress));
+        sent(packing, room.receive(&room.path(At::Spool), receive)).await
+    }
+
+    /// A file of ours in the room.
+    pub(super) async fn put(&self, at: At, path: &str, text: &str) -> Result<(), Fault> {
+        match self.room.away() {
+            Some((room, _)) => room.receive(&room.path(at), store::parcel_of(path, text)).await,
+            None => self.write(at, path, text),
         }
     }
 
-    pub(super) fn write(&self, at: At, path: &str, text: &str) -> Result<(), Fault> {
+    fn write(&self, at: At, path: &str, text: &str) -> Result<(), Fault> {
         let directory = match at {
             At::Run => self.scratch.join("run"),
             At::Spool => self.scratch.join("spool"),
@@ -367,6 +363,18 @@ impl LiveSandbox {
         let argv = vec!["/bin/cat".to_owned(), path];
         let exec = Exec { argv, env: [].into(), stdin: None, on_stderr: Box::new(|_| ()) };
         Ok(self.room.exec(exec).await?.stdout)
+    }
+}
+
+/// Waits for both ends of a parcel. The receiver's words come first: that it wanted no more is all that the sender knows.
+pub(super) async fn sent<T>(
+    sending: impl Future<Output = Result<T, Fault>>,
+    receiving: impl Future<Output = Result<(), Fault>>,
+) -> Result<T, Fault> {
+    match tokio::join!(sending, receiving) {
+        (Err(fault), _) if fault.blame != Blame::Harness => Err(fault),
+        (_, Err(fault)) | (Err(fault), Ok(())) => Err(fault),
+        (Ok(sent), Ok(())) => Ok(sent),
     }
 }
 

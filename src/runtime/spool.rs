@@ -167,6 +167,11 @@ impl Spool {
         self.shared.segment_bytes
     }
 
+    /// Nothing can be served any more.
+    pub(super) fn fail(&self, trouble: Fault) {
+        self.shared.lock().served.trouble.get_or_insert(trouble);
+    }
+
     pub(crate) fn served(&self) -> Served {
         self.shared.lock().served.clone()
     }
@@ -418,7 +423,7 @@ fn cut(segment: &Path, served: u64, segment_bytes: u64) -> Result<(), Fault> {
 }
 
 /// What a server in recovery asks for.
-fn is_wal_name(name: &str) -> bool {
+pub(super) fn is_wal_name(name: &str) -> bool {
     matches!(named(name), Named::Segment(_) | Named::History(_) | Named::Label)
 }
 

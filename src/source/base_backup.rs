@@ -178,11 +178,6 @@ fn refuse(it: &Ingredients<'_>) -> Result<(), Fault> {
         ));
     }
     built(it)?;
-    if it.server.streams {
-        return Err(Fault::new(Blame::Host, "restore a base backup in a container of this engine")
-            .cause("the engine does not see the files of this machine, where base backups are unpacked and WAL is served from")
-            .hint("Run pgdrill on the engine's machine, or set `runtime: local`."));
-    }
     if it.source.wal.is_none() && !matches!(it.target.point, Point::Latest | Point::Immediate) {
         return Err(Fault::new(Blame::Scenario, format!("recover to {}", it.target.words()))
             .cause("the source names no WAL archive, and a base backup alone recovers to its own end only")

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::base::manifest_text;
+use super::ground::Ground;
 use super::tap::{CHUNK, medium};
 use super::unpack::{Destination, Written, put, unpack};
 use super::{OnBytes, Reading};
@@ -35,7 +36,14 @@ pub fn unpack_checked(
     if let Some(text) = manifest.filter(|_| facts.layout != BaseLayout::Plain) {
         put(manifest::FILE, &text, to)?;
     }
-    let manifest = verifier.finish(|path, algorithm| digest(&to.data.join(path), algorithm, reading))?;
+    let manifest = verifier.finish(|path, algorithm| match to.ground {
+        Ground::Here { .. } => digest(&to.data.join(path), algorithm, reading),
+        Ground::Away(_) => Err(Fault::new(Blame::Host, "compare the backup with its manifest")
+            .cause(format!(
+                "it comes after the files, has {algorithm} sums, and the files are where only the engine sees them"
+            ))
+            .hint("Run pgdrill on the engine's machine, or put the manifest beside the backup.")),
+    })?;
     Ok((written, manifest, pages.finish()))
 }
 

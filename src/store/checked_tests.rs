@@ -63,7 +63,7 @@ fn unpacked(backup: &Path) -> (Written, ManifestSeen, PagesChecked) {
     let to = Destination {
         data: directory.path().join("data"),
         tablespaces: Some(directory.path().join("tblspc")),
-        owner: None,
+        ground: Ground::Here { owner: None },
         hollow: Vec::new(),
     };
     fs::create_dir(&to.data).unwrap();

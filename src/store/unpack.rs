@@ -4,9 +4,7 @@
 //! no link of the backup is made, and tablespaces go where the sandbox has room for them, whatever their map says; a
 //! restore on a database host must not be able to write into production.
 
-use std::fs::{self, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown, symlink};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +14,7 @@ use sha1::{Digest, Sha1};
 
 use super::bundle::is_flat;
 use super::files::{FileKind, Input, Part, inside};
+use super::ground::{Ground, Opened};
 use super::objects::is_medium;
 use super::pgbackrest::Backup;
 use super::tap::{Failures, Watched, hex, medium};
@@ -64,8 +63,8 @@ pub struct Destination {
     pub data: PathBuf,
     /// Directory beside it that gets one directory for each tablespace. None: they lie within the data, without links.
     pub tablespaces: Option<PathBuf>,
-    /// Who the files are to belong to: user and group. None: to us.
-    pub owner: Option<(u32, u32)>,
+    /// Where both are.
+    pub ground: Ground,
     /// Databases, by OID, whose files get their size and no contents.
     pub hollow: Vec<u32>,
 }
@@ -138,7 +137,7 @@ pub fn unpack(
 
 /// Whether every file of the backup came, from whichever layer.
 fn complete(layer: &Layer<'_>, links: &[u32], to: &Destination) -> Result<(), Fault> {
-    let lacks = |path: &&String| !place(Path::new(path), links, to).exists();
+    let lacks = |path: &&String| !to.ground.has(&place(Path::new(path), links, to));
     let Some(lost) = layer.files.iter().flat_map(|it| it.0.keys()).find(lacks) else { return Ok(()) };
     Err(Fault::new(Blame::Backup, format!("unpack {}", layer.backup.display()))
         .cause(format!("{lost} is listed in its {}, and in none of its parts", walg_format::FILES))
@@ -175,16 +174,16 @@ fn make_tablespaces(facts: &BaseFacts, to: &Destination) -> Result<Vec<u32>, Fau
     let made = || -> io::Result<()> {
         let links = to.data.join(TABLESPACES);
         if !facts.tablespaces.is_empty() {
-            directory(&links, to)?;
+            to.ground.directory(&links)?;
         }
         for tablespace in &facts.tablespaces {
             let oid = tablespace.oid.to_string();
             let Some(beside) = &to.tablespaces else {
-                directory(&links.join(&oid), to)?;
+                to.ground.directory(&links.join(&oid))?;
                 continue;
             };
-            directory(&beside.join(&oid), to)?;
-            symlink(format!("../../{}/{oid}", name_of(beside)), links.join(&oid))?;
+            to.ground.directory(&beside.join(&oid))?;
+            to.ground.link(&format!("../../{}/{oid}", name_of(beside)), &links.join(&oid))?;
         }
         Ok(())
     };
@@ -196,35 +195,16 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn directory(path: &Path, to: &Destination) -> io::Result<()> {
-    match fs::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        other => other?,
-    }
-    fs::set_permissions(path, Permissions::from_mode(0o700))?;
-    give(path, to)
-}
-
-fn give(path: &Path, to: &Destination) -> io::Result<()> {
-    to.owner.map_or(Ok(()), |(uid, gid)| chown(path, Some(uid), Some(gid)))
-}
-
-fn create(path: &Path, to: &Destination) -> io::Result<fs::File> {
-    let file = fs::File::create_new(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    if let Some((uid, gid)) = to.owner {
-        std::os::unix::fs::fchown(&file, Some(uid), Some(gid))?;
-    }
-    Ok(file)
-}
-
 /// A file of the backup that lies beside what was unpacked.
 pub(super) fn put(name: &str, bytes: &[u8], to: &Destination) -> Result<(), Fault> {
     let path = to.data.join(name);
-    create(&path, to).and_then(|mut it| it.write_all(bytes)).map_err(|it| unwritable(&path, &it))
+    to.ground.create(&path).and_then(|mut it| it.write(bytes)).map_err(|it| unwritable(&path, &it))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Fault {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Fault::new(Blame::Harness, "send the data directory: the receiver wanted no more");
+    }
     Fault::new(Blame::Host, format!("write {}", path.display()))
         .cause(error.to_string())
         .hint("free some space, or point TMPDIR at a larger disk")
@@ -607,36 +587,35 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn run(mut self, receive: &Receiver<Message>) -> Result<Written, Fault> {
-        let mut open: Option<(fs::File, PathBuf)> = None;
+        let ground = &self.to.ground;
+        let mut open: Option<(Opened<'_>, PathBuf)> = None;
         while let Ok(message) = receive.recv() {
             match message {
                 Message::Directory(at) => {
                     let path = self.path(&at);
-                    self.parents(&path)?;
-                    directory(&path, self.to).map_err(|it| unwritable(&path, &it))?;
+                    let made = ground.parents(&path).and_then(|()| ground.directory(&path));
+                    made.map_err(|it| unwritable(&path, &it))?;
                 }
                 Message::File(at) => {
                     let path = self.path(&at);
-                    self.parents(&path)?;
-                    let file = self.create(&path).map_err(|it| unwritable(&path, &it))?;
-                    open = Some((file, path));
+                    let file = ground.parents(&path).and_then(|()| ground.create(&path));
+                    open = Some((file.map_err(|it| unwritable(&path, &it))?, path));
                 }
                 Message::Bytes(bytes) => {
                     if let Some((file, path)) = &mut open {
-                        file.write_all(&bytes).map_err(|it| unwritable(path, &it))?;
+                        file.write(&bytes).map_err(|it| unwritable(path, &it))?;
                         self.written.bytes += bytes.len() as u64;
                     }
                 }
                 Message::Patch(at, bytes) => {
                     let path = self.path(&at);
-                    let file = fs::File::options().write(true).open(&path).map_err(|it| unpatchable(&path, &it))?;
-                    file.set_len(bytes).map_err(|it| unwritable(&path, &it))?;
+                    let file = ground.open(&path, bytes).map_err(|it| unpatchable(&path, &it))?;
                     open = Some((file, path));
                 }
                 Message::Block(number, bytes) => {
                     if let Some((file, path)) = &mut open {
                         let at = u64::from(number) * PAGE as u64;
-                        file.write_all_at(&bytes, at).map_err(|it| unwritable(path, &it))?;
+                        file.write_at(&bytes, at).map_err(|it| unwritable(path, &it))?;
                         self.written.bytes += bytes.len() as u64;
                     }
                 }
@@ -656,19 +635,6 @@ impl Writer<'_> {
 
     fn path(&self, at: &Path) -> PathBuf {
         place(at, self.links, self.to)
-    }
-
-    fn parents(&self, path: &Path) -> Result<(), Fault> {
-        let Some(parent) = path.parent() else { return Ok(()) };
-        if parent.is_dir() {
-            return Ok(());
-        }
-        self.parents(parent)?;
-        directory(parent, self.to).map_err(|it| unwritable(parent, &it))
-    }
-
-    fn create(&self, path: &Path) -> io::Result<fs::File> {
-        create(path, self.to)
     }
 }
 

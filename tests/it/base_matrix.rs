@@ -13,7 +13,7 @@ use crate::program::Program;
 
 /// Where recovery stops, with the rows that are there then.
 #[derive(Clone, Copy, Debug)]
-enum To {
+pub(crate) enum To {
     Immediate,
     Time,
     Name,
@@ -57,9 +57,12 @@ fn drill(lab: &Major, name: &str, form: &str, runtime: &str, to: To) -> String {
 }
 
 fn passes(number: u32, form: &str, runtime: &str, to: To) -> DrillReport {
+    passes_by(&Program::new(), number, form, runtime, to)
+}
+
+pub(crate) fn passes_by(program: &Program, number: u32, form: &str, runtime: &str, to: To) -> DrillReport {
     let made = major(number);
     let lab = made.get().unwrap();
-    let program = Program::new();
     program.drill(&format!("version: 1\ndrills:\n{}", drill(lab, "cell", form, runtime, to)), &[]).expect(0);
     let report = program.report().drills.remove(0);
     judged_as_it_should(&report, form);

@@ -23,10 +23,20 @@ fn scenario(lab: &Major, path: &str, target: &str, rows: [u32; 2]) -> String {
 }
 
 fn run(number: u32, path: &str, target: &str, rows: [u32; 2], exit: i32) -> (DrillReport, Ran) {
+    run_by(&Program::new(), number, path, target, rows, exit)
+}
+
+pub(crate) fn run_by(
+    program: &Program,
+    number: u32,
+    path: &str,
+    target: &str,
+    rows: [u32; 2],
+    exit: i32,
+) -> (DrillReport, Ran) {
     let made = major(number);
     let lab = made.get().unwrap();
     let path = if path.starts_with('/') { path.to_owned() } else { lab.path(path) };
-    let program = Program::new();
     let ran = program.drill(&scenario(lab, &path, target, rows), &[]).expect(exit);
     (program.report().drills.remove(0), ran)
 }

@@ -14,9 +14,11 @@ use pgdrill::phase::Phase;
 use pgdrill::verdict::Verdict;
 use serde_json::Value;
 
+use crate::base_matrix::{self, To};
 use crate::conformance::essence;
-use crate::program::{Program, Ran, fixture, row_checks, truth};
+use crate::program::{Program, Ran, copied, fixture, row_checks, truth};
 use crate::signals::{Running, wait_for};
+use crate::{chains, sweep, tools};
 
 /// An engine on loopback, ended when this is dropped.
 struct Engine {
@@ -237,6 +239,62 @@ fn a_damaged_dump_is_blamed_on_the_backup_wherever_the_engine_is() {
         .replace(&fixture("pg15/shop.dump").display().to_string(), &cut.display().to_string());
     program.drill(&text, &[]).expect(1);
     assert_eq!(engine.left(&evidence(&program).start.unwrap().drill), "");
+}
+
+/// They are unpacked over there, their WAL goes there, and what is said of them is what is said at home.
+#[test]
+fn base_backups_are_restored_where_the_engine_does_not_see_them() {
+    let engine = engine();
+    engine.load("pgdrill-postgres:17");
+    for (form, to) in [("client-zstd", To::Time), ("plain", To::Name), ("tar-none", To::Latest)] {
+        let (home, away) = (Program::new(), engine.program());
+        let reports = [&away, &home].map(|it| base_matrix::passes_by(it, 17, form, "container", to));
+        let steps = reports.each_ref().map(|it| it.phases.iter().map(|it| it.steps.len()).collect::<Vec<_>>());
+        assert_eq!(steps[0], steps[1], "{form}");
+        let essences = [&away, &home].map(|it| essence(&evidence(it)));
+        assert_eq!(essences[0], essences[1], "{form}");
+        assert_eq!(engine.left(&evidence(&away).start.unwrap().drill), "");
+    }
+    let (drill, _) = chains::run_by(&engine.program(), 17, "chain-plain", "immediate", [1200, 200], 0);
+    assert_eq!(drill.verdict, Verdict::Passed);
+    // Deltas that are applied to files over there, and a repository of which every file is compared.
+    for tool in ["WAL-G 3.0.7, zstd", "pgBackRest 2.55"] {
+        tools::passes_by(&engine.program(), tool);
+    }
+}
+
+#[test]
+fn a_damaged_base_backup_is_blamed_on_the_backup_wherever_the_engine_is() {
+    let engine = engine();
+    let program = engine.program();
+    let (cut, lost) = (program.path("cut"), program.path("lost"));
+    copied(&fixture("base/2026-11-27"), &cut);
+    copied(&fixture("base/wal"), &lost);
+    let archive = std::fs::read(cut.join("base.tar.zst")).unwrap();
+    std::fs::write(cut.join("base.tar.zst"), &archive[..archive.len() / 2]).unwrap();
+    // Known when the server asks for it.
+    let segment = lost.join("00000001000000000000000E.zst");
+    let bytes = std::fs::read(&segment).unwrap();
+    std::fs::write(&segment, &bytes[..bytes.len() / 2]).unwrap();
+    let (whole, wal) = (fixture("base/2026-11-27"), fixture("base/wal"));
+    for (path, wal, because) in [(&cut, &wal, "base.tar.zst"), (&whole, &lost, "00000001000000000000000E")] {
+        let text = format!(
+            "version: 1\ndrills:\n  - name: cell\n    runtime: container\n    source: {{ base_backup: {{ path: {}, wal: {} }} }}\n    \
+             target: {{ name: before the mistake }}\n",
+            path.display(),
+            wal.display()
+        );
+        let ran = program.drill(&text, &[]).expect(1);
+        assert!(ran.folded().contains(because) && ran.folded().contains("fault: the backup"), "{}", ran.stdout);
+        assert_eq!(engine.left(&evidence(&program).start.unwrap().drill), "");
+    }
+}
+
+#[test]
+fn a_standby_walks_where_the_engine_does_not_see_its_wal() {
+    let engine = engine();
+    engine.load("pgdrill-postgres:17");
+    sweep::in_a_container(&engine.program(), 17);
 }
 
 #[test]

@@ -409,7 +409,7 @@ fn the_loss_is_judged_at_the_end_of_the_archive_and_targets_outside_are_refused(
 }
 
 /// A lab of another major, in a container.
-fn in_a_container(number: u32) {
+pub(crate) fn in_a_container(program: &Program, number: u32) {
     let made = major(number);
     let lab = made.get().unwrap();
     let targets = format!(
@@ -422,23 +422,22 @@ fn in_a_container(number: u32) {
         lab.path("base/tar"),
         lab.path("wal"),
     );
-    let program = Program::new();
     program.drill(&text, &[]).expect(0);
     all_reached(&program.report().drills[0]);
     let expected = [ROWS[0], ROWS[1], ROWS[1], ROWS[2], ROWS[3]];
-    assert_eq!(answers(&evidence(&program, 0)), expected.map(|it| it.to_string()), "{number}");
+    assert_eq!(answers(&evidence(program, 0)), expected.map(|it| it.to_string()), "{number}");
 }
 
 #[test]
 fn a_standby_of_seventeen_walks_in_a_container() {
-    in_a_container(17);
+    in_a_container(&Program::new(), 17);
 }
 
 #[test]
 #[ignore = "minutes: ci/full"]
 fn a_standby_of_every_major_walks_in_a_container() {
     for number in [13, 15, 17, 18] {
-        in_a_container(number);
+        in_a_container(&Program::new(), number);
     }
 }
 

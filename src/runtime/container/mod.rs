@@ -34,6 +34,7 @@ pub(crate) use door::{ContainerDoor, Conversation, RUN};
 pub(crate) use engine::EngineFacts;
 pub(crate) use image::LocalImage;
 pub(crate) use room::ContainerRoom;
+pub(in crate::runtime) use room::ROOT;
 pub(crate) use sweep::{Sweep, Swept};
 
 use super::{Lease, Progress, Watcher, host};

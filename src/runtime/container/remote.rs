@@ -114,12 +114,17 @@ impl Helper {
 
     /// Connects to a socket in the container.
     pub(crate) async fn dial(&self, socket: &str) -> io::Result<Box<dyn Wire>> {
-        let options = self.options(&["relay", socket], true);
+        self.converse(&["relay", socket]).await
+    }
+
+    /// Runs the helper, and is its standard input and output.
+    pub(crate) async fn converse(&self, args: &[&str]) -> io::Result<Box<dyn Wire>> {
+        let options = self.options(args, true);
         let id = self.docker.create_exec(&self.container, options).await.map_err(io::Error::other)?.id;
         let start = StartExecOptions { output_capacity: Some(64 * 1024), ..StartExecOptions::default() };
         match self.docker.start_exec(&id, Some(start)).await.map_err(io::Error::other)? {
             StartExecResults::Attached { output, input } => Ok(wire(output, input)),
-            StartExecResults::Detached => Err(io::Error::other("the relay was detached")),
+            StartExecResults::Detached => Err(io::Error::other("the helper was detached")),
         }
     }
 
@@ -161,7 +166,7 @@ impl Helper {
     }
 }
 
-/// What the relay says on standard error, such as that nobody listens, ends the conversation with these words.
+/// What the helper says on standard error, such as that nobody listens, ends the conversation with these words.
 fn wire(
     output: impl futures_util::Stream<Item = Result<LogOutput, Error>> + Send + 'static,
     input: Pin<Box<dyn AsyncWrite + Send>>,

@@ -31,6 +31,7 @@ use crate::evidence::Guarantee;
 use crate::fault::{Blame, Fault};
 use crate::plan::{Limits, SandboxSpec};
 use crate::recipe::{At, HostCondition, RoomUser};
+use crate::store::Parcel;
 
 /// See `helper/guard.rs`; empty where the target has none.
 pub(in crate::runtime) static GUARD: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/guard"));
@@ -40,7 +41,7 @@ const LAPSED: i32 = 75;
 const KILLED: i32 = 137;
 
 /// A volume of its own, gone with the container; the working directory of every program.
-pub(super) const ROOT: &str = "/pgdrill";
+pub(in crate::runtime) const ROOT: &str = "/pgdrill";
 /// How much of an output is kept.
 const KEPT: usize = 16 * 1024;
 
@@ -111,7 +112,7 @@ pub(super) async fn make(
         helper: streams.then_some(helper),
     };
     if streams {
-        room.make_directories(&["data/", "run/", "spool/"]).await?;
+        room.make_directories(&["data/", "run/", "spool/", "tblspc/"]).await?;
     } else if !spec.own_data {
         room.make_directories(&["data/"]).await?;
     }
@@ -272,9 +273,9 @@ impl ContainerRoom {
         Err(Fault::new(Blame::Host, format!("read {path} in the container")).cause(ended.stderr.trim()))
     }
 
-    /// Puts what comes as a parcel (`store::parcel`) into a directory of the room.
-    pub(crate) async fn receive(&self, at: At, parcel: mpsc::Receiver<Vec<u8>>) -> Result<(), Fault> {
-        let argv = vec![HELPER.to_owned(), "receive".to_owned(), self.path(at)];
+    /// Puts what comes as a parcel (`store::Outbox`) into a directory of the room.
+    pub(crate) async fn receive(&self, directory: &str, parcel: Parcel) -> Result<(), Fault> {
+        let argv = [HELPER, "receive", directory].map(str::to_owned).to_vec();
         let exec = Exec { argv, env: BTreeMap::new(), stdin: Some(parcel), on_stderr: Box::new(|_| {}) };
         let ended = self.exec(exec).await?;
         if ended.status == 0 {
@@ -282,6 +283,17 @@ impl ContainerRoom {
         }
         let fault = Fault::new(Blame::Host, "send files into the container").cause(ended.stderr.trim());
         Err(if ended.stderr.contains("No space left") { fault.hint("Make room on the engine's disk.") } else { fault })
+    }
+
+    /// Runs the helper: what it prints, up to a megabyte.
+    pub(crate) async fn help<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Result<String, Fault> {
+        let argv = std::iter::once(HELPER).chain(words).map(str::to_owned).collect();
+        let exec = Exec { argv, env: BTreeMap::new(), stdin: None, on_stderr: Box::new(|_| {}) };
+        let ended = self.exec_keeping(1 << 20, exec).await?;
+        if ended.status == 0 {
+            return Ok(ended.stdout);
+        }
+        Err(Fault::new(Blame::Host, "run the helper in the container").cause(ended.stderr.trim()))
     }
 
     async fn exec_keeping(&self, kept: usize, exec: Exec) -> Result<Ended, Fault> {
