@@ -130,6 +130,12 @@ pub fn blame_error(error: &StatementError) -> Whose {
             "the server lacks a library: use an image or packages with the same extensions as in production",
         );
     }
+    if message.starts_with("security label provider \"") || message.starts_with("no security label providers") {
+        return Whose::host(
+            "the server does not load the library that gives security labels: use an image that has it, and name it as \
+             `shared_preload_libraries` under `restore.settings`",
+        );
+    }
     if message.contains("not supported by this build") || message.contains("was not built with") {
         return Whose::host("this PostgreSQL was built without something that the backup needs: use another image");
     }
@@ -555,6 +561,8 @@ mod tests {
             ("42501", "permission denied for table t", Blame::Scenario),
             ("", "role \"shop_owner\" does not exist", Blame::Scenario),
             ("", "extension \"hstore\" is not available", Blame::Host),
+            ("22023", "security label provider \"anon\" is not loaded", Blame::Host),
+            ("22023", "no security label providers have been loaded", Blame::Host),
             ("", "could not write to file \"base/pgsql_tmp\": No space left on device", Blame::Host),
             ("", "invalid command \\restrict", Blame::Host),
             ("", "duplicate key value", Blame::Backup),

@@ -23,6 +23,7 @@ const FOUND: &[(&str, i32, &str)] = &[
         "the dump uses tables with hidden OIDs, which PostgreSQL 12 and newer do not have",
     ),
     ("pg_dump-9.6-abstime.sql", 3, "the dump uses the type abstime, which PostgreSQL 12 and newer do not have"),
+    ("pg_dump-15-security-labels.sql", 3, "security label provider \"anon\" is not loaded"),
     ("pg_dump-15-tablespaces.sql", 0, "tablespaces that the dump needs and does not carry: fast, slow"),
     ("pg_dumpall-managed.sql", 0, "takes the rights of a superuser from postgres"),
     // Scripts kept by hand.

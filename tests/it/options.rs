@@ -40,6 +40,7 @@ create materialized view public.unfilled as select 1 as one with no data;
 create function public.body() returns text language plpgsql as $fn$ begin return 'a; b $$ c'; end $fn$;
 create sequence public.counter start 100 increment 5;
 select nextval('public.counter'), nextval('public.counter');
+create transform for int language sql (from sql with function prsd_lextype(internal), to sql with function int4recv(internal));
 create role reader;
 alter table public.guarded owner to reader;
 grant select on public.plain to reader;

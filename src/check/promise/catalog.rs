@@ -33,6 +33,7 @@ pub(super) struct Wanted<'a> {
     pub(super) w: Option<&'a str>,
     pub(super) t: Option<&'a str>,
     pub(super) c: bool,
+    pub(super) l: bool,
 }
 
 /// One grant to look for.
@@ -54,24 +55,30 @@ pub(super) fn literal(wanted: &impl Serialize) -> String {
     quote_literal(&serde_json::to_string(wanted).unwrap_or_default())
 }
 
-/// Rows: position, whether it is there (`t`/`f`), its owner, its state, whether it has a comment.
+/// Rows: position, whether it is there (`t`/`f`), its owner, its state, whether it has a comment, and a security label.
 pub(super) fn objects(kind: Kind, wanted: &[Wanted<'_>]) -> String {
     let have = have(kind);
     let column = if kind == Kind::Function { comparable("w.o") } else { "w.o".to_owned() };
-    let name = if kind == Kind::Cast { comparable("w.n") } else { "w.n".to_owned() };
+    let name = match kind {
+        Kind::Cast => comparable("w.n"),
+        // With quotes by `--quote-all-identifiers`.
+        Kind::Transform => comparable("replace(w.n, '\"', '')"),
+        _ => "w.n".to_owned(),
+    };
     // Functions are named by their types alone, or with the names of their arguments.
     let other = if kind == Kind::Function { " or h.named = w.o" } else { "" };
     format!(
-        "{PINNED}with w as materialized (select w.i, w.s, {name} as n, {column} as o, w.w, w.t, w.c \
-         from json_to_recordset({}) as w(i int, s text, n text, o text, w text, t text, c bool)), \
+        "{PINNED}with w as materialized (select w.i, w.s, {name} as n, {column} as o, w.w, w.t, w.c, w.l \
+         from json_to_recordset({}) as w(i int, s text, n text, o text, w text, t text, c bool, l bool)), \
          h as materialized ({have}), \
          found as (select w.i, h.n is not null as there, h.owner::text as owner, h.state, w.w as want_owner, w.t as want_state, \
-         w.c as want_comment, \
-         exists (select from pg_description d where d.objoid = h.oid and d.classoid = h.cid and d.objsubid = h.sub) as commented \
+         w.c as want_comment, w.l as want_label, \
+         exists (select from pg_description d where d.objoid = h.oid and d.classoid = h.cid and d.objsubid = h.sub) as commented, \
+         exists (select from pg_seclabel d where d.objoid = h.oid and d.classoid = h.cid and d.objsubid = h.sub) as labelled \
          from w left join h on h.s = w.s and h.n = w.n and (w.o is null or h.o = w.o{other})), \
          judged as (select *, not there or (want_owner <> owner) is true or (want_state <> state) is true \
-         or (want_comment and not commented) as deviates from found) \
-         select distinct on (i) i, there, owner, state, commented from judged j where deviates \
+         or (want_comment and not commented) or (want_label and not labelled) as deviates from found) \
+         select distinct on (i) i, there, owner, state, commented, labelled from judged j where deviates \
          and not exists (select from judged k where k.i = j.i and not k.deviates) order by i",
         literal(&wanted)
     )
@@ -112,6 +119,7 @@ fn have(kind: Kind) -> String {
         Kind::Domain => types("t.typtype = 'd'"),
         Kind::Function => functions(),
         Kind::Cast => casts(),
+        Kind::Transform => transforms(),
         Kind::Operator => in_schema("pg_operator", "opr", &owner("oprowner")),
         Kind::OperatorClass => in_schema("pg_opclass", "opc", &owner("opcowner")),
         Kind::OperatorFamily => in_schema("pg_opfamily", "opf", &owner("opfowner")),
@@ -213,6 +221,14 @@ fn casts() -> String {
     format!(
         "select ''::text as s, {name} as n, ''::text as o, null::text as owner, ''::text as state, \
          'pg_cast'::regclass::oid as cid, oid, 0 as sub from pg_cast"
+    )
+}
+
+fn transforms() -> String {
+    let name = comparable("'FOR ' || format_type(t.trftype, null) || ' LANGUAGE ' || l.lanname");
+    format!(
+        "select ''::text as s, {name} as n, ''::text as o, null::text as owner, ''::text as state, \
+         'pg_transform'::regclass::oid as cid, t.oid, 0 as sub from pg_transform t join pg_language l on l.oid = t.trflang"
     )
 }
 

@@ -57,6 +57,7 @@ fn wanted<'a>(promise: &Promise<'_>, i: usize, object: &'a Object) -> Wanted<'a>
         w: owner(promise, object),
         t: object.state.as_deref(),
         c: object.comment,
+        l: object.label,
     }
 }
 
@@ -169,6 +170,9 @@ fn compare(promise: &Promise<'_>, object: &Object, row: &[Option<String>], [pres
     }
     if object.comment && cell(row, 4) != Some("t") {
         present.deviations.push(deviation(format!("missing: comment on {words}")));
+    }
+    if object.label && cell(row, 5) != Some("t") {
+        present.deviations.push(deviation(format!("missing: security label on {words}")));
     }
     if let Some(wanted) = owner(promise, object)
         && let Some(found) = cell(row, 2).filter(|it| *it != wanted)

@@ -129,7 +129,7 @@ fn describe(promise: &Promise<'_>, tables: &[(usize, &Held<'_>)]) -> Probe {
     let wanted = |(i, it): (usize, &(usize, &Held<'_>))| (i, it.1.schema.to_owned(), it.1.name.to_owned());
     let wanted: Vec<(usize, String, String)> = tables.iter().enumerate().map(wanted).collect();
     let wanted: Vec<Wanted<'_>> =
-        wanted.iter().map(|(i, s, n)| Wanted { i: *i, s, n, o: None, w: None, t: None, c: false }).collect();
+        wanted.iter().map(|(i, s, n)| Wanted { i: *i, s, n, o: None, w: None, t: None, c: false, l: false }).collect();
     let sql = format!(
         "{}select w.i, c.relkind::text, \
          exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')::text, \

@@ -212,6 +212,7 @@ fn a_hundred_thousand_objects_are_few_questions() {
         owner: Some("shop_owner".to_owned()),
         state: None,
         comment: false,
+        label: false,
     };
     let promised = Promised { objects: (0..100_000).map(object).collect(), ..Promised::default() };
     let counted = Counted {
@@ -249,11 +250,12 @@ const BATCH_OF_ROWS: usize = 4000;
 
 #[test]
 fn entries_that_are_not_understood_are_a_finding_and_never_held() {
-    let contents =
-        contents("-- Name: x; Type: SECURITY LABEL; Schema: s; Owner: r\nSECURITY LABEL FOR p ON TABLE s.t IS 'x';\n");
+    let contents = contents(
+        "-- Name: x; Type: PROPERTY GRAPH; Schema: s; Owner: r\nCREATE PROPERTY GRAPH s.x VERTEX TABLES (s.t);\n",
+    );
     let found = asked(&promise(&contents), &[]);
     let [("promise: not examined", Finding::Unknown { because })] = &found[..] else { panic!("{found:?}") };
-    assert!(because.ends_with("1 SECURITY LABEL"), "{because}");
+    assert!(because.ends_with("1 PROPERTY GRAPH"), "{because}");
 }
 
 #[test]

@@ -72,6 +72,9 @@ pub struct Object {
     /// Whether it has a comment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub comment: bool,
+    /// Whether it has a security label.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub label: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -85,6 +88,7 @@ pub enum Kind {
     Domain,
     Function,
     Cast,
+    Transform,
     Operator,
     OperatorClass,
     OperatorFamily,
@@ -136,6 +140,7 @@ impl Kind {
             Kind::Domain => "domain",
             Kind::Function => "function",
             Kind::Cast => "cast",
+            Kind::Transform => "transform",
             Kind::Operator => "operator",
             Kind::OperatorClass => "operator class",
             Kind::OperatorFamily => "operator family",
@@ -203,6 +208,7 @@ impl Object {
             | Kind::Type
             | Kind::Domain
             | Kind::Cast
+            | Kind::Transform
             | Kind::Operator
             | Kind::OperatorClass
             | Kind::OperatorFamily

@@ -135,7 +135,12 @@ impl Reader {
         match first.as_str() {
             "create" => self.create(rest, place),
             "alter" => self.alter(rest, place),
-            "comment" if words(rest, &["on"]) => self.comment(&rest[1..], place),
+            "comment" if words(rest, &["on"]) => self.marked(&rest[1..], place, Mark::Comment),
+            "security" if words(rest, &["label"]) => {
+                if let Some(on) = find(rest, &["on"]) {
+                    self.marked(&rest[on + 1..], place, Mark::Label);
+                }
+            }
             "grant" | "revoke" => self.grant(tokens, place, None),
             "select" => self.select(rest, place),
             "refresh" if words(rest, &["materialized", "view"]) => self.refresh(&rest[2..], place),
@@ -168,6 +173,7 @@ impl Reader {
                     owner: None,
                     state: None,
                     comment: false,
+                    label: false,
                 });
                 self.index.insert(key, self.promised.objects.len() - 1);
                 self.promised.objects.len() - 1
@@ -216,7 +222,8 @@ impl Reader {
             Word::Index => self.create_index(rest, place),
             Word::Function => self.create_function(rest, place),
             Word::Part(kind) => self.create_part(kind, rest, place),
-            Word::Cast => self.create_cast(rest, place),
+            Word::Cast => self.create_by_tag(("CAST", Kind::Cast), rest, place),
+            Word::Transform => self.create_by_tag(("TRANSFORM", Kind::Transform), rest, place),
             Word::Operator => {
                 let name = self.heading.as_ref().filter(|it| it.desc == "OPERATOR").map(|it| it.tag.clone());
                 let schema = if rest.get(1).is_some_and(|it| it.is_mark('.')) { rest[0].text() } else { None };
@@ -336,11 +343,12 @@ impl Reader {
         }
     }
 
-    fn create_cast(&mut self, rest: &[Token], place: Place<'_>) {
-        let tag = self.heading.as_ref().filter(|it| it.desc == "CAST").map(|it| it.tag.clone());
+    /// What has no name: the heading has its types as the server writes them.
+    fn create_by_tag(&mut self, (desc, kind): (&str, Kind), rest: &[Token], place: Place<'_>) {
+        let tag = self.heading.as_ref().filter(|it| it.desc == desc).map(|it| it.tag.clone());
         if let Some(tag) = tag.filter(|_| !rest.is_empty()) {
-            let name = tag.strip_prefix("CAST ").unwrap_or(&tag);
-            self.made(place, Kind::Cast, ("", name, ""), None);
+            let name = tag.strip_prefix(desc).map_or(tag.as_str(), str::trim_start);
+            self.made(place, kind, ("", name, ""), None);
         }
     }
 
@@ -400,7 +408,13 @@ impl Reader {
                 }
             }
             Word::Schema => self.owner(actions, place, &[Kind::Schema], ("", &name)),
-            Word::Simple(_) | Word::Function | Word::Part(_) | Word::Cast | Word::Operator | Word::UserMapping => {}
+            Word::Simple(_)
+            | Word::Function
+            | Word::Part(_)
+            | Word::Cast
+            | Word::Transform
+            | Word::Operator
+            | Word::UserMapping => {}
         }
     }
 
@@ -562,15 +576,16 @@ impl Reader {
         }
     }
 
-    fn comment(&mut self, tokens: &[Token], place: Place<'_>) {
+    /// `COMMENT ON …` and `SECURITY LABEL … ON …`, from there on.
+    fn marked(&mut self, tokens: &[Token], place: Place<'_>, mark: Mark) {
         let Some(is) = find(tokens, &["is"]) else { return };
-        let removes = tokens.get(is + 1).is_some_and(|it| it.is("null"));
+        let how = (mark, tokens.get(is + 1).is_some_and(|it| it.is("null")));
         let tokens = &tokens[..is];
         if words(tokens, &["column"]) {
             let Some((mut parts, _)) = sql::name(&tokens[1..]) else { return };
             let (Some(column), Some(table)) = (parts.pop(), parts.pop()) else { return };
             let schema = parts.pop().unwrap_or_else(|| place.schema.to_owned());
-            return self.commented(place, Kind::Column, (&schema, &column, &table), removes);
+            return self.mark(place, Kind::Column, (&schema, &column, &table), how);
         }
         let Some((kind, rest)) = kind_of(tokens).or_else(|| constraint(tokens)) else { return };
         match kind {
@@ -579,7 +594,7 @@ impl Reader {
                 let table = find(rest, &["on"]).map(|at| after(&rest[at + 1..], &["domain"])).and_then(sql::relation);
                 let (Some(name), Some((schema, table, _))) = (name, table) else { return };
                 let schema = schema.unwrap_or_else(|| place.schema.to_owned());
-                self.commented(place, kind, (&schema, name, &table), removes);
+                self.mark(place, kind, (&schema, name, &table), how);
             }
             Word::Function => {
                 let Some((schema, name, _)) = sql::relation(rest) else { return };
@@ -592,34 +607,38 @@ impl Reader {
                 if let Some([only]) = self.functions.get(&known).map(Vec::as_slice) {
                     arguments.clone_from(only);
                 }
-                self.commented(place, Kind::Function, (&schema, &name, &arguments), removes);
+                self.mark(place, Kind::Function, (&schema, &name, &arguments), how);
             }
-            Word::Table => self.comment_on(place, &[Kind::Table, Kind::View], rest, removes),
-            Word::ForeignTable => self.comment_on(place, &[Kind::ForeignTable], rest, removes),
-            Word::Index => self.comment_on(place, &[Kind::Index], rest, removes),
-            Word::Simple(Kind::Type) => self.comment_on(place, &[Kind::Type, Kind::Domain], rest, removes),
-            Word::Simple(kind) => self.comment_on(place, &[kind], rest, removes),
-            Word::Schema => self.comment_on(place, &[Kind::Schema], rest, removes),
-            Word::Cast | Word::Operator | Word::UserMapping => {}
+            Word::Table => self.mark_on(place, &[Kind::Table, Kind::View], rest, how),
+            Word::ForeignTable => self.mark_on(place, &[Kind::ForeignTable], rest, how),
+            Word::Index => self.mark_on(place, &[Kind::Index], rest, how),
+            Word::Simple(Kind::Type) => self.mark_on(place, &[Kind::Type, Kind::Domain], rest, how),
+            Word::Simple(kind) => self.mark_on(place, &[kind], rest, how),
+            Word::Schema => self.mark_on(place, &[Kind::Schema], rest, how),
+            Word::Cast | Word::Transform | Word::Operator | Word::UserMapping => {}
         }
     }
 
-    /// The first of these kinds that is promised has the comment.
-    fn comment_on(&mut self, place: Place<'_>, kinds: &[Kind], rest: &[Token], removes: bool) {
+    /// The first of these kinds that is promised has it.
+    fn mark_on(&mut self, place: Place<'_>, kinds: &[Kind], rest: &[Token], how: (Mark, bool)) {
         let Some((schema, name, _)) = sql::relation(rest) else { return };
         let schema = schema.unwrap_or_else(|| place.schema.to_owned());
         let schema = |kind| if lies_in_schema(kind) { schema.clone() } else { String::new() };
         let known = kinds.iter().find(|it| self.promised(place, **it, (&schema(**it), &name, "")).is_some());
         if let Some(kind) = known.or(kinds.first()) {
-            self.commented(place, *kind, (&schema(*kind), &name, ""), removes);
+            self.mark(place, *kind, (&schema(*kind), &name, ""), how);
         }
     }
 
-    fn commented(&mut self, place: Place<'_>, kind: Kind, names: (&str, &str, &str), removes: bool) {
+    fn mark(&mut self, place: Place<'_>, kind: Kind, names: (&str, &str, &str), how: (Mark, bool)) {
+        let (mark, removes) = how;
         if removes {
             self.understood = true;
         } else if let Some(object) = self.promise(place, kind, names) {
-            object.comment = true;
+            match mark {
+                Mark::Comment => object.comment = true,
+                Mark::Label => object.label = true,
+            }
         }
     }
 
@@ -646,7 +665,7 @@ impl Reader {
                 Word::Table | Word::ForeignTable | Word::Index | Word::Function | Word::Simple(_) => {
                     self.remove_where(|it| here(it) && it.schema == schema && (it.name == name || it.of == name));
                 }
-                Word::Cast | Word::Operator | Word::UserMapping => {}
+                Word::Cast | Word::Transform | Word::Operator | Word::UserMapping => {}
             }
         }
     }
@@ -669,6 +688,13 @@ fn key(place: Place<'_>, kind: Kind, schema: &str, name: &str, of: &str) -> Key 
     (kind, place.database.map(str::to_owned), schema.to_owned(), name.to_owned(), of.to_owned())
 }
 
+/// What statements beside an object say of it.
+#[derive(Clone, Copy)]
+enum Mark {
+    Comment,
+    Label,
+}
+
 /// What a statement is about.
 #[derive(Clone, Copy)]
 enum Word {
@@ -681,13 +707,14 @@ enum Word {
     /// Of a table: `name ON table`.
     Part(Kind),
     Cast,
+    Transform,
     Operator,
     UserMapping,
 }
 
 /// The kind that a statement names after its verb, and what follows it. None for temporary things, and what is not known.
 fn kind_of(tokens: &[Token]) -> Option<(Word, &[Token])> {
-    const WORDS: [(&[&str], Word); 41] = [
+    const WORDS: [(&[&str], Word); 42] = [
         (&["schema"], Word::Schema),
         (&["table"], Word::Table),
         (&["unlogged", "table"], Word::Table),
@@ -706,6 +733,7 @@ fn kind_of(tokens: &[Token]) -> Option<(Word, &[Token])> {
         (&["type"], Word::Simple(Kind::Type)),
         (&["domain"], Word::Simple(Kind::Domain)),
         (&["cast"], Word::Cast),
+        (&["transform"], Word::Transform),
         (&["operator", "class"], Word::Simple(Kind::OperatorClass)),
         (&["operator", "family"], Word::Simple(Kind::OperatorFamily)),
         (&["operator"], Word::Operator),
@@ -746,6 +774,7 @@ fn lies_in_schema(kind: Kind) -> bool {
             | Kind::Language
             | Kind::AccessMethod
             | Kind::Cast
+            | Kind::Transform
             | Kind::ForeignDataWrapper
             | Kind::Server
             | Kind::UserMapping

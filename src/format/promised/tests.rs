@@ -8,13 +8,15 @@ fn promised(sql: &str) -> Promised {
     scanner.finish(Compression::None).expect("whole").contents.promised.expect("always")
 }
 
-/// `kind name [state] [owner] [comment]` of each object.
+/// `kind name [state] [owner] [comment] [label]` of each object.
 fn words(sql: &str) -> Vec<String> {
     let promised = promised(sql);
     let words = promised.objects.iter().map(|it| {
         let state = it.state.as_ref().map(|it| format!(" [{}]", it.replace('\n', ","))).unwrap_or_default();
         let owner = it.owner.as_ref().map(|it| format!(" of {it}")).unwrap_or_default();
-        format!("{}{state}{owner}{}", it.words(), if it.comment { " commented" } else { "" })
+        let marks = [(it.comment, " commented"), (it.label, " labelled")];
+        let marks: String = marks.iter().filter(|it| it.0).map(|it| it.1).collect();
+        format!("{}{state}{owner}{marks}", it.words())
     });
     words.collect()
 }
@@ -92,6 +94,15 @@ fn statements_promise_what_they_make() {
             &["function s.f(integer) of r commented"],
         ),
         ("-- Name: t; Type: TABLE; Schema: s; Owner: -\nCREATE TABLE s.t ();", &["table s.t [permanent]"]),
+        (
+            "CREATE TABLE s.t (a int); SECURITY LABEL FOR anon ON COLUMN s.t.a IS 'MASKED'; SECURITY LABEL ON TABLE s.t IS 'x';",
+            &["table s.t [permanent] labelled", "column s.t.a labelled"],
+        ),
+        (
+            "-- Name: TRANSFORM FOR integer LANGUAGE sql; Type: TRANSFORM; Schema: -; Owner: -\n\
+             CREATE TRANSFORM FOR integer LANGUAGE sql (FROM SQL WITH FUNCTION pg_catalog.prsd_lextype(internal));",
+            &["transform FOR integer LANGUAGE sql"],
+        ),
     ];
     for (sql, expect) in cases {
         assert_eq!(words(sql), *expect, "{sql}");
@@ -154,8 +165,8 @@ fn sequences_stand_where_they_are_set_and_scripts_that_write_otherwise_are_notic
 
 #[test]
 fn what_is_not_understood_is_counted_and_not_promised() {
-    let sql = "-- Name: TRANSFORM FOR x; Type: TRANSFORM; Schema: -; Owner: \nCREATE TRANSFORM FOR x LANGUAGE y (FROM SQL WITH FUNCTION f());\n\
+    let sql = "-- Name: g; Type: PROPERTY GRAPH; Schema: s; Owner: r\nCREATE PROPERTY GRAPH s.g VERTEX TABLES (s.t);\n\
          -- Data for Name: t; Type: TABLE DATA; Schema: s; Owner: r\nCOPY s.t FROM stdin;\n\\.\n";
     let promised = promised(sql);
-    assert_eq!((promised.objects.len(), promised.unexamined), (0, BTreeMap::from([("TRANSFORM".to_owned(), 1)])));
+    assert_eq!((promised.objects.len(), promised.unexamined), (0, BTreeMap::from([("PROPERTY GRAPH".to_owned(), 1)])));
 }
