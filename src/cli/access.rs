@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::keys::secret;
+use super::keys::{self, secret};
 use crate::fault::{Blame, Fault};
 use crate::scenario::Drill;
 use crate::source::service::Service;
@@ -14,6 +14,15 @@ use crate::store::{Access, Reading, StoreConfig};
 /// For commands that read without a scenario.
 pub(crate) fn reading() -> Reading {
     Reading::with(Arc::default(), Arc::new(general()))
+}
+
+/// What a drill reads with.
+pub(crate) fn reading_of(drill: &Drill) -> Reading {
+    let reading = Reading::with(keys::vault(drill), of(drill));
+    match &drill.source {
+        Source::BaseBackup(it) if it.partial => reading.with_unfinished(),
+        Source::BaseBackup(_) | Source::PgDump(_) | Source::PgDumpall(_) => reading,
+    }
 }
 
 /// For a drill, and no other: two may mean different stores by one URL. What cannot be had is its fault when it needs it.

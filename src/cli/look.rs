@@ -15,7 +15,7 @@ use super::out;
 use super::physical::{self, Physical};
 use super::run::{absolute, judged, summary};
 use super::world::surroundings;
-use super::{Exit, Screen, access, complain, complain_of, keys, repository, tell};
+use super::{Exit, Screen, access, complain, complain_of, repository, tell};
 use crate::drill::{self, World};
 use crate::evidence::{Evidence, PhaseOutcome, Start};
 use crate::fault::{Blame, Fault};
@@ -54,7 +54,7 @@ pub(crate) async fn plan(asked: &args::Plan, screen: &Screen) -> Exit {
                 return Exit::Usage;
             }
         };
-        machine.equip(&lease, keys::vault(drill), access::of(drill));
+        machine.equip(&lease, access::reading_of(drill));
         let start = Start {
             run,
             drill: lease.drill.clone(),

@@ -14,7 +14,7 @@ use super::pool::{self, Load, Share};
 use super::progress::ProgressView;
 use super::signals::Signals;
 use super::world::{Surroundings, surroundings};
-use super::{Exit, Screen, access, complain, complain_of, keys, tell};
+use super::{Exit, Screen, access, complain, complain_of, tell};
 use crate::drill::{self, World};
 use crate::evidence::{self, Event, Evidence, PhaseOutcome, SCHEMA, Start};
 use crate::fault::{Blame, Fault};
@@ -181,7 +181,7 @@ impl Running<'_> {
         (machine, view, signals, reaper): (&Machine, &Arc<ProgressView>, &Signals, &Reaper),
     ) -> Result<Evidence, Fault> {
         let lease = lease::new(&self.surroundings.base, &self.info.run, number)?;
-        machine.equip(&lease, keys::vault(drill), access::of(drill));
+        machine.equip(&lease, access::reading_of(drill));
         reaper.watch(&lease.scratch);
         let start = Start {
             run: self.info.run.clone(),

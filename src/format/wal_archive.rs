@@ -28,7 +28,10 @@ pub struct ArchiveSeen {
     /// Segments that were not compressed and are not as large as a segment: cut, or still being written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wrong_size: Vec<WrongSize>,
-    /// `.partial` files: the end of a timeline that a promoted server left. No server asks for them.
+    /// Files of the last segments of timelines that were not finished, and stand for whole ones: pg_receivewal writes to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfinished: Vec<String>,
+    /// Other `.partial` files, such as the end of a timeline that a promoted server left. No server asks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partial: Vec<String>,
     /// Headers that were read, of the segments that a recovery needs.

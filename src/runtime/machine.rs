@@ -24,7 +24,7 @@ use crate::fault::{Blame, Fault};
 use crate::plan::SandboxSpec;
 use crate::recipe::{FileSeen, Learnt, Question, RuntimeChoice, RuntimeKind, ServerFacts};
 use crate::source::server::SUPERUSER;
-use crate::store::{self, Access, Reading, Vault};
+use crate::store::{self, Reading};
 
 /// Both kinds of sandbox behind one interface.
 pub(crate) struct Machine {
@@ -58,8 +58,8 @@ impl Machine {
     }
 
     /// What a drill reads with. Before anything is learnt for it.
-    pub(crate) fn equip(&self, lease: &Lease, vault: Arc<Vault>, access: Arc<Access>) {
-        let movers = Movers::with(Reading::with(vault, access));
+    pub(crate) fn equip(&self, lease: &Lease, reading: Reading) {
+        let movers = Movers::with(reading);
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         active.insert(lease.drill.clone(), Active { movers, ..Active::default() });
     }

@@ -194,6 +194,8 @@ impl Converter<'_> {
             WireSource::Barman(it) => self.barman(&it, BaseTool::Barman),
             WireSource::BarmanCloud(it) => self.barman(&it, BaseTool::BarmanCloud),
             WireSource::BaseBackup(it) => Source::BaseBackup(BaseBackup {
+                partial: self
+                    .partial(it.partial.as_ref(), it.wal.is_some().then_some(()).ok_or("without a `wal` archive")),
                 tool: BaseTool::PgBasebackup,
                 location: Location {
                     store: self.store(it.store.as_ref(), &it.path, it.wal.as_ref()),
@@ -265,6 +267,7 @@ impl Converter<'_> {
                 key,
             },
             wal,
+            partial: false,
             tablespaces: BTreeMap::new(),
             databases: Vec::new(),
             tool,
@@ -299,7 +302,18 @@ impl Converter<'_> {
             store: wire.store.as_ref(),
             trust: wire.trust.as_ref(),
         };
-        Source::BaseBackup(self.repository(tool, server, &place, None))
+        let is_barman = (tool == BaseTool::Barman).then_some(()).ok_or("of barman-cloud, which keeps none");
+        let partial = self.partial(wire.partial.as_ref(), is_barman);
+        Source::BaseBackup(BaseBackup { partial, ..self.repository(tool, server, &place, None) })
+    }
+
+    /// Whether segments that were not finished are used; or why there are none.
+    fn partial(&self, wire: Option<&At<bool>>, or: Result<(), &str>) -> bool {
+        let Some(wire) = wire.filter(|it| it.value) else { return false };
+        if let Err(why) = or {
+            self.note(Mistake::new(wire.span, format!("`partial` has no meaning {why}")));
+        }
+        true
     }
 
     pub(super) fn secret(&self, wire: &WireSecret) -> Secret {

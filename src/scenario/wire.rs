@@ -201,6 +201,8 @@ pub(super) struct WireBarman {
     pub(super) path: At<Text>,
     /// The server's name.
     pub(super) server: At<Text>,
+    /// `true`: the segment that Barman was receiving is used, as by `barman get-wal --partial`.
+    pub(super) partial: Option<At<bool>>,
     /// Which backup: `newest` (default), `oldest`, `best_for_target`, `random`, `{random: SEED}`, `{label: ID}` or `all`.
     pub(super) pick: Option<At<WirePick>>,
     /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
@@ -339,6 +341,8 @@ pub(super) struct WireBaseBackup {
     pub(super) pick: Option<At<WirePick>>,
     /// Directory of the WAL archive. Without it, recovery ends where the backup ends.
     pub(super) wal: Option<At<Text>>,
+    /// `true`: the last segment of the archive is used although it was not finished (`….partial`, as pg_receivewal writes it).
+    pub(super) partial: Option<At<bool>>,
     /// Where tablespaces' data lie, by their OID or location, for a plain backup whose links lead out of it.
     pub(super) tablespaces: Option<BTreeMap<String, At<Text>>>,
     /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.

@@ -118,16 +118,22 @@ pub fn examine(it: &Ingredients<'_>) -> Result<Vec<Note>, Fault> {
                 .cause(format!(
                     "it lies in {partial}, a segment that was not finished, and no server asks for such a file"
                 ))
-                .hint(format!(
-                    "If nothing else has the end of that segment, name a copy of the archive in which it is called {}.",
-                    partial.trim_end_matches(".partial")
-                )),
+                .hint("If a real recovery would use it, renamed, say `partial: true` beside the archive."),
             None => fault.hint("Name an earlier target, or wait until that WAL was archived."),
         });
     }
+    for name in &archive.unfinished {
+        let text = format!(
+            "{name} was not finished, and served as a whole segment: whoever recovers has to rename it, as no server asks for \
+             such a file"
+        );
+        notes.push(Note { kind: NoteKind::Deviation, text });
+    }
     if !archive.partial.is_empty() {
-        let text =
-            format!("{} in the archive, which no server asks for: {}", ".partial files", archive.partial.join(", "));
+        let text = format!(
+            "segments that were not finished, which no server asks for: {} (`partial: true` has the last one used)",
+            archive.partial.join(", ")
+        );
         notes.push(Note { kind: NoteKind::NotChecked, text });
     }
     Ok(notes)

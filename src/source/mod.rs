@@ -58,6 +58,9 @@ pub struct BaseBackup {
     pub location: Location,
     /// Directory of the WAL archive. Absolute path. None: the WAL that the backup itself holds.
     pub wal: Option<String>,
+    /// Whether the end of the archive may be a segment that was not finished (`.partial`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub partial: bool,
     /// Where tablespaces' data lie, in a plain backup whose links lead out of it: by location, or by OID.
     pub tablespaces: BTreeMap<String, String>,
     /// Of pgBackRest: the databases to restore, besides PostgreSQL's own; of the others, files are made and nothing is read.

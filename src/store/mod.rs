@@ -30,8 +30,10 @@ mod way;
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::evidence::Fetched;
 use crate::fault::Fault;
@@ -65,17 +67,25 @@ pub struct Reading {
     stopped: Arc<AtomicBool>,
     vault: Arc<Vault>,
     objects: Arc<objects::Objects>,
+    /// Unfinished segments that stand for whole ones, by archive and name, once they are known. None: none may.
+    unfinished: Option<Arc<Mutex<BTreeMap<(PathBuf, String), WalFile>>>>,
 }
 
 impl Reading {
     pub fn with(vault: Arc<Vault>, access: Arc<Access>) -> Reading {
-        Reading { stopped: Arc::default(), vault, objects: Arc::new(objects::Objects::with(access)) }
+        Reading { vault, objects: Arc::new(objects::Objects::with(access)), ..Reading::default() }
     }
 
     /// The same with other keys.
     #[must_use]
     pub fn with_keys(&self, vault: Vault) -> Reading {
         Reading { vault: Arc::new(vault), ..self.clone() }
+    }
+
+    /// The same, for archives whose last segment may be one that was not finished.
+    #[must_use]
+    pub fn with_unfinished(self) -> Reading {
+        Reading { unfinished: Some(Arc::default()), ..self }
     }
 
     /// What was asked of object stores so far. None: nothing.

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use sha1::{Digest, Sha1};
 
@@ -36,6 +37,8 @@ const ENDINGS: [(&str, Compression); 8] = [
 pub struct WalFile {
     pub path: PathBuf,
     pub compression: Compression,
+    /// It was not finished: what is missing at its end reads as zeros.
+    pub partial: bool,
 }
 
 /// Barman keeps the segments of each 4 GiB in a directory of their own, named by the first 16 digits.
@@ -58,7 +61,7 @@ fn summed(directory: &Path, name: &str, reading: &Reading) -> Result<Option<WalF
     }
     let Some(stored) = found.first() else { return Ok(None) };
     let ending = ENDINGS.iter().rfind(|(ending, _)| stored.ends_with(ending)).unwrap_or(&ENDINGS[0]);
-    Ok(Some(WalFile { path: directory.join(stored), compression: ending.1 }))
+    Ok(Some(WalFile { path: directory.join(stored), compression: ending.1, partial: false }))
 }
 
 /// The segment in such a name.
@@ -76,10 +79,10 @@ impl WalFile {
     /// A name without an ending says nothing: Barman compresses without one.
     fn of(path: PathBuf, compression: Compression, reading: &Reading) -> Result<WalFile, Fault> {
         if compression != Compression::None {
-            return Ok(WalFile { path, compression });
+            return Ok(WalFile { path, compression, partial: false });
         }
         let head = reading.head(&path, sniff::HEAD as u64).map_err(|it| medium(&path, "read", &it))?;
-        Ok(WalFile { path, compression: sniff::compression(&head) })
+        Ok(WalFile { path, compression: sniff::compression(&head), partial: false })
     }
 }
 
@@ -87,6 +90,9 @@ impl WalFile {
 ///
 /// What PostgreSQL cannot tell apart is told apart here: an archive that cannot be asked is a fault of the host.
 pub fn find_wal(archive: &Path, name: &str, reading: &Reading) -> Result<Option<WalFile>, Fault> {
+    if let Some(file) = reading.unfinished(archive, name) {
+        return Ok(Some(file));
+    }
     let cluster = reading.newest_cluster(archive)?;
     let archive = cluster.as_deref().unwrap_or(archive);
     let mut names = Vec::new();
@@ -128,6 +134,11 @@ impl Reading {
         Ok(found)
     }
 
+    fn unfinished(&self, archive: &Path, name: &str) -> Option<WalFile> {
+        let known = self.unfinished.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(archive.to_owned(), name.to_owned())).cloned()
+    }
+
     fn hinted(&self, archive: &Path) -> Option<usize> {
         is_remote(archive).then(|| self.hints().ending)
     }
@@ -155,15 +166,16 @@ pub fn wal_archive(
     let mut listing = Listing::default();
     let cluster = pgbackrest::newest_cluster(archive, reading)?;
     listing.directory(cluster.as_deref().unwrap_or(archive), true, reading)?;
-    let Listing { mut files, histories, partial } = listing;
-    let header_of = |it: &Listed| header(&WalFile::of(it.path.clone(), it.compression, reading)?, reading);
+    let (unfinished, partial) = unfinished(archive, &mut listing, reading)?;
+    let Listing { mut files, histories, .. } = listing;
+    let header_of = |it: &Listed| header(&it.file(reading)?, reading);
     let sizes = files.values().take(TRIES).filter_map(|it| header_of(it).ok()?.ok());
     let segment_bytes = sizes.map(|it| u64::from(it.segment_bytes)).next().unwrap_or(DEFAULT_SEGMENT);
     unsize(&mut files, segment_bytes, reading);
     let names = files.iter().map(|(name, it)| (name.as_str(), it.bytes)).collect();
-    let mut seen = ArchiveSeen { partial, ..ArchiveSeen::of(segment_bytes, names) };
+    let mut seen = ArchiveSeen { unfinished, partial, ..ArchiveSeen::of(segment_bytes, names) };
     for (timeline, it) in histories {
-        if let Some(history) = history(&WalFile::of(it.path, it.compression, reading)?, reading)? {
+        if let Some(history) = history(&it.file(reading)?, reading)? {
             seen.histories.insert(timeline, history);
         }
     }
@@ -192,6 +204,50 @@ struct Listed {
     compression: Compression,
     /// None of a compressed one: only its contents tell.
     bytes: Option<u64>,
+    partial: bool,
+}
+
+impl Listed {
+    fn file(&self, reading: &Reading) -> Result<WalFile, Fault> {
+        let file = WalFile::of(self.path.clone(), self.compression, reading)?;
+        Ok(WalFile { partial: self.partial, ..file })
+    }
+}
+
+/// Where Barman receives WAL, beside what is archived.
+const STREAMING: &str = "streaming";
+/// What pg_receivewal appends to the name of the segment that it writes, and a promoted server to the last of its old timeline.
+const PARTIAL: &str = ".partial";
+
+/// Takes the last segment of a timeline for a whole one where it was not finished and the drill is to use it. The names of
+/// those, and of the others that were not finished.
+fn unfinished(archive: &Path, listing: &mut Listing, reading: &Reading) -> Result<(Vec<String>, Vec<String>), Fault> {
+    let Some(known) = &reading.unfinished else {
+        return Ok((Vec::new(), listing.partial.iter().map(|it| format!("{}{PARTIAL}", it.0)).collect()));
+    };
+    let streaming = archive.with_file_name(STREAMING);
+    if archive.file_name().is_some_and(|it| it == "wals") && !is_remote(archive) && streaming.is_dir() {
+        let mut beside = Listing::default();
+        beside.directory(&streaming, false, reading)?;
+        listing.partial.append(&mut beside.partial);
+    }
+    let (mut used, mut others) = (Vec::new(), Vec::new());
+    // The latest first: it is the only one of its timeline that can be the end.
+    listing.partial.sort_by(|a, b| b.0.cmp(&a.0));
+    for (name, listed) in std::mem::take(&mut listing.partial) {
+        let end = format!("{}G", &name[..8]);
+        if listing.files.range(name.clone()..end).next().is_some() {
+            others.push(format!("{name}{PARTIAL}"));
+            continue;
+        }
+        used.push(file_name(&listed.path));
+        known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((archive.to_owned(), name.clone()), listed.file(reading)?);
+        listing.files.insert(name, listed);
+    }
+    Ok((used, others))
 }
 
 #[derive(Default)]
@@ -199,7 +255,8 @@ struct Listing {
     /// Segments, by their names without an ending.
     files: BTreeMap<String, Listed>,
     histories: Vec<(u32, Listed)>,
-    partial: Vec<String>,
+    /// By the segments that they are of.
+    partial: Vec<(String, Listed)>,
 }
 
 impl Listing {
@@ -212,12 +269,21 @@ impl Listing {
                 self.directory(&entry.path, false, reading)?;
                 continue;
             }
-            let ending = ENDINGS.iter().rfind(|(ending, _)| stored.ends_with(ending)).unwrap_or(&ENDINGS[0]);
-            let name = stored.strip_suffix(ending.0).unwrap_or(stored);
+            // pg_receivewal: `….gz.partial`; who compresses an archive: `….partial.gz`.
+            let whole = stored.strip_suffix(PARTIAL).unwrap_or(stored);
+            let ending = ENDINGS.iter().rfind(|(ending, _)| whole.ends_with(ending)).unwrap_or(&ENDINGS[0]);
+            let name = whole.strip_suffix(ending.0).unwrap_or(whole);
             let sum = unsummed(stored);
             let name = sum.unwrap_or(name);
-            let listed = |bytes| Listed { path: entry.path.clone(), compression: ending.1, bytes };
+            let is_partial = whole != stored || name.ends_with(PARTIAL);
+            let name = name.strip_suffix(PARTIAL).unwrap_or(name);
+            let listed = |bytes| Listed { path: entry.path.clone(), compression: ending.1, bytes, partial: is_partial };
             match named(name) {
+                Named::Segment(name) if is_partial => {
+                    if self.partial.len() < HEADERS {
+                        self.partial.push((name.to_owned(), listed(None)));
+                    }
+                }
                 Named::Segment(name) => {
                     // An encrypted one is larger.
                     let plain = ending.1 == Compression::None && sum.is_none();
@@ -225,7 +291,6 @@ impl Listing {
                     self.files.insert(name.to_owned(), listed(bytes));
                 }
                 Named::History(timeline) => self.histories.push((timeline, listed(None))),
-                Named::Partial if self.partial.len() < HEADERS => self.partial.push(name.to_owned()),
                 Named::Partial | Named::Label | Named::Other => {}
             }
             if reading.is_stopped() {
@@ -371,6 +436,10 @@ pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, reading: &Rea
             break;
         }
     }
+    if let Some(expected) = expected.filter(|it| file.partial && *it > bytes) {
+        output.set_len(expected).map_err(|it| full(&it))?;
+        bytes = expected;
+    }
     if let Some(expected) = expected.filter(|it| *it != bytes) {
         return Err(Fault::new(Blame::Backup, format!("read the WAL segment {}", from.display()))
             .cause(format!("it has {bytes} bytes, and a segment of this cluster has {expected}"))
@@ -399,6 +468,7 @@ pub fn read_wal(
             0 => return Ok(()),
             wal::PAGE if on_page(&page).is_continue() => {}
             wal::PAGE => return Ok(()),
+            _ if file.partial => return Ok(()),
             _ => {
                 let error = io::Error::new(io::ErrorKind::UnexpectedEof, "it ends within a page");
                 return Err(undecodable(&file.path, &error));
@@ -410,6 +480,8 @@ pub fn read_wal(
 /// A file of the archive, decrypted and decompressed.
 struct Decoded<'a> {
     path: &'a Path,
+    /// What cannot be decompressed is its end.
+    partial: bool,
     reading: &'a Reading,
     input: Box<dyn Read + 'a>,
 }
@@ -422,7 +494,12 @@ impl<'a> Decoded<'a> {
             Some(pass) => format::unpacked(input, Some(&pass), file.compression),
             None => reading.vault.plain(path, input, reading).and_then(|it| decode::decoder(file.compression, it)),
         };
-        Ok(Decoded { path, reading, input: input.map_err(|it| Decoded::fault(path, reading, &it))? })
+        Ok(Decoded {
+            path,
+            partial: file.partial,
+            reading,
+            input: input.map_err(|it| Decoded::fault(path, reading, &it))?,
+        })
     }
 
     /// Fills the buffer, unless the file ends before.
@@ -436,6 +513,7 @@ impl<'a> Decoded<'a> {
                 Ok(0) => break,
                 Ok(read) => filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if self.partial && !is_medium(&error) => break,
                 Err(error) => return Err(Decoded::fault(self.path, self.reading, &error)),
             }
         }

@@ -1,6 +1,9 @@
 //! WAL archives with something wrong in them: said in the survey, before anything is restored.
 
+use std::io::Write as _;
 use std::path::Path;
+
+use pgdrill::format::lsn::Lsn;
 
 use crate::lab::{Lab, lab};
 use crate::program::{Program, Ran, copied};
@@ -191,21 +194,69 @@ fn a_target_before_a_gap_is_reached_and_one_behind_it_fails() {
     assert!(text.contains("fault: the backup"), "{text}");
 }
 
+/// The archive up to the segment of the mark, which is called so, and changed.
+fn unfinished(program: &Program, ending: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) -> String {
+    archive(program, |directory, names| {
+        let (at, name) = at_the_mark(names);
+        let segment = std::fs::read(directory.join(&name)).unwrap();
+        std::fs::write(directory.join(format!("{name}{ending}")), change(segment)).unwrap();
+        for name in &names[at..] {
+            std::fs::remove_file(directory.join(name)).unwrap();
+        }
+    })
+}
+
 #[test]
 fn a_target_in_a_segment_that_was_not_finished_is_refused_with_what_would_do() {
     let program = Program::new();
-    let mut partial = String::new();
-    let wal = archive(&program, |directory, names| {
-        let (at, name) = at_the_mark(names);
-        partial = format!("{name}.partial");
-        std::fs::rename(directory.join(&name), directory.join(&partial)).unwrap();
-        for name in &names[at + 1..] {
-            std::fs::remove_file(directory.join(name)).unwrap();
-        }
-    });
+    let wal = unfinished(&program, ".partial", |it| it);
     let text = drill(&program, &wal, &format!("{{ lsn: {} }}", lab().lsn)).expect(3).folded();
-    assert!(text.contains(&format!("it lies in {partial}, a segment that was not finished")), "{text}");
+    assert!(text.contains(".partial, a segment that was not finished") && text.contains("`partial: true`"), "{text}");
     assert!(text.contains("not reached: provision"), "{text}");
+}
+
+#[test]
+fn a_segment_that_was_not_finished_is_the_end_of_the_archive_where_the_scenario_says_so() {
+    let end = lab().lsn.parse::<Lsn>().unwrap().0 % (1 << 20);
+    let written = usize::try_from(end).unwrap() + 8192;
+    let gzip = |it: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(it).unwrap();
+        encoder.finish().unwrap()
+    };
+    for ending in [".partial", ".gz.partial", ".partial.gz"] {
+        let program = Program::new();
+        // As pg_receivewal leaves it: zeros behind what came, or a stream without its end.
+        let wal = unfinished(&program, ending, |mut it| match ending {
+            ".partial" => {
+                it[written..].fill(0);
+                it
+            }
+            ".gz.partial" => {
+                let packed = gzip(&it[..written]);
+                packed[..packed.len() - 9].to_owned()
+            }
+            _ => gzip(&it),
+        });
+        let wal = format!("{wal}, partial: true");
+        let text = drill(&program, &wal, "{ name: before the deletion }").expect(0).folded();
+        assert!(text.contains("was not finished, and served as a whole segment"), "{ending}: {text}");
+        let text = drill(&program, &wal, &format!("{{ lsn: {} }}", lab().lsn)).expect(0).folded();
+        assert!(text.contains("reached"), "{ending}: {text}");
+    }
+}
+
+#[test]
+fn unfinished_segments_that_are_not_the_end_are_passed_over() {
+    let program = Program::new();
+    let wal = archive(&program, |directory, names| {
+        let (at, _) = at_the_mark(names);
+        let name = &names[at - 1];
+        std::fs::copy(directory.join(name), directory.join(format!("{name}.partial"))).unwrap();
+    });
+    let wal = format!("{wal}, partial: true");
+    let text = drill(&program, &wal, "{ name: before the deletion }").expect(0).folded();
+    assert!(text.contains("segments that were not finished, which no server asks for"), "{text}");
 }
 
 #[test]

@@ -38,6 +38,36 @@ fn drill_by(program: &Program, home: &Path, server: &str, more: &str, target: &s
     program.drill(&text, &[])
 }
 
+/// What Barman was receiving lies beside its archive, under the name of the segment that it is of.
+#[test]
+fn the_segment_that_barman_was_receiving_is_the_end_where_the_scenario_says_so() {
+    let program = Program::new();
+    let directory = unpacked(&packed(15));
+    let main = directory.path().join("home/main");
+    let segments = |directory: &Path| {
+        let names = std::fs::read_dir(directory).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|it| it.len() == 24).collect();
+        names.sort();
+        names
+    };
+    let wals = main.join("wals/0000000100000000");
+    let streaming = main.join("streaming");
+    std::fs::create_dir_all(&streaming).unwrap();
+    let truth = truth(directory.path());
+    let lsn = u64::from_str_radix(truth["lsn"].as_str().unwrap().split_once('/').unwrap().1, 16).unwrap();
+    let of_the_mark = format!("0000000100000000{:08X}", lsn >> 20);
+    for name in segments(&wals).iter().filter(|it| **it >= of_the_mark) {
+        let bytes = std::fs::read(wals.join(name)).unwrap();
+        std::fs::remove_file(wals.join(name)).unwrap();
+        if *name == of_the_mark {
+            std::fs::write(streaming.join(format!("{name}.partial")), bytes).unwrap();
+        }
+    }
+    drill_by(&program, directory.path(), "main", "", "{ name: rp1 }", 600).expect(3);
+    let ran = drill_by(&program, directory.path(), "main", ", partial: true", "{ name: rp1 }", 600).expect(0);
+    assert!(ran.folded().contains(&format!("{of_the_mark}.partial was not finished")), "{}", ran.stdout);
+}
+
 #[test]
 fn every_version_and_method_recovers_to_every_kind_of_target() {
     for (major, server, target, rows) in [

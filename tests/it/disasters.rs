@@ -44,6 +44,41 @@ fn a_dropped_table_is_there_just_before_and_gone_just_after() {
     }
 }
 
+/// What pg_receivewal had written when the host was lost is in a segment that it did not finish.
+#[test]
+fn a_lost_host_whose_wal_was_streamed_loses_only_what_was_not_received() {
+    for (name, options, ending) in [("plain", &[][..], ".partial"), ("gzip", &["--compress=5"], ".gz.partial")] {
+        let server = Server::start(&format!("received-{name}"));
+        let wal = server.directory().join("wal");
+        crate::lab::owned_directory(&wal);
+        let wal = wal.display().to_string();
+        let receive = [&["-D", &wal, "--synchronous", "--no-loop"], options].concat();
+        server.sql("select pg_create_physical_replication_slot('received', true)");
+        let mut receiver = server.spawn("pg_receivewal", &[&receive[..], &["--slot=received"]].concat());
+        let received = |lsn: &str| {
+            wait_for("WAL to be received", || {
+                let sql = format!("select count(*) from pg_stat_replication where flush_lsn >= '{lsn}'");
+                (server.sql(&sql) == "1").then_some(())
+            });
+        };
+        server.sql("create table precious as select generate_series(1, 1000) id");
+        let backup = server.directory().join("backup").display().to_string();
+        server.run("pg_basebackup", &["-D", &backup, "-Ft", "-Xs", "--checkpoint=fast", "--no-sync"]);
+        server.sql("select pg_switch_wal()");
+        server.sql("insert into precious select generate_series(1001, 1100)");
+        received(&server.sql("select pg_current_wal_flush_lsn()"));
+        server.lose();
+        receiver.wait().unwrap();
+        let names: Vec<String> =
+            std::fs::read_dir(&wal).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        assert!(names.iter().any(|it| it.ends_with(ending)), "{names:?}");
+        let rows = |rows: u32| format!("      - rows: {{ table: precious, equals: {rows} }}\n");
+        let without = drill(&backup, &wal, "latest", &rows(1000)).expect(0).folded();
+        assert!(without.contains("`partial: true` has the last one used"), "{without}");
+        drill(&backup, &format!("{wal}, partial: true"), "latest", &rows(1100)).expect(0);
+    }
+}
+
 /// What a replica would have brought back: nothing. So it is refused, as any server's own data directory is.
 #[test]
 fn a_replica_is_refused_as_a_backup() {

@@ -137,6 +137,18 @@ impl Server {
         run(program, &[&["-h", &socket, "-U", "postgres"], args].concat())
     }
 
+    /// Starts a client program that goes on until it is stopped.
+    pub(crate) fn spawn(&self, program: &str, args: &[&str]) -> std::process::Child {
+        let mut command = command(&bindir().join(program));
+        command.arg("-h").arg(&self.root).args(["-U", "postgres"]).args(args).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// As a machine that goes.
+    pub(crate) fn lose(&self) {
+        run("pg_ctl", &["-D", &self.root.join("data").display().to_string(), "-m", "immediate", "-w", "stop"]);
+    }
+
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.script("postgres", sql)
     }
