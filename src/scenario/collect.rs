@@ -34,6 +34,8 @@ pub(super) type Unsupported = &'static [(&'static str, &'static str, &'static st
 /// What was found in one file.
 pub(super) struct Findings {
     pub(super) mistakes: RefCell<Vec<Mistake>>,
+    /// Secrets that stand in the file itself: no message shows them.
+    pub(super) secrets: RefCell<Vec<Span>>,
     /// Nodes that are left out.
     broken: RefCell<BTreeSet<usize>>,
     unsupported: Unsupported,
@@ -41,7 +43,7 @@ pub(super) struct Findings {
 
 impl Findings {
     pub(super) fn new(unsupported: Unsupported) -> Findings {
-        Findings { mistakes: RefCell::default(), broken: RefCell::default(), unsupported }
+        Findings { mistakes: RefCell::default(), secrets: RefCell::default(), broken: RefCell::default(), unsupported }
     }
 
     /// Leaves out nodes whose mistakes have been noted.
@@ -422,6 +424,9 @@ impl<'de> SeqAccess<'de> for Placed<'_> {
     }
 }
 
+/// `wire::WireSecret`.
+const SECRET: &str = "Secret";
+
 /// One variant of an enum: a word alone, or the one key of a map.
 struct Choice<'a> {
     reader: Reader<'a>,
@@ -432,6 +437,13 @@ struct Choice<'a> {
 impl<'a> Choice<'a> {
     fn of(reader: Reader<'a>, of: &str, variants: &[&str]) -> Result<Choice<'a>, Stop> {
         let Reader { node, findings, .. } = reader;
+        if of == SECRET && matches!(node.kind, Kind::Text { .. } | Kind::Number(_)) {
+            findings.secrets.borrow_mut().push(node.span);
+            return Err(reader.stop(
+                Mistake::new(node.span, "a secret in the scenario itself")
+                    .help("say where it lies, `{ file: PATH }` or `{ env: NAME }`, and take this one out of use: it may have been read"),
+            ));
+        }
         let noun = if of == "RuntimeChoice" { "runtime".to_owned() } else { of.to_lowercase() };
         let (name, span, value) = match &node.kind {
             Kind::Text { text, .. } => (text, node.span, None),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::collect::Findings;
 use super::convert::Converter;
-use super::problem::{Mistake, Problem, Span};
+use super::problem::{self, Mistake, Problem, Span};
 use super::tree::{Kind, Node};
 use super::wire::{UNSUPPORTED, WireFile};
 use super::{Drill, fill, tree};
@@ -122,9 +122,20 @@ fn load(files: &[File], environment: &Environment) -> Loaded {
         loaded.named.append(&mut named.into_inner());
         let mut mistakes = findings.mistakes.into_inner();
         mistakes.sort_by_key(|it| it.span);
-        loaded.problems.extend(mistakes.into_iter().map(|it| it.locate(&file.name, text)));
+        let shown = masked(text, &findings.secrets.into_inner());
+        loaded.problems.extend(mistakes.into_iter().map(|it| it.locate(&file.name, &shown)));
     }
     loaded
+}
+
+/// With asterisks for secrets, as many as they have bytes.
+fn masked(text: &str, secrets: &[Span]) -> String {
+    let mut shown = text.to_owned();
+    for Span { start, end } in secrets {
+        let (start, end) = (problem::floor(text, *start), problem::floor(text, *end));
+        shown.replace_range(start..end, &"*".repeat(end - start));
+    }
+    shown
 }
 
 fn drills_of(mut root: Node, converter: &Converter<'_>) -> Vec<(Drill, Span)> {
