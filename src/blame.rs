@@ -343,6 +343,7 @@ fn program(action: &Action) -> Option<&Command> {
         | Action::LookAgain
         | Action::LookAround { .. }
         | Action::Compare { .. }
+        | Action::Verify { .. }
         | Action::ReadWal { .. } => None,
     }
 }

@@ -226,6 +226,7 @@ fn read_by<'a>(step: &'a Step, plan: &'a Plan) -> &'a str {
         | Action::LookAgain
         | Action::LookAround { .. }
         | Action::Compare { .. }
+        | Action::Verify { .. }
         | Action::ReadWal { .. }
         | Action::Sql { .. } => &plan.backup.file.path,
     }

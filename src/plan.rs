@@ -286,7 +286,7 @@ fn assemble(
     let mut notes = made.notes;
     let mut recipe = made.recipe;
     let comparison = comparison(drill, &backup, &recipe, way);
-    recipe.steps.extend(comparison);
+    recipe.steps.extend(comparison.into_iter().chain(verification(drill)));
     notes.extend(picked);
     notes.sort_by_key(|note| note.kind);
     Plan {
@@ -320,6 +320,18 @@ fn comparison(drill: &Drill, backup: &Backup, recipe: &Recipe, wal: Option<WalWa
         place: Place::Fetcher,
         what: "compare the copies of the backup".to_owned(),
         action: Action::Compare { parts, copies: copies.others.iter().map(place).collect(), wal },
+        tolerance: Tolerance::Strict,
+    })
+}
+
+/// Reads the whole repository, once the clock has stopped.
+fn verification(drill: &Drill) -> Option<Step> {
+    let Source::BaseBackup(source) = &drill.source else { return None };
+    source.verify.then(|| Step {
+        phase: Phase::Validate,
+        place: Place::Fetcher,
+        what: "verify the repository".to_owned(),
+        action: Action::Verify { stanza: source.location.path.clone(), archive: source.wal.clone() },
         tolerance: Tolerance::Strict,
     })
 }

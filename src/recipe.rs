@@ -475,6 +475,8 @@ pub enum Action {
     /// Compares what a backup consists of with other places that are said to hold the same, byte for byte; and what is needed of
     /// its WAL with theirs.
     Compare { parts: Vec<String>, copies: Vec<CopyPlace>, wal: Option<WalWay> },
+    /// Reads every backup and every segment of a repository of pgBackRest, and compares each with the checksum that is kept of it.
+    Verify { stanza: String, archive: Option<String> },
     /// Statements over a connection of the bootstrap superuser, one by one, each in a transaction of its own.
     Sql { database: String, statements: Vec<String> },
 }
@@ -498,6 +500,7 @@ impl Action {
             | Action::LookAgain
             | Action::LookAround { .. }
             | Action::Compare { .. }
+            | Action::Verify { .. }
             | Action::ReadWal { .. } => None,
         }
     }
@@ -622,12 +625,37 @@ pub struct Output {
     /// Whether copies of the backup are the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compared: Option<Compared>,
+    /// What became of reading the whole repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Verified>,
     /// What the restored cluster carries beside what checks examine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub around: Option<Around>,
     /// What the host did meanwhile that decides the blame.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<HostCondition>,
+}
+
+/// A whole repository, as far as checksums are kept of what it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verified {
+    pub backups: u64,
+    /// Of all backups, each where it lies.
+    pub files: u64,
+    /// Of files and segments, as stored.
+    pub bytes: u64,
+    pub segments: u64,
+    /// The first of what is not as it should be.
+    pub wrong: Vec<WrongStored>,
+    pub wrong_total: u64,
+}
+
+/// Something in a repository that is not what its checksum says, or not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WrongStored {
+    /// A backup's label, with a file of it; or a segment.
+    pub what: String,
+    pub why: String,
 }
 
 /// What the WAL itself says of a recovery, read independently of the server.

@@ -4,6 +4,7 @@ mod around;
 mod archiving;
 mod copies;
 mod intact;
+mod repository;
 mod rpo;
 mod rpo_wal;
 pub mod scope;
@@ -17,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::blame::{Whose, blame_error, is_missing_library, is_stray_command};
-use crate::check::{Answer, Finding, Judged, Population, Severity};
+use crate::check::{Answer, Finding, Judged, Population, REPOSITORY, Severity};
 use crate::evidence::{Asked, Evidence, PhaseOutcome, PhaseRecord};
 use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
@@ -28,6 +29,11 @@ pub use stops::StopJudged;
 pub use target::Reach;
 
 mod promise;
+
+/// Whether only the backup, and how it is kept, can break this check.
+fn is_of_the_backup(check: &str) -> bool {
+    intact::NAMES.contains(&check) || copies::NAMES.contains(&check) || check == REPOSITORY
+}
 
 /// Declared mildest first: `max` is the merge, and exit codes, colours and JUnit follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -719,9 +725,7 @@ impl Judging<'_> {
                 let reason = Reason::new(verdict, About::Check(check.name.clone()), text);
                 let blame = match verdict {
                     Verdict::Inconclusive if by_the_host => Some(Blame::Host),
-                    Verdict::Failed if [intact::NAMES, copies::NAMES].as_flattened().contains(&check.name.as_str()) => {
-                        Some(Blame::Backup)
-                    }
+                    Verdict::Failed if is_of_the_backup(&check.name) => Some(Blame::Backup),
                     Verdict::Passed | Verdict::Inconclusive | Verdict::Failed => None,
                 };
                 self.reasons.push(Reason { blame, stop: stop.map(|it| it + 1), ..reason });
@@ -747,6 +751,9 @@ impl Judging<'_> {
         let archived = archiving::judged(self.evidence, self.drill);
         for (check, by_the_host) in copies::judged(self.evidence, self.drill) {
             self.built_in(check, by_the_host, today, checks);
+        }
+        if let Some(check) = repository::judged(self.evidence) {
+            self.built_in(check, false, today, checks);
         }
         self.findings.extend(findings.into_iter().chain(intact.findings).chain(archived.findings));
         for check in judged.into_iter().chain(intact.checks).chain(archived.check) {

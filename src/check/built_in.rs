@@ -18,8 +18,12 @@ pub const COPIES: &str = "copies";
 /// Whether there are as many of them as the objective asks for, on as many media and sites.
 pub const COPIES_RULE: &str = "copies: rule";
 
+/// Whether everything in a repository is what its checksum says.
+pub const REPOSITORY: &str = "repository";
+
 /// All of them.
-pub const BUILT_IN: [&str; 18] = [
+pub const BUILT_IN: [&str; 19] = [
+    REPOSITORY,
     COPIES,
     COPIES_RULE,
     ARCHIVING,

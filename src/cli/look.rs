@@ -197,6 +197,7 @@ fn step_words(step: &Step) -> String {
         | Action::LookAgain
         | Action::LookAround { .. }
         | Action::Compare { .. }
+        | Action::Verify { .. }
         | Action::ReadWal { .. } => String::new(),
     };
     format!("{}{with}", step.what)

@@ -146,6 +146,7 @@ impl Script<'_> {
             | Action::LookAgain
             | Action::LookAround { .. }
             | Action::Compare { .. }
+            | Action::Verify { .. }
             | Action::ReadWal { .. } => {}
         }
     }

@@ -190,6 +190,13 @@ impl LiveSandbox {
                     self.movers.run(move |it| store::compare(&parts, &copies, wal.as_ref(), it, &mut progress)).await?;
                 Output { compared: Some(compared), ..Output::default() }
             }
+            Action::Verify { stanza, archive } => {
+                let (stanza, archive) = (PathBuf::from(stanza), archive.as_ref().map(PathBuf::from));
+                let mut progress = poured_progress(&step.what, None, watch);
+                let verified =
+                    self.movers.run(move |it| store::verify(&stanza, archive.as_deref(), it, &mut progress)).await?;
+                Output { verified: Some(verified), ..Output::default() }
+            }
             Action::Sql { database, statements } => {
                 let errors = self.sql().execute(database, statements).await?;
                 let errors_total = errors.len() as u64;

@@ -330,6 +330,11 @@ impl Shared {
                 state.queue.push(name);
                 continue;
             }
+            // What nobody has asked for yet may lie behind the target: it is tried again if somebody does.
+            if outcome.is_err() && !state.asked.contains(&name) {
+                state.known.insert(name, Progress::Gone);
+                continue;
+            }
             state.known.insert(name.clone(), Progress::Answered);
             match outcome {
                 Ok(Some(bytes)) => {

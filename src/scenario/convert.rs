@@ -194,6 +194,7 @@ impl Converter<'_> {
             WireSource::Barman(it) => self.barman(&it, BaseTool::Barman),
             WireSource::BarmanCloud(it) => self.barman(&it, BaseTool::BarmanCloud),
             WireSource::BaseBackup(it) => Source::BaseBackup(BaseBackup {
+                verify: false,
                 partial: self
                     .partial(it.partial.as_ref(), it.wal.is_some().then_some(()).ok_or("without a `wal` archive")),
                 tool: BaseTool::PgBasebackup,
@@ -268,6 +269,7 @@ impl Converter<'_> {
             },
             wal,
             partial: false,
+            verify: false,
             tablespaces: BTreeMap::new(),
             databases: Vec::new(),
             tool,
@@ -288,7 +290,8 @@ impl Converter<'_> {
             trust: wire.trust.as_ref(),
         };
         let backup = self.repository(BaseTool::PgBackRest, stanza, &place, key);
-        Source::BaseBackup(BaseBackup { databases: names(wire.databases), ..backup })
+        let verify = wire.verify.is_some_and(|it| it.value);
+        Source::BaseBackup(BaseBackup { databases: names(wire.databases), verify, ..backup })
     }
 
     fn barman(&self, wire: &WireBarman, tool: BaseTool) -> Source {

@@ -185,6 +185,8 @@ pub(super) struct WirePgBackRest {
     pub(super) pick: Option<At<WirePick>>,
     /// Only these databases, besides PostgreSQL's own, as `--db-include` does: of all others, files are made that hold nothing.
     pub(super) databases: Option<At<Vec<Name>>>,
+    /// `true`: every backup and every segment of the stanza is read and compared with its checksum, after the restore.
+    pub(super) verify: Option<At<bool>>,
     /// `repo1-cipher-pass`, where the repository is encrypted.
     pub(super) cipher_pass: Option<At<WireSecret>>,
     /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.

@@ -879,6 +879,7 @@ pub fn is_expected_error(step: &Step, error: &StatementError) -> bool {
         | Action::LookAgain
         | Action::LookAround { .. }
         | Action::Compare { .. }
+        | Action::Verify { .. }
         | Action::ReadWal { .. } => None,
     };
     if drift::explains(error).is_some() {

@@ -61,6 +61,9 @@ pub struct BaseBackup {
     /// Whether the end of the archive may be a segment that was not finished (`.partial`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub partial: bool,
+    /// Of pgBackRest: every backup and segment of the stanza is read, too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub verify: bool,
     /// Where tablespaces' data lie, in a plain backup whose links lead out of it: by location, or by OID.
     pub tablespaces: BTreeMap<String, String>,
     /// Of pgBackRest: the databases to restore, besides PostgreSQL's own; of the others, files are made and nothing is read.

@@ -23,6 +23,7 @@ mod counting_tests;
 mod tap;
 mod unpack;
 mod vault;
+mod verify;
 mod wal;
 mod walg;
 mod way;
@@ -57,6 +58,7 @@ pub use pour::{Counting, copy, pour, scan};
 pub use search::search;
 pub use unpack::{Destination, Written, unpack};
 pub use vault::{Vault, is_databasus};
+pub use verify::verify;
 pub use wal::{WalFile, WalSpan, fetch_wal, find_wal, read_wal, wal_archive, wal_span};
 pub use way::{wal_stops, wal_window};
 

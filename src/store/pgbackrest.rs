@@ -1,6 +1,6 @@
 //! Backups in a repository of pgBackRest, as base backups: what a backup is, and its files wherever they lie.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::vec;
@@ -43,6 +43,12 @@ pub(super) fn backups(stanza: &Path, reading: &Reading) -> Option<Vec<PathBuf>> 
     let is_one = |it: &Entry| it.kind == FileKind::Directory && it.name != "latest";
     let directories = reading.entries(stanza).ok()?.into_iter().filter(is_one);
     Some(directories.map(|it| it.path).filter(|it| reading.is_file(&it.join(MANIFEST))).collect())
+}
+
+/// The backups that a stanza lists, whether they are there or not.
+pub(super) fn labels(stanza: &Path, reading: &Reading) -> Result<BTreeSet<String>, Fault> {
+    let info = information(stanza, INFO, reading)?;
+    Ok(info.get("backup:current").into_iter().flatten().map(|it| it.0.clone()).collect())
 }
 
 /// The stanzas of a repository.

@@ -413,7 +413,6 @@ fn unlistable(archive: &Path, error: &io::Error) -> Fault {
 /// `expected`: how many bytes it must have. A segment that is cut would end recovery as if the archive ended there.
 pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, reading: &Reading) -> Result<u64, Fault> {
     let from = &file.path;
-    let mut input = Decoded::open(file, reading)?;
     let partial = to.with_extension("part");
     let full = |error: &io::Error| {
         Fault::new(Blame::Host, format!("write {}", partial.display()))
@@ -421,21 +420,7 @@ pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, reading: &Rea
             .hint("free some space, or point TMPDIR at a larger disk")
     };
     let mut output = File::create(&partial).map_err(|it| full(&it))?;
-    let mut buffer = vec![0; CHUNK];
-    let mut bytes = 0;
-    let stored = file_name(from);
-    let mut sum = name_and_sum(&stored).map(|it| (it.1, Sha1::new()));
-    loop {
-        let read = input.fill(&mut buffer)?;
-        if let Some((_, sum)) = &mut sum {
-            sum.update(&buffer[..read]);
-        }
-        output.write_all(&buffer[..read]).map_err(|it| full(&it))?;
-        bytes += read as u64;
-        if read < buffer.len() {
-            break;
-        }
-    }
+    let mut bytes = unpack_wal(file, reading, &mut |it| output.write_all(it).map_err(|it| full(&it)))?;
     if let Some(expected) = expected.filter(|it| file.partial && *it > bytes) {
         output.set_len(expected).map_err(|it| full(&it))?;
         bytes = expected;
@@ -445,14 +430,59 @@ pub fn fetch_wal(file: &WalFile, to: &Path, expected: Option<u64>, reading: &Rea
             .cause(format!("it has {bytes} bytes, and a segment of this cluster has {expected}"))
             .hint("it was cut when it was archived, or is still being written: archive into a temporary name and rename it"));
     }
-    if let Some((told, sum)) = sum.map(|(told, sum)| (told, hex(&sum.finalize()))).filter(|(told, sum)| told != sum) {
-        return Err(Fault::new(Blame::Backup, format!("read the WAL segment {}", from.display()))
-            .cause(format!("its SHA-1 is {sum}, and its name says {told}"))
-            .hint("it was changed after it was archived: `pgbackrest verify` says what else was"));
-    }
     drop(output);
     fs::rename(&partial, to).map_err(|it| full(&it))?;
     Ok(bytes)
+}
+
+/// Gives a file of the archive, decompressed, and compares it with the SHA-1 in its name, where that has one. Its bytes.
+fn unpack_wal(
+    file: &WalFile,
+    reading: &Reading,
+    on_bytes: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
+) -> Result<u64, Fault> {
+    let stored = file_name(&file.path);
+    let mut input = Decoded::open(file, reading)?;
+    let mut sum = name_and_sum(&stored).map(|it| (it.1, Sha1::new()));
+    let (mut buffer, mut bytes) = (vec![0; CHUNK], 0);
+    loop {
+        let read = input.fill(&mut buffer)?;
+        if let Some((_, sum)) = &mut sum {
+            sum.update(&buffer[..read]);
+        }
+        on_bytes(&buffer[..read])?;
+        bytes += read as u64;
+        if read < buffer.len() {
+            break;
+        }
+    }
+    if let Some((told, sum)) = sum.map(|(told, sum)| (told, hex(&sum.finalize()))).filter(|(told, sum)| told != sum) {
+        return Err(Fault::new(Blame::Backup, format!("read the WAL segment {}", file.path.display()))
+            .cause(format!("its SHA-1 is {sum}, and its name says {told}"))
+            .hint("it was changed after it was archived: `verify: true` of the source says what else was"));
+    }
+    Ok(bytes)
+}
+
+/// Reads a segment to its end. Its bytes, decompressed.
+pub(super) fn verify_wal(file: &WalFile, reading: &Reading) -> Result<u64, Fault> {
+    unpack_wal(file, reading, &mut |_| Ok(()))
+}
+
+/// The segments of one cluster in an archive of pgBackRest, by name; of a name that is there twice, both.
+pub(super) fn segments(cluster: &Path, reading: &Reading) -> Result<Vec<(String, WalFile)>, Fault> {
+    let mut found = Vec::new();
+    for hash in reading.entries(cluster).map_err(|it| unlistable(cluster, &it))? {
+        if hash.kind != FileKind::Directory {
+            continue;
+        }
+        for entry in reading.entries(&hash.path).map_err(|it| unlistable(&hash.path, &it))? {
+            let Some(name) = unsummed(&entry.name) else { continue };
+            let ending = ENDINGS.iter().rfind(|(ending, _)| entry.name.ends_with(ending)).unwrap_or(&ENDINGS[0]);
+            found.push((name.to_owned(), WalFile { path: entry.path.clone(), compression: ending.1, partial: false }));
+        }
+    }
+    Ok(found)
 }
 
 /// Gives the pages of a segment, decompressed, until it ends or they are not wanted any more.

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::lab::{Unpacked, unpacked};
-use crate::program::{Program, Ran, fixture};
+use crate::program::{Program, Ran, copied, fixture};
 
 fn packed(major: u32) -> String {
     format!("pgbackrest/pg{major}.tar.zst")
@@ -25,6 +25,10 @@ fn repository(major: u32, kind: &str) -> (PathBuf, Value) {
 }
 
 fn drill(repository: &Path, more: &str, target: &str, checks: &str) -> Ran {
+    drill_by(&Program::new(), repository, more, target, checks)
+}
+
+fn drill_by(program: &Program, repository: &Path, more: &str, target: &str, checks: &str) -> Ran {
     let pass = fixture("pgbackrest/pass").display().to_string();
     let text = format!(
         "version: 1\ndrills:\n  - name: pgbackrest\n    \
@@ -33,7 +37,7 @@ fn drill(repository: &Path, more: &str, target: &str, checks: &str) -> Ran {
         repository.display(),
         more.replace("PASS", &format!("cipher_pass: {{ file: {pass} }}"))
     );
-    Program::new().drill(&text, &[])
+    program.drill(&text, &[])
 }
 
 fn rows(rows: u64) -> String {
@@ -179,6 +183,55 @@ fn a_segment_whose_contents_are_not_those_of_its_name_is_the_backups_fault() {
     std::fs::write(changed, again.finish().unwrap()).unwrap();
     let ran = drill(&path, "", "latest", &rows(100)).expect(1);
     assert!(ran.folded().contains("and its name says"), "{}", ran.stdout);
+}
+
+#[test]
+fn everything_in_a_repository_is_verified_where_the_scenario_asks_for_it() {
+    for (major, kind, more) in
+        [(13, "plain", ""), (15, "sealed", ", PASS"), (17, "sealed", ", PASS"), (18, "sealed", ", PASS")]
+    {
+        let (path, _) = repository(major, kind);
+        let program = Program::new();
+        drill_by(&program, &path, &format!("{more}, verify: true"), "latest", &rows(100)).expect(0);
+        let checks = program.report().drills.remove(0).checks;
+        let observed = checks.iter().find(|it| it.name == "repository").and_then(|it| it.observed.clone()).unwrap();
+        assert!(observed.starts_with("3 backups of ") && !observed.contains(" 0 segments"), "{major}: {observed}");
+    }
+}
+
+/// What is rotten is not needed for the backup that is restored.
+#[test]
+fn what_is_rotten_elsewhere_in_a_repository_fails_a_drill_that_verifies_it() {
+    let (from, _) = repository(13, "plain");
+    let program = Program::new();
+    let path = program.path("repository");
+    copied(&from, &path);
+    let stanza = path.join("backup/shop");
+    let newest = std::fs::read_dir(&stanza).unwrap().map(|it| it.unwrap().path());
+    let newest = newest.filter(|it| it.is_dir() && it.to_str().unwrap().ends_with('I')).max().unwrap();
+    let flip = |path: &Path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        std::fs::write(path, bytes).unwrap();
+    };
+    flip(&newest.join("pg_data/global/pg_control.gz"));
+    let archive = path.join("archive/shop");
+    let cluster = std::fs::read_dir(archive).unwrap().map(|it| it.unwrap().path()).find(|it| it.is_dir()).unwrap();
+    let directory = std::fs::read_dir(cluster).unwrap().map(|it| it.unwrap().path()).find(|it| it.is_dir()).unwrap();
+    let names = std::fs::read_dir(directory).unwrap().map(|it| it.unwrap().path());
+    let last = names.filter(|it| it.extension().is_some_and(|it| it == "gz")).max().unwrap();
+    flip(&last);
+    let whole = drill(&path, ", pick: oldest", "immediate", &rows(500)).expect(0);
+    assert!(!whole.folded().contains("repository:"), "{}", whole.stdout);
+    let text = drill(&path, ", pick: oldest, verify: true", "immediate", &rows(500)).expect(1).folded();
+    let label = newest.file_name().unwrap().to_str().unwrap();
+    let segment = &last.file_name().unwrap().to_str().unwrap()[..24];
+    for named in
+        [format!("{label}: pg_data/global/pg_control: "), format!("{segment}: "), "fault: the backup".to_owned()]
+    {
+        assert!(text.contains(&named), "{named}: {text}");
+    }
 }
 
 #[test]
