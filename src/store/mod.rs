@@ -2,6 +2,7 @@
 //!
 //! Functions in here block; callers run them on blocking threads, with a [`Reading`].
 
+mod as_of;
 mod barman;
 mod base;
 mod bundle;
@@ -22,6 +23,7 @@ mod counting_tests;
 mod tap;
 mod unpack;
 mod vault;
+mod versions;
 mod wal;
 mod walg;
 mod way;
