@@ -508,7 +508,10 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
                 .hint("Look whether retention removed it, and name one that is there."));
         }
         return Err(Fault::new(Blame::Backup, format!("find a backup at {}", location.path))
-            .cause("the directory is there, and nothing in it matches")
+            .cause(match location.store.as_ref().and_then(|it| it.as_of) {
+                Some(moment) => format!("nothing in it matched at {}", postgres_time(moment)),
+                None => "the directory is there, and nothing in it matches".to_owned(),
+            })
             .hint("Look at the job that should have written it, or at the pattern in the scenario."));
     };
     let file = files.remove(index);
