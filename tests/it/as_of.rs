@@ -1,10 +1,13 @@
 //! Stores as they were at a moment: what was overwritten, deleted or made since does not count.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pgdrill::fault::Blame;
 use pgdrill::report::Report;
 use pgdrill::verdict::Verdict;
 use sha2::{Digest as _, Sha256};
 
+use crate::objects::Liar;
 use crate::program::{Program, Ran, fixture};
 use crate::stores::{Bucket, google, moment, program, s3, versioned_s3};
 
@@ -91,7 +94,6 @@ fn a_repository_that_was_overwritten_and_deleted_is_drilled_as_it_was() {
     let note = format!("s3://ransomed was read as it was at {}", before.replace(".999", ".999000"));
     assert!(drill.notes.deviations.iter().any(|it| it.starts_with(&note)), "{:?}", drill.notes);
     let fetched = drill.fetched.as_ref().unwrap();
-    eprintln!("as of: {fetched:?}");
     assert!(fetched.list > 0 && fetched.get > 0 && fetched.failed == 0, "{fetched:?}");
 }
 
@@ -246,6 +248,56 @@ fn a_bucket_that_keeps_no_versions_accuses_no_backup() {
     }
     // What was written before all that is known to have been there.
     is_shop(&dump(&late.url("old.dump"), &s3_at(&between)).0);
+}
+
+/// A server of one object that was overwritten: whoever reads it by its name gets the newer one.
+#[test]
+fn versions_that_may_not_be_listed_accuse_no_backup_and_a_busy_store_is_asked_again() {
+    let denied = "<Error><Code>AccessDenied</Code><Message>not for you</Message></Error>";
+    let page = "<ListVersionsResult><IsTruncated>false</IsTruncated><Version><Key>shop.dump</Key><VersionId>v+1</VersionId>\
+        <IsLatest>false</IsLatest><LastModified>2026-11-20T10:00:00.000Z</LastModified><Size>9</Size></Version></ListVersionsResult>";
+    let serve = move |may_know: bool, may_list: bool| {
+        let busy = AtomicBool::new(true);
+        Liar::start(move |head| {
+            let asked = head.lines().next().unwrap();
+            Some(if asked.contains("?versioning=") {
+                let enabled = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+                if may_know { ("200 OK", enabled.to_owned()) } else { ("403 Forbidden", denied.to_owned()) }
+            } else if asked.contains("?versions=") && busy.swap(false, Ordering::Relaxed) {
+                ("503 Slow Down", "<Error><Code>SlowDown</Code></Error>".to_owned())
+            } else if asked.contains("?versions=") {
+                if may_list { ("200 OK", page.to_owned()) } else { ("403 Forbidden", denied.to_owned()) }
+            } else if asked.contains("versionId=v%2B1") {
+                (
+                    "206 Partial Content\r\nContent-Range: bytes 0-8/9\r\nLast-Modified: Fri, 20 Nov 2026 10:00:00 GMT\r\nETag: \"e\"",
+                    "the older".to_owned(),
+                )
+            } else {
+                ("404 Not Found", "<Error><Code>NoSuchKey</Code></Error>".to_owned())
+            })
+        })
+    };
+    let at = |liar: &Liar| {
+        let access = format!(
+            "{{ endpoint: \"http://127.0.0.1:{}\", access_key: {{ env: STORE_KEY }}, secret_key: {{ env: STORE_SECRET }}, \
+             as_of: \"2026-11-20 10:00:00+00\" }}",
+            liar.port
+        );
+        dump("s3://old/shop.dump", &access).0
+    };
+    for (may_know, may_list) in [(false, true), (true, false)] {
+        let report = at(&serve(may_know, may_list));
+        let reason = &report.drills[0].reasons[0];
+        assert_eq!((report.verdict, reason.blame), (Verdict::Inconclusive, Some(Blame::Host)), "{reason:?}");
+        let told =
+            "AccessDenied: not for you (`as_of` needs the rights to s3:GetBucketVersioning, s3:ListBucketVersions";
+        assert!(reason.causes[0].starts_with(told), "{reason:?}");
+    }
+    let report = at(&serve(true, true));
+    // Nine bytes are no dump.
+    assert_eq!(report.drills[0].reasons[0].blame, Some(Blame::Backup), "{:?}", report.drills[0].reasons);
+    let fetched = report.drills[0].fetched.as_ref().unwrap();
+    assert!(fetched.failed == 1 && fetched.get >= 2 && fetched.bytes >= 9, "{fetched:?}");
 }
 
 #[test]

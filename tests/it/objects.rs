@@ -377,12 +377,12 @@ impl Plain {
 type Answer = Box<dyn Fn(&str) -> Option<(&'static str, String)> + Send + Sync>;
 
 /// Answers requests itself, or passes them on.
-struct Liar {
-    port: u16,
+pub(crate) struct Liar {
+    pub(crate) port: u16,
 }
 
 impl Liar {
-    fn start(answer: impl Fn(&str) -> Option<(&'static str, String)> + Send + Sync + 'static) -> Liar {
+    pub(crate) fn start(answer: impl Fn(&str) -> Option<(&'static str, String)> + Send + Sync + 'static) -> Liar {
         Liar::between(0, answer)
     }
 
