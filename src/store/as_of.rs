@@ -311,12 +311,11 @@ impl Past {
     /// A bucket that keeps no versions can neither show what it held nor lack it.
     async fn must_keep_versions(&self) -> Result<()> {
         let keeps = self.keeps.get_or_try_init(|| async {
-            let (url, read): (String, fn(&str) -> Result<bool, String>) = match &self.place {
-                Place::S3 { url, .. } => (format!("{url}?versioning="), keeps_of_s3),
-                Place::Google { url, .. } => (format!("{url}?fields=versioning"), keeps_of_google),
+            let keeps = match &self.place {
+                Place::S3 { url, .. } => keeps_of_s3(&self.ask(&format!("{url}?versioning=")).await?),
+                Place::Google { url, .. } => keeps_of_google(&self.ask(&format!("{url}?fields=versioning")).await?),
             };
-            let text = self.ask(&url).await?;
-            read(&text).map_err(|it| generic(format!("whether it keeps versions cannot be read: {it}")))
+            keeps.map_err(|it| generic(format!("whether it keeps versions cannot be read: {it}")))
         });
         if *keeps.await? {
             return Ok(());
