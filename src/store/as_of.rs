@@ -22,8 +22,9 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
-use super::objects::{FIRST_PAUSE, LONGEST_PAUSE, RETRIES, Trouble, words};
+use super::objects::{FIRST_PAUSE, LONGEST_PAUSE, RETRIES, RETRY_TIMEOUT, Trouble, words};
 use super::versions::{Gathered, Page, Version, Was, keeps_of_google, keeps_of_s3, page_of_google, page_of_s3, was_at};
 use crate::target::postgres_time;
 
@@ -228,6 +229,9 @@ impl Past {
         self.must_keep_versions().await?;
         let text = self.ask(&self.place.listing(listing)).await?;
         let page = self.place.page(&text).map_err(|it| generic(format!("it lists versions as nobody knows: {it}")))?;
+        if page.next.is_some() && page.next == listing.next {
+            return Err(generic("it lists the same versions over and over".to_owned()));
+        }
         // After the first page, somebody goes on.
         (listing.few, listing.is_over, listing.next) = (false, page.next.is_none(), page.next);
         listing.directories.extend(page.directories);
@@ -339,7 +343,7 @@ impl Past {
 
     /// The text of an answer. What may pass is tried again, as the crate does for its own requests.
     async fn ask(&self, url: &str) -> Result<String> {
-        let (mut left, mut pause) = (RETRIES, FIRST_PAUSE);
+        let (began, mut left, mut pause) = (Instant::now(), RETRIES, FIRST_PAUSE);
         loop {
             let request = self.place.signed(url).await?;
             let (error, may_pass) = match self.once(request).await {
@@ -347,7 +351,7 @@ impl Past {
                 Ok((status, text)) => (self.refusal(status, &text), is_passing(status)),
                 Err((error, may_pass)) => (error, may_pass),
             };
-            if !may_pass || left == 0 {
+            if !may_pass || left == 0 || began.elapsed() > RETRY_TIMEOUT {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;

@@ -54,7 +54,7 @@ const REQUEST: Duration = Duration::from_secs(60);
 pub(super) const RETRIES: usize = 5;
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `s3://BUCKET/KEY`
 #[derive(Clone, Debug)]
