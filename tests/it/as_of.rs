@@ -7,9 +7,9 @@ use pgdrill::report::Report;
 use pgdrill::verdict::Verdict;
 use sha2::{Digest as _, Sha256};
 
-use crate::objects::Liar;
+use crate::objects::{Liar, drills_of, scenario};
 use crate::program::{Program, Ran, fixture};
-use crate::stores::{Bucket, google, moment, program, s3, versioned_s3};
+use crate::stores::{Bucket, LOADED, each_file, google, moment, program, s3, versioned_s3};
 
 const ROWS: &str = "rows: { table: shop.customer, equals: 120 }";
 
@@ -103,6 +103,32 @@ fn a_repository_that_was_overwritten_and_deleted_is_drilled_as_it_was() {
     assert!(drill.notes.deviations.iter().any(|it| it.starts_with(&note)), "{:?}", drill.notes);
     let fetched = drill.fetched.as_ref().unwrap();
     assert!(fetched.list > 0 && fetched.get > 0 && fetched.failed == 0, "{fetched:?}");
+}
+
+/// Every other object was overwritten, the others deleted.
+#[test]
+fn every_source_is_restored_from_a_store_as_it_was() {
+    let store = versioned_s3();
+    let bucket = Bucket::new(store, "fixtures", true);
+    let each = |what: &mut dyn FnMut(&std::path::Path, &str)| {
+        for path in LOADED {
+            each_file(&fixture(path), path, what);
+        }
+    };
+    each(&mut |path, key| bucket.put(key, &std::fs::read(path).unwrap()));
+    let before = moment();
+    let mut ruined = 0;
+    each(&mut |_, key| {
+        ruined += 1;
+        if ruined % 2 == 0 { bucket.delete(key) } else { bucket.put(key, b"all your files are encrypted") }
+    });
+    let program = program();
+    let now = drills_of(store);
+    program.drill(&scenario(&now), &[]);
+    assert!(program.report().drills.iter().all(|it| it.verdict != Verdict::Passed));
+    let then: Vec<String> = now.iter().map(|it| it.replace(&store.access(), &store.access_as_of(&before))).collect();
+    let ran = program.drill(&scenario(&then), &[]);
+    assert_eq!((ran.exit, program.report().drills.len()), (Some(0), now.len()), "{}", ran.stdout);
 }
 
 #[test]

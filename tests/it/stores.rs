@@ -20,7 +20,8 @@ pub(crate) const SECRET: &str = "a-secret-that-stands-nowhere";
 pub(crate) const AZURE_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 /// What the buckets of Google and Azure hold. That of S3 has every fixture.
-const LOADED: [&str; 6] = ["pg17/shop.dump", "pg17/shop.dir", "pg17/shop.sql.gz", "base", "walg/zstd", "barman_cloud"];
+pub(crate) const LOADED: [&str; 6] =
+    ["pg17/shop.dump", "pg17/shop.dir", "pg17/shop.sql.gz", "base", "walg/zstd", "barman_cloud"];
 
 /// A server that is told where its certificate and its data lie.
 pub(crate) struct Store {
@@ -153,13 +154,7 @@ impl Bucket {
 
     /// A file, or all files of a directory.
     pub(crate) fn put_all(&self, from: &Path, key: &str) {
-        if !from.is_dir() {
-            return self.put(key, &std::fs::read(from).unwrap());
-        }
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            self.put_all(&entry.path(), &format!("{key}/{}", entry.file_name().to_str().unwrap()));
-        }
+        each_file(from, key, &mut |path, key| self.put(key, &std::fs::read(path).unwrap()));
     }
 
     pub(crate) fn delete(&self, key: &str) {
@@ -185,6 +180,17 @@ impl Bucket {
             assert!(status.is_success(), "{method} {url}: {status} {}", answer.text().await.unwrap());
         };
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(asked);
+    }
+}
+
+/// With the key that each has in a bucket.
+pub(crate) fn each_file(from: &Path, key: &str, what: &mut dyn FnMut(&Path, &str)) {
+    if !from.is_dir() {
+        return what(from, key);
+    }
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        each_file(&entry.path(), &format!("{key}/{}", entry.file_name().to_str().unwrap()), what);
     }
 }
 
