@@ -22,9 +22,10 @@ use crate::source::base_backup;
 use crate::source::best;
 use crate::source::chain::{self, Link};
 use crate::source::dump::{self, Ingredients, Made};
+use crate::source::service::Service;
 use crate::source::sweep;
-use crate::source::{BaseBackup, BaseTool, Pick, Roles, Source, backup_name};
-use crate::target::Target;
+use crate::source::{BaseBackup, BaseTool, Pick, Roles, Source, StoreRef, backup_name};
+use crate::target::{Target, postgres_time};
 
 /// The newest major that is looked for when the backup's own is not to be had.
 const NEWEST_MAJOR: u32 = 18;
@@ -288,6 +289,7 @@ fn assemble(
     let comparison = comparison(drill, &backup, &recipe, way);
     recipe.steps.extend(comparison.into_iter().chain(verification(drill)));
     notes.extend(picked);
+    notes.extend(past(drill));
     notes.sort_by_key(|note| note.kind);
     Plan {
         backup,
@@ -300,6 +302,21 @@ fn assemble(
         promise: false,
         notes,
     }
+}
+
+/// That stores are read as they were at a moment: what has happened to them since is no part of the drill.
+pub fn past(drill: &Drill) -> Vec<Note> {
+    let location = drill.source.location();
+    let copies = drill.copies.iter().flat_map(|it| &it.others).map(|it| (&it.path, &it.store));
+    let read = [(&location.path, &location.store)].into_iter().chain(copies);
+    let note = |(path, store): (&String, &Option<StoreRef>)| {
+        let moment = postgres_time(store.as_ref()?.as_of?);
+        let root = Service::root(path).unwrap_or(path);
+        let text =
+            format!("{root} was read as it was at {moment}: what was written or deleted there since does not count");
+        Some(Note { kind: NoteKind::Deviation, text })
+    };
+    read.filter_map(note).collect()
 }
 
 /// Compares the backup with its copies, once the clock has stopped.
@@ -503,7 +520,10 @@ fn pick(drill: &Drill, survey: &Survey) -> Result<(Backup, Vec<Note>), Fault> {
                 .hint("Look whether retention removed it, and name one that is there."));
         }
         return Err(Fault::new(Blame::Backup, format!("find a backup at {}", location.path))
-            .cause("the directory is there, and nothing in it matches")
+            .cause(match location.store.as_ref().and_then(|it| it.as_of) {
+                Some(moment) => format!("nothing in it matched at {}", postgres_time(moment)),
+                None => "the directory is there, and nothing in it matches".to_owned(),
+            })
             .hint("Look at the job that should have written it, or at the pattern in the scenario."));
     };
     let file = files.remove(index);

@@ -58,7 +58,7 @@ fn config(service: Service, store: &StoreRef) -> Result<StoreConfig, Fault> {
         options.extend(service.option(word).map(|it| (it.to_owned(), value)));
     }
     let authorities = store.ca.iter().map(|it| certificates(it)).collect::<Result<_, _>>()?;
-    Ok(StoreConfig { options, authorities })
+    Ok(StoreConfig { options, authorities, as_of: store.as_of })
 }
 
 fn certificates(path: &str) -> Result<Vec<u8>, Fault> {

@@ -183,7 +183,8 @@ fn environment(chosen: &Chosen, files: &[File], reading: &Reading) -> Result<Env
     let seed = chosen.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let vars =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let mut environment = Environment { vars: vars.collect(), set, seed, texts: BTreeMap::new() };
+    let mut environment =
+        Environment { vars: vars.collect(), set, seed, now: Some(jiff::Timestamp::now()), texts: BTreeMap::new() };
     for path in scenario::files_named(files, &environment) {
         let text = store::read_text(Path::new(&path), reading).map_err(|fault| fault.line());
         environment.texts.insert(path, text);

@@ -15,7 +15,7 @@ use crate::fault::Fault;
 use crate::format::base::{BaseFacts, BaseLayout};
 use crate::format::{Compression, DumpFacts};
 use crate::phase::Phase;
-use crate::plan::NoteKind;
+use crate::plan::{NoteKind, past};
 use crate::recipe::{FileSeen, HostFacts, Learnt, Question, ServerFacts};
 use crate::target::Target;
 use crate::verdict::scope::claimed;
@@ -476,7 +476,9 @@ fn not_kept(evidence: &Evidence) -> Option<String> {
 }
 
 fn notes(evidence: &Evidence, findings: Vec<String>) -> NotesReport {
-    let notes = evidence.plan.as_ref().map(|it| it.notes.as_slice()).unwrap_or_default();
+    // Where there is no plan, because of what was read, it counts all the more.
+    let past = || evidence.asked.as_ref().map(past).unwrap_or_default();
+    let notes = evidence.plan.as_ref().map_or_else(past, |it| it.notes.clone());
     let of = |kind: NoteKind| -> Vec<String> {
         notes.iter().filter(|it| it.kind == kind).map(|it| it.text.clone()).collect()
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Scope;
 use super::collect::At;
-use super::convert::{Converter, parse_instant};
+use super::convert::Converter;
 use super::problem::Mistake;
 use super::units::{Name, Text};
 use super::wire::{WireDrill, WireExpected, WireObjectives, WireSource};
@@ -126,14 +126,7 @@ impl Converter<'_> {
             let mistake = Mistake::new(span, format!("`{key}` without an `rpo` to judge"));
             self.note(mistake.help("give `rpo`, or take it away"));
         }
-        let incident = wire.incident.as_ref().and_then(|it| {
-            let instant = parse_instant(it.value.0.trim());
-            if instant.is_none() {
-                let mistake = Mistake::new(it.span, format!("`{}` is no time with its zone", it.value.0.trim()));
-                self.note(mistake.help("write it like `2026-11-22 10:00:00+00`"));
-            }
-            instant
-        });
+        let incident = wire.incident.as_ref().and_then(|it| self.instant(it));
         if let Some(heartbeat) = wire.heartbeat.as_ref().filter(|_| source.is_dump()) {
             let mistake = Mistake::new(heartbeat.span, "`heartbeat` has no meaning for a dump: it ends when it began");
             self.note(mistake.help("take it away"));

@@ -390,7 +390,7 @@ impl Converter<'_> {
             self.note(mistake.help("it goes with `time`, `lsn` and `xid`: take it away"));
         }
         let point = time
-            .map(|it| self.instant(&it))
+            .map(|it| self.instant(&it).map_or(Point::Latest, Point::Time))
             .or_else(|| lsn.map(|it| self.lsn(&it)))
             .or_else(|| xid.map(|it| Point::Xid(it.value)))
             .or_else(|| name.map(|it| Point::Name(it.value.0)))
@@ -400,13 +400,13 @@ impl Converter<'_> {
     }
 
     /// A time without a zone would mean another instant on every machine.
-    fn instant(&self, it: &At<Text>) -> Point {
-        if let Some(time) = parse_instant(it.value.0.trim()) {
-            return Point::Time(time);
+    pub(super) fn instant(&self, it: &At<Text>) -> Option<jiff::Timestamp> {
+        let time = parse_instant(it.value.0.trim());
+        if time.is_none() {
+            let mistake = Mistake::new(it.span, format!("`{}` is no time with its zone", it.value.0.trim()));
+            self.note(mistake.help("write it like `2026-11-22 10:00:00+00`"));
         }
-        let mistake = Mistake::new(it.span, format!("`{}` is no time with its zone", it.value.0.trim()));
-        self.note(mistake.help("write it like `2026-11-22 10:00:00+00`"));
-        Point::Latest
+        time
     }
 
     fn lsn(&self, it: &At<Text>) -> Point {
@@ -660,7 +660,7 @@ impl Converter<'_> {
 }
 
 /// As PostgreSQL writes it (`2026-11-22 10:00:00+00`) or as RFC 3339 does.
-pub(super) fn parse_instant(text: &str) -> Option<jiff::Timestamp> {
+fn parse_instant(text: &str) -> Option<jiff::Timestamp> {
     let forms = ["%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f %#z", "%Y-%m-%d %H:%M%#z", "%Y-%m-%d %H:%M:%S%.f %Q"];
     let short = text.len() > 3 && text[text.len() - 3..].starts_with(['+', '-']);
     let zoned = if short { format!("{text}:00") } else { text.replace(" UTC", "+00:00") };

@@ -29,6 +29,8 @@ pub struct Environment {
     pub set: BTreeMap<String, String>,
     /// For `pick: random` without a seed of its own.
     pub seed: u64,
+    /// The time, where what lies in the future is to be refused.
+    pub now: Option<jiff::Timestamp>,
     /// The texts of the files that [`files_named`] gave, by absolute path, or why they could not be read.
     pub texts: BTreeMap<String, Result<String, String>>,
 }

@@ -61,8 +61,24 @@ impl Converter<'_> {
             self.known(service, word, secret.span);
             store.secrets.insert(word.to_owned(), self.secret(&secret.value));
         }
+        store.as_of = it.as_of.as_ref().and_then(|it| self.as_of(service, it));
         store.ca = it.ca.as_ref().map(|it| self.path(it, false));
         Some(store)
+    }
+
+    fn as_of(&self, service: Service, it: &At<Text>) -> Option<jiff::Timestamp> {
+        if service == Service::Azure {
+            let mistake = Mistake::new(it.span, "`as_of` has no meaning for az://");
+            self.note(mistake.help("Azure lists the versions of a blob, and does not tell when one was deleted"));
+            return None;
+        }
+        let moment = self.instant(it)?;
+        if self.environment.now.is_some_and(|now| moment > now) {
+            let mistake = Mistake::new(it.span, "`as_of` lies in the future");
+            self.note(mistake.help("give a moment that has been, or take it away: a store is read as it is"));
+            return None;
+        }
+        Some(moment)
     }
 
     fn known(&self, service: Service, word: &str, span: Span) {

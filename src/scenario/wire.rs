@@ -269,6 +269,9 @@ pub(super) struct WireStore {
     pub(super) region: Option<At<Text>>,
     /// Certificates of authorities to believe besides the system's, as PEM. Relative to this file.
     pub(super) ca: Option<At<Text>>,
+    /// S3, Google: read what lies there as it was at this moment (`2026-11-20 10:00:00+00`), although it was overwritten or deleted
+    /// since. The bucket has to keep versions.
+    pub(super) as_of: Option<At<Text>>,
     /// S3: the bucket is part of the host's name.
     pub(super) virtual_hosted: Option<At<bool>>,
     /// Without credentials: what lies there is public.

@@ -184,6 +184,10 @@ pub struct StoreRef {
     /// `access_key`, `secret_key`, `session_token`, `account_key`, `sas_token`, `service_account`, `token`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, Secret>,
+    /// It is read as it was then: of each object, the newest version that was made by that moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub as_of: Option<jiff::Timestamp>,
 }
 
 /// Where a key is to be found.

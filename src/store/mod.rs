@@ -2,6 +2,7 @@
 //!
 //! Functions in here block; callers run them on blocking threads, with a [`Reading`].
 
+mod as_of;
 mod barman;
 mod base;
 mod bundle;
@@ -24,6 +25,7 @@ mod tap;
 mod unpack;
 mod vault;
 mod verify;
+mod versions;
 mod wal;
 mod walg;
 mod way;
@@ -70,8 +72,10 @@ pub struct Reading {
     vault: Arc<Vault>,
     objects: Arc<objects::Objects>,
     /// Unfinished segments that stand for whole ones, by archive and name, once they are known. None: none may.
-    unfinished: Option<Arc<Mutex<BTreeMap<(PathBuf, String), WalFile>>>>,
+    unfinished: Option<Arc<Mutex<Unfinished>>>,
 }
+
+type Unfinished = BTreeMap<(PathBuf, String), WalFile>;
 
 impl Reading {
     pub fn with(vault: Arc<Vault>, access: Arc<Access>) -> Reading {

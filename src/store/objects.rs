@@ -31,6 +31,7 @@ use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use super::Reading;
+use super::as_of::{AsOf, Place};
 use super::bundle::Bundle;
 use super::files::{Entry, FileKind, Part, Stat, sought};
 use crate::evidence::Fetched;
@@ -50,8 +51,10 @@ const GLANCE: Duration = Duration::from_millis(100);
 const CONNECT: Duration = Duration::from_secs(10);
 const REQUEST: Duration = Duration::from_secs(60);
 /// How often, and for how long, what failed is tried again.
-const RETRIES: usize = 5;
-const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const RETRIES: usize = 5;
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+pub(super) const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `s3://BUCKET/KEY`
 #[derive(Clone, Debug)]
@@ -89,6 +92,8 @@ pub struct StoreConfig {
     pub options: BTreeMap<String, String>,
     /// Certificates of authorities to believe besides the system's, as PEM.
     pub authorities: Vec<Vec<u8>>,
+    /// It is read as it was then, by the versions that it keeps.
+    pub as_of: Option<jiff::Timestamp>,
 }
 
 impl fmt::Debug for StoreConfig {
@@ -579,6 +584,8 @@ enum Why {
     Refused,
     Unreachable,
     Changed,
+    /// It cannot show what it held at a moment.
+    Unversioned,
     /// What was read is not what it is to be.
     Damaged,
     /// What the scenario says of it.
@@ -604,6 +611,14 @@ impl Trouble {
         Trouble { kind: Why::Changed, cause: "it changed while it was read".to_owned() }
     }
 
+    pub(super) fn refused(cause: String) -> Trouble {
+        Trouble { kind: Why::Refused, cause }
+    }
+
+    pub(super) fn unversioned(cause: String) -> Trouble {
+        Trouble { kind: Why::Unversioned, cause }
+    }
+
     pub(super) fn damaged(cause: String) -> Trouble {
         Trouble { kind: Why::Damaged, cause }
     }
@@ -615,6 +630,7 @@ impl Trouble {
             Why::NoStore
             | Why::Unreachable
             | Why::Changed
+            | Why::Unversioned
             | Why::Damaged
             | Why::Config(_)
             | Why::Unusable
@@ -652,6 +668,8 @@ impl Trouble {
             }
             Why::Changed => fault(Blame::Host)
                 .hint("Something writes to the backup meanwhile: drill it when it is complete."),
+            Why::Unversioned => fault(Blame::Scenario)
+                .hint("Take `as_of` out of `store:`, or give a moment since which the bucket keeps versions."),
             Why::Damaged => fault(Blame::Backup)
                 .hint("the file was cut or damaged: compare its size and checksum with those where it was made"),
             Why::Config(fault) => fault.clone(),
@@ -678,6 +696,11 @@ pub(super) fn again(error: &io::Error) -> io::Error {
 #[expect(clippy::wildcard_enum_match_arm, reason = "an open set: the crate may add kinds of errors")]
 fn trouble(error: &object_store::Error) -> io::Error {
     use object_store::Error;
+    if let Error::Generic { source, .. } = error
+        && let Some(trouble) = source.downcast_ref::<Trouble>()
+    {
+        return trouble.clone().into_error();
+    }
     let text = words(error);
     // Some services call an old token a bad request.
     let refused =
@@ -698,7 +721,7 @@ fn trouble(error: &object_store::Error) -> io::Error {
 const STATUS: &str = "the store answers";
 
 /// What a store said, without the markup around it; or the innermost reason why it said nothing.
-fn words(error: &object_store::Error) -> String {
+pub(super) fn words(error: &object_store::Error) -> String {
     let whole = error.to_string();
     let within = |tag: &str| {
         let rest = whole.split_once(&format!("<{tag}>"))?.1;
@@ -735,11 +758,7 @@ fn connect(
         }
     }
     let retry = RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(200),
-            max_backoff: Duration::from_secs(8),
-            base: 2.,
-        },
+        backoff: BackoffConfig { init_backoff: FIRST_PAUSE, max_backoff: LONGEST_PAUSE, base: 2. },
         max_retries: RETRIES,
         retry_timeout: RETRY_TIMEOUT,
     };
@@ -754,6 +773,7 @@ fn connect(
         .collect();
     let plain = options.iter().any(|(key, value)| ENDPOINTS.contains(&key.as_str()) && value.starts_with("http://"));
     let client = client.with_allow_http(plain);
+    let past = config.and_then(|it| it.as_of).map(|moment| (moment, client.clone()));
     // The builders are alike, and have no trait in common.
     macro_rules! built {
         ($builder:expr, $named:ident) => {{
@@ -765,14 +785,28 @@ fn connect(
                 }
             }
             let builder = builder.with_client_options(client).with_retry(retry).with_http_connector(connector);
-            Arc::new(builder.$named(&address.bucket).build()?)
+            let builder = builder.$named(&address.bucket);
+            (Arc::new(builder.clone().build()?), builder)
         }};
     }
-    Ok(match address.service {
-        Service::S3 => built!(AmazonS3Builder::new(), with_bucket_name),
-        Service::Google => built!(GoogleCloudStorageBuilder::new(), with_bucket_name),
-        Service::Azure => built!(MicrosoftAzureBuilder::new(), with_container_name),
-    })
+    let (store, place): (Arc<dyn ObjectStore>, Option<Place>) = match address.service {
+        Service::S3 => {
+            let (store, builder) = built!(AmazonS3Builder::new(), with_bucket_name);
+            let place = Place::s3(&builder, &store, &address.bucket);
+            (store, Some(place))
+        }
+        Service::Google => {
+            let (store, builder) = built!(GoogleCloudStorageBuilder::new(), with_bucket_name);
+            let place = Place::google(&builder, &store, &address.bucket);
+            (store, Some(place))
+        }
+        Service::Azure => (built!(MicrosoftAzureBuilder::new(), with_container_name).0, None),
+    };
+    let Some((moment, client)) = past else { return Ok(store) };
+    let source = "Azure does not tell when a blob was deleted";
+    let place = place.ok_or(object_store::Error::NotSupported { source: source.into() })?;
+    let client = Metered { meter: Arc::clone(meter) }.connect(&client)?;
+    Ok(Arc::new(AsOf::new(store, place, client, &address.bucket, moment)))
 }
 
 /// Options that say where a store is, and not as whom it is asked.
@@ -857,7 +891,7 @@ impl HttpService for MeteredService {
         let is_part = request.headers().contains_key("range");
         let counter = match request.method().as_str() {
             "HEAD" => &self.meter.head,
-            "GET" if query.contains("list-type=") || query.contains("comp=list") => &self.meter.list,
+            "GET" if ["list-type=", "comp=list", "versions="].iter().any(|it| query.contains(it)) => &self.meter.list,
             "GET" => &self.meter.get,
             _ => &self.meter.other,
         };

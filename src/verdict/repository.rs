@@ -26,5 +26,5 @@ pub(super) fn judged(evidence: &Evidence) -> Option<CheckJudged> {
     let population = Population { examined: files + segments, of: "files and segments".to_owned() };
     let objects = verified.wrong.iter().map(|it| it.what.clone()).collect();
     let check = CheckJudged::new(REPOSITORY, Severity::Major, Judged { finding, population });
-    Some(CheckJudged { objects, elapsed, ..check })
+    Some(CheckJudged { elapsed, objects, ..check })
 }

@@ -55,7 +55,7 @@ fn a_lost_host_whose_wal_was_streamed_loses_only_what_was_not_received() {
         let receive = [&["-D", &wal, "--synchronous", "--no-loop"], options].concat();
         server.sql("select pg_create_physical_replication_slot('received', true)");
         let mut receiver = server.spawn("pg_receivewal", &[&receive[..], &["--slot=received"]].concat());
-        let received = |lsn: &str| {
+        let has_come = |lsn: &str| {
             wait_for("WAL to be received", || {
                 let sql = format!("select count(*) from pg_stat_replication where flush_lsn >= '{lsn}'");
                 (server.sql(&sql) == "1").then_some(())
@@ -66,7 +66,7 @@ fn a_lost_host_whose_wal_was_streamed_loses_only_what_was_not_received() {
         server.run("pg_basebackup", &["-D", &backup, "-Ft", "-Xs", "--checkpoint=fast", "--no-sync"]);
         server.sql("select pg_switch_wal()");
         server.sql("insert into precious select generate_series(1001, 1100)");
-        received(&server.sql("select pg_current_wal_flush_lsn()"));
+        has_come(&server.sql("select pg_current_wal_flush_lsn()"));
         server.lose();
         receiver.wait().unwrap();
         let names: Vec<String> =

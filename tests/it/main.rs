@@ -4,6 +4,7 @@
 
 mod architecture;
 mod archive;
+mod as_of;
 mod barman;
 mod base_backup;
 mod base_matrix;

@@ -21,7 +21,7 @@ fn drill(source: &str, more: &str, check: &str) -> String {
     )
 }
 
-fn scenario(drills: &[String]) -> String {
+pub(crate) fn scenario(drills: &[String]) -> String {
     format!(
         "version: 1\ndefaults: {{ postgres: {{ image: \"pgdrill-postgres:{{major}}\" }} }}\ndrills:\n{}",
         drills.concat()
@@ -29,7 +29,7 @@ fn scenario(drills: &[String]) -> String {
 }
 
 /// What each store holds, with what it is known to contain.
-fn drills_of(store: &Store) -> Vec<String> {
+pub(crate) fn drills_of(store: &Store) -> Vec<String> {
     let access = store.access();
     let at = |path: &str| format!("path: \"{}\", store: {access}", store.url(path));
     let dump = "rows: { table: shop.customer, equals: 120 }";
@@ -377,12 +377,12 @@ impl Plain {
 type Answer = Box<dyn Fn(&str) -> Option<(&'static str, String)> + Send + Sync>;
 
 /// Answers requests itself, or passes them on.
-struct Liar {
-    port: u16,
+pub(crate) struct Liar {
+    pub(crate) port: u16,
 }
 
 impl Liar {
-    fn start(answer: impl Fn(&str) -> Option<(&'static str, String)> + Send + Sync + 'static) -> Liar {
+    pub(crate) fn start(answer: impl Fn(&str) -> Option<(&'static str, String)> + Send + Sync + 'static) -> Liar {
         Liar::between(0, answer)
     }
 

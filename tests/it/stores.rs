@@ -1,4 +1,5 @@
-//! Object stores on loopback, with TLS: S3 by rclone, Google Cloud Storage by fake-gcs-server, Azure by Azurite.
+//! Object stores on loopback, with TLS: S3 by rclone, and by moto where versions are to be kept; Google Cloud Storage by
+//! fake-gcs-server, Azure by Azurite.
 //!
 //! Each is started once for all tests of a run, and ends with them. The bucket `fixtures` of each holds the same backups.
 
@@ -19,7 +20,8 @@ pub(crate) const SECRET: &str = "a-secret-that-stands-nowhere";
 pub(crate) const AZURE_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 /// What the buckets of Google and Azure hold. That of S3 has every fixture.
-const LOADED: [&str; 6] = ["pg17/shop.dump", "pg17/shop.dir", "pg17/shop.sql.gz", "base", "walg/zstd", "barman_cloud"];
+pub(crate) const LOADED: [&str; 6] =
+    ["pg17/shop.dump", "pg17/shop.dir", "pg17/shop.sql.gz", "base", "walg/zstd", "barman_cloud"];
 
 /// A server that is told where its certificate and its data lie.
 pub(crate) struct Store {
@@ -58,6 +60,11 @@ impl Store {
         format!("{{ endpoint: \"{}\", ca: {}, {} }}", self.endpoint(), self.path("ca.pem"), self.access)
     }
 
+    /// The same, as the store was at a moment.
+    pub(crate) fn access_as_of(&self, moment: &str) -> String {
+        format!("{{ as_of: \"{moment}\",{}", self.access().trim_start_matches('{'))
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}://fixtures/{path}", self.scheme)
     }
@@ -88,6 +95,111 @@ pub(crate) fn s3() -> &'static Store {
             rclone(&at("buckets"), port, &["--cert", &at("server.pem"), "--key", &at("server-key.pem")])
         })
     })
+}
+
+/// S3 whose buckets may keep versions. Whoever signs anything at all may do everything.
+pub(crate) fn versioned_s3() -> &'static Store {
+    static STORE: OnceLock<Store> = OnceLock::new();
+    STORE.get_or_init(|| {
+        Store::start("s3", "access_key: { env: STORE_KEY }, secret_key: { env: STORE_SECRET }", |at, port| {
+            let packages = root().join("target/stores/moto");
+            let (path, port) = (format!("PYTHONPATH={}", packages.display()), port.to_string());
+            let args =
+                [&path, "PYTHONDONTWRITEBYTECODE=1", "python3", "-m", "moto.server", "-H", "127.0.0.1", "-p", &port];
+            let tls = ["-c", &at("server.pem"), "-k", &at("server-key.pem")];
+            ("env".into(), args.into_iter().chain(tls).map(str::to_owned).collect())
+        })
+    })
+}
+
+/// A bucket that tests write to. Each has its own.
+pub(crate) struct Bucket {
+    store: &'static Store,
+    name: &'static str,
+}
+
+impl Bucket {
+    pub(crate) fn new(store: &'static Store, name: &'static str, keeps_versions: bool) -> Bucket {
+        let bucket = Bucket { store, name };
+        if store.scheme == "gs" {
+            let body = format!("{{\"name\":\"{name}\",\"versioning\":{{\"enabled\":{keeps_versions}}}}}");
+            bucket.ask("POST", "/storage/v1/b", body.into());
+        } else {
+            bucket.ask("PUT", &format!("/{name}"), Vec::new());
+            if keeps_versions {
+                bucket.keep_versions();
+            }
+        }
+        bucket
+    }
+
+    /// From now on.
+    pub(crate) fn keep_versions(&self) {
+        let body = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        self.ask("PUT", &format!("/{}?versioning", self.name), body.into());
+    }
+
+    pub(crate) fn url(&self, key: &str) -> String {
+        format!("{}://{}/{key}", self.store.scheme, self.name)
+    }
+
+    pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
+        let (name, bytes) = (self.name, bytes.to_vec());
+        if self.store.scheme == "gs" {
+            self.ask("POST", &format!("/upload/storage/v1/b/{name}/o?uploadType=media&name={key}"), bytes);
+        } else {
+            self.ask("PUT", &format!("/{name}/{key}"), bytes);
+        }
+    }
+
+    /// A file, or all files of a directory.
+    pub(crate) fn put_all(&self, from: &Path, key: &str) {
+        each_file(from, key, &mut |path, key| self.put(key, &std::fs::read(path).unwrap()));
+    }
+
+    pub(crate) fn delete(&self, key: &str) {
+        let path = match self.store.scheme {
+            "gs" => format!("/storage/v1/b/{}/o/{}", self.name, key.replace('/', "%2F")),
+            _ => format!("/{}/{key}", self.name),
+        };
+        self.ask("DELETE", &path, Vec::new());
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Vec<u8>) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = format!("https://127.0.0.1:{}{path}", self.store.port);
+        let authority = std::fs::read(self.store.path("ca.pem")).unwrap();
+        let asked = async {
+            let authority = reqwest::Certificate::from_pem(&authority).unwrap();
+            let client = reqwest::Client::builder().tls_certs_only([authority]).build().unwrap();
+            let request = client.request(method.parse().unwrap(), &url).body(body);
+            let signed =
+                "AWS4-HMAC-SHA256 Credential=A/20261128/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+            let answer = request.header("authorization", signed).send().await.unwrap();
+            let status = answer.status();
+            assert!(status.is_success(), "{method} {url}: {status} {}", answer.text().await.unwrap());
+        };
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(asked);
+    }
+}
+
+/// With the key that each has in a bucket.
+pub(crate) fn each_file(from: &Path, key: &str, what: &mut dyn FnMut(&Path, &str)) {
+    if !from.is_dir() {
+        return what(from, key);
+    }
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        each_file(&entry.path(), &format!("{key}/{}", entry.file_name().to_str().unwrap()), what);
+    }
+}
+
+/// A moment between what was written before and what will be: stores tell times in whole seconds.
+pub(crate) fn moment() -> String {
+    let now = jiff::Timestamp::now();
+    let rest = 1050 - u64::from(now.subsec_millisecond().unsigned_abs());
+    std::thread::sleep(std::time::Duration::from_millis(rest));
+    now.strftime("%Y-%m-%d %H:%M:%S.999+00").to_string()
 }
 
 /// The directories in `buckets`, as those of S3.

@@ -59,12 +59,11 @@ pub(super) fn literal(wanted: &impl Serialize) -> String {
 pub(super) fn objects(kind: Kind, wanted: &[Wanted<'_>]) -> String {
     let have = have(kind);
     let column = if kind == Kind::Function { comparable("w.o") } else { "w.o".to_owned() };
-    let name = match kind {
-        Kind::Cast => comparable("w.n"),
+    let mut name = if matches!(kind, Kind::Cast | Kind::Transform) { comparable("w.n") } else { "w.n".to_owned() };
+    if kind == Kind::Transform {
         // With quotes by `--quote-all-identifiers`.
-        Kind::Transform => comparable("replace(w.n, '\"', '')"),
-        _ => "w.n".to_owned(),
-    };
+        name = format!("replace({name}, '\"', '')");
+    }
     // Functions are named by their types alone, or with the names of their arguments.
     let other = if kind == Kind::Function { " or h.named = w.o" } else { "" };
     format!(
