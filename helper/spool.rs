@@ -23,7 +23,13 @@ pub fn serve(directory: &Path) -> ExitCode {
         println!("ready");
         let asked = directory.to_owned();
         // Ended with the process.
-        thread::spawn(move || say_questions(&asked));
+        thread::spawn(move || {
+            // Whoever asks would wait for ever.
+            if let Err(error) = say_questions(&asked) {
+                eprintln!("cannot look for questions: {error}");
+                std::process::exit(1);
+            }
+        });
         take_all(directory, &mut io::stdin().lock())
     });
     told("serve WAL", served)

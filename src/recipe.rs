@@ -648,6 +648,9 @@ pub struct Verified {
     /// The first of what is not as it should be.
     pub wrong: Vec<WrongStored>,
     pub wrong_total: u64,
+    /// Why not everything was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Fault>,
 }
 
 /// Something in a repository that is not what its checksum says, or not there.

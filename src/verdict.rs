@@ -752,8 +752,8 @@ impl Judging<'_> {
         for (check, by_the_host) in copies::judged(self.evidence, self.drill) {
             self.built_in(check, by_the_host, today, checks);
         }
-        if let Some(check) = repository::judged(self.evidence) {
-            self.built_in(check, false, today, checks);
+        if let Some((check, by_the_host)) = repository::judged(self.evidence) {
+            self.built_in(check, by_the_host, today, checks);
         }
         self.findings.extend(findings.into_iter().chain(intact.findings).chain(archived.findings));
         for check in judged.into_iter().chain(intact.checks).chain(archived.check) {

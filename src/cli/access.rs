@@ -16,11 +16,11 @@ pub(crate) fn reading() -> Reading {
     Reading::with(Arc::default(), Arc::new(general()))
 }
 
-/// What a drill reads with.
-pub(crate) fn reading_of(drill: &Drill) -> Reading {
+/// What a drill reads with. `scratch`: its own directory.
+pub(crate) fn reading_of(drill: &Drill, scratch: &Path) -> Reading {
     let reading = Reading::with(keys::vault(drill), of(drill));
     match &drill.source {
-        Source::BaseBackup(it) if it.partial => reading.with_unfinished(),
+        Source::BaseBackup(it) if it.partial => reading.with_unfinished(scratch.join("unfinished")),
         Source::BaseBackup(_) | Source::PgDump(_) | Source::PgDumpall(_) => reading,
     }
 }

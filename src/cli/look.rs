@@ -54,7 +54,7 @@ pub(crate) async fn plan(asked: &args::Plan, screen: &Screen) -> Exit {
                 return Exit::Usage;
             }
         };
-        machine.equip(&lease, access::reading_of(drill));
+        machine.equip(&lease, access::reading_of(drill, &lease.scratch));
         let start = Start {
             run,
             drill: lease.drill.clone(),

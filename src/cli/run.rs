@@ -181,7 +181,7 @@ impl Running<'_> {
         (machine, view, signals, reaper): (&Machine, &Arc<ProgressView>, &Signals, &Reaper),
     ) -> Result<Evidence, Fault> {
         let lease = lease::new(&self.surroundings.base, &self.info.run, number)?;
-        machine.equip(&lease, access::reading_of(drill));
+        machine.equip(&lease, access::reading_of(drill, &lease.scratch));
         reaper.watch(&lease.scratch);
         let start = Start {
             run: self.info.run.clone(),

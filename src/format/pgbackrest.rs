@@ -31,10 +31,47 @@ pub fn sections(text: &str) -> Sections {
     sections
 }
 
+/// Whether a text is what its own checksum says. None: it has none.
+///
+/// `infoLoad` of pgBackRest's `info/info.c`: the SHA-1 of the sections as JSON, without white space and without that key.
+pub fn is_whole(text: &str) -> Option<bool> {
+    let (mut sum, mut told) = (Sha1::new_with_prefix("{"), None);
+    let (mut section, mut last) = ("", None);
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+            section = name;
+        } else if let Some((key, value)) = split_text(line) {
+            if (section, key) == ("backrest", "backrest-checksum") {
+                told = serde_json::from_str::<String>(value).ok();
+                continue;
+            }
+            let key = serde_json::to_string(key).unwrap_or_default();
+            match last {
+                Some(last) if last == section => sum.update(","),
+                Some(_) => sum.update(format!("}},\"{section}\":{{")),
+                None => sum.update(format!("\"{section}\":{{")),
+            }
+            last = Some(section);
+            sum.update(format!("{key}:{value}"));
+        } else if !line.is_empty() {
+            return Some(false);
+        }
+    }
+    sum.update("}}");
+    let sum: String = sum.finalize().iter().map(|it| format!("{it:02x}")).collect();
+    told.map(|it| it == sum)
+}
+
 /// Names of files may have a `=`, too: the value is what is JSON behind one.
 fn split(line: &str) -> Option<(&str, serde_json::Value)> {
+    let (key, value) = split_text(line)?;
+    Some((key, serde_json::from_str(value).ok()?))
+}
+
+fn split_text(line: &str) -> Option<(&str, &str)> {
     let mut places = line.match_indices('=').map(|it| it.0);
-    places.find_map(|at| Some((&line[..at], serde_json::from_str(&line[at + 1..]).ok()?)))
+    let is_json = |value: &str| serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
+    places.find_map(|at| Some((&line[..at], &line[at + 1..])).filter(|it| is_json(it.1)))
 }
 
 pub fn get<'a>(sections: &'a Sections, section: &str, key: &str) -> Option<&'a serde_json::Value> {
@@ -50,6 +87,7 @@ pub fn text<'a>(sections: &'a Sections, section: &str, key: &str) -> Option<&'a 
 #[serde(rename_all = "kebab-case")]
 pub struct Listed {
     pub backup_archive_start: Option<String>,
+    pub backup_archive_stop: Option<String>,
     pub backup_lsn_start: Option<Lsn>,
     pub backup_lsn_stop: Option<Lsn>,
     /// Seconds since 1970.

@@ -19,6 +19,8 @@ use crate::store;
 const PAUSE: Duration = Duration::from_millis(2);
 /// Of a line: the names of WAL files are shorter, and who writes them is not trusted.
 const LINE: usize = 4096;
+/// With a helper that is being started.
+const PATIENCE: Duration = Duration::from_secs(60);
 const WHAT: &str = "take WAL into the container";
 
 /// Ends when it is dropped.
@@ -33,7 +35,8 @@ impl Bridge {
         let (output, input) = tokio::io::split(helper.converse(&["spool", there]).await.map_err(broken)?);
         let mut questions = Questions { output, read: Vec::new() };
         // Its directories are made by then.
-        questions.next().await.map_err(broken)?;
+        let ready = tokio::time::timeout(PATIENCE, questions.next()).await;
+        ready.unwrap_or_else(|_| Err(io::Error::other("the helper does not answer"))).map_err(broken)?;
         let task = tokio::spawn(async move {
             if let Err(error) = carry(questions, input, &here).await {
                 spool.fail(broken(error));

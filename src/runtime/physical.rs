@@ -38,6 +38,8 @@ const STRIDE: Duration = Duration::from_millis(10);
 /// Of a question about recovery.
 const PATIENCE: Duration = Duration::from_secs(60);
 const DEFAULT_SEGMENT: u64 = 16 << 20;
+/// How long a way to a server may be broken.
+const SILENCE: Duration = Duration::from_secs(10);
 /// At a page that looks wrong.
 const LOOKS: usize = 3;
 /// Pages that are asked for in one question.
@@ -233,6 +235,7 @@ impl LiveSandbox {
 
     /// Waits until the server waits at its target, or has ended recovery, or is no more.
     pub(super) async fn recover(&self, target: &Target, watch: &Watcher) -> Result<Output, Fault> {
+        let mut silent_since = None;
         loop {
             if let Some(fault) = self.spool_trouble() {
                 return Err(fault);
@@ -241,12 +244,16 @@ impl LiveSandbox {
             let mut recovered = match state {
                 Ok(state) => state,
                 Err(because) => {
-                    let log = self.server_log_text().await;
-                    let stderr = format!("{}\n{because}", super::sandbox::refusals(&log));
-                    let recovered = self.proof(Recovered::default(), &log);
+                    let Some(said) = self.silence(&because, &mut silent_since).await? else {
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    };
+                    let stderr = format!("{said}\n{because}");
+                    let recovered = self.proof(Recovered::default(), &self.server_log_text().await);
                     return Ok(Output { status: 1, stderr, recovered: Some(recovered), ..Output::default() });
                 }
             };
+            silent_since = None;
             let replayed = recovered.1.replayed.clone().unwrap_or_default();
             watch(Progress::Said(format!("recovering to {}: replayed up to {replayed}", target.words())));
             if recovered.1.paused || !recovered.0 {
@@ -267,17 +274,21 @@ impl LiveSandbox {
     pub(super) async fn walk(&self, to: Lsn, what: &str, watch: &Watcher) -> Result<Output, Fault> {
         let Some(spool) = self.spool() else { return Err(Fault::new(Blame::Harness, "walk without a spool")) };
         spool.advance(to);
-        let mut before = None;
+        let (mut before, mut silent_since, mut served_again) = (None, None, false);
         loop {
             if let Some(fault) = self.spool_trouble() {
                 return Err(fault);
             }
             let (stderr, recovered) = match self.recovery().await {
                 Err(because) => {
-                    let log = self.server_log_text().await;
-                    (format!("{}\n{because}", super::sandbox::refusals(&log)), Recovered::default())
+                    let Some(said) = self.silence(&because, &mut silent_since).await? else {
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    };
+                    (format!("{said}\n{because}"), Recovered::default())
                 }
                 Ok((in_recovery, recovered)) => {
+                    silent_since = None;
                     let replayed = recovered.replayed.as_ref().and_then(|it| it.parse::<Lsn>().ok());
                     let place = recovered.replayed.clone().unwrap_or_default();
                     watch(Progress::Said(format!("{what}: replayed up to {place} of {to}")));
@@ -286,6 +297,13 @@ impl LiveSandbox {
                     let all = || spool.holds().then(|| "it has used all WAL before the stop".to_owned());
                     let why = spool.in_vain().or_else(all).filter(|_| before == Some(replayed));
                     before = Some(replayed);
+                    // What it used may have been cut at the stop before: the question and the edge passed each other.
+                    if why.is_some() && !is_there && !served_again {
+                        (served_again, before) = (true, None);
+                        spool.serve_again();
+                        tokio::time::sleep(STRIDE).await;
+                        continue;
+                    }
                     match (is_there, recovered.paused, why) {
                         (true, ..) => (String::new(), Recovered { paused: in_recovery, ..recovered }),
                         (false, true, _) => {
@@ -326,6 +344,38 @@ impl LiveSandbox {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Until WAL cannot be taken to the room any more.
+    pub(super) async fn cut_off(&self) -> Fault {
+        loop {
+            let bridge = self.bridge.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            if let Some(fault) = self.spool_trouble().filter(|_| bridge) {
+                return fault;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// What a server that gives no answer says in its log. None: nothing, and it is the way to it that is broken.
+    async fn silence(
+        &self,
+        because: &str,
+        silent_since: &mut Option<tokio::time::Instant>,
+    ) -> Result<Option<String>, Fault> {
+        let log = self.server_log_text().await;
+        let said = super::sandbox::refusals(&log);
+        if self.room.away().is_none() || !said.is_empty() {
+            return Ok(Some(said));
+        }
+        // A connection to an engine elsewhere may fail, and the next one may not.
+        let since = *silent_since.get_or_insert_with(tokio::time::Instant::now);
+        if since.elapsed() < SILENCE {
+            return Ok(None);
+        }
+        Err(Fault::new(Blame::Host, "ask the server how far it is")
+            .cause(because.to_owned())
+            .hint("The way to the container engine is broken, or the engine is busy: see its log."))
     }
 
     /// Whether it is in recovery, and how far. An error: what the server said, or that it said nothing.
@@ -401,7 +451,11 @@ impl LiveSandbox {
         // What a standby has by now is all that it gets.
         let walked = self.spool().is_some_and(|it| it.end_here());
         let sql = "select case when pg_is_in_recovery() then pg_promote(true, 86400) else true end";
-        let answer = self.question(&probe(sql)).await;
+        let promote = probe(sql);
+        let answer = tokio::select! {
+            answer = self.question(&promote) => answer,
+            fault = self.cut_off() => return Err(fault),
+        };
         match answer {
             Answer::Rows(Table { rows, .. })
                 if rows.first().and_then(|it| it.first()).cloned().flatten().as_deref() == Some("t") =>
@@ -417,9 +471,11 @@ impl LiveSandbox {
                 Ok(Output { status: 1, stderr: format!("{sqlstate}: {message}"), ..Output::default() })
             }
             Answer::Silent { because } => {
-                let log = self.server_log_text().await;
-                let stderr = format!("{}\n{because}", super::sandbox::refusals(&log));
-                Ok(Output { status: 1, stderr, ..Output::default() })
+                let said = super::sandbox::refusals(&self.server_log_text().await);
+                if said.is_empty() && self.room.away().is_some() {
+                    return Err(Fault::new(Blame::Host, "promote the server").cause(because));
+                }
+                Ok(Output { status: 1, stderr: format!("{said}\n{because}"), ..Output::default() })
             }
         }
     }

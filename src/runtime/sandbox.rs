@@ -217,6 +217,8 @@ impl LiveSandbox {
         let output = tokio::select! {
             output = self.run(command, None, watch) => output?,
             stderr = self.starved() => Output { status: 1, stderr, ..Output::default() },
+            // Where nobody there can be told, the server waits for ever.
+            fault = self.cut_off() => return Err(fault),
         };
         match self.spool_trouble().filter(|_| output.status != 0) {
             Some(fault) => Err(fault),

@@ -141,6 +141,14 @@ impl Spool {
         }
     }
 
+    /// Serves what waits for the edge once more.
+    pub(crate) fn serve_again(&self) {
+        let edge = self.shared.lock().edge;
+        if let Some(edge) = edge {
+            self.shared.move_edge(edge);
+        }
+    }
+
     /// The edge stays where it is, for good: whoever asks for more is told that there is none. False: there is no edge.
     pub(crate) fn end_here(&self) -> bool {
         let edge = self.shared.lock().edge;

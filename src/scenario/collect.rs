@@ -427,6 +427,15 @@ impl<'de> SeqAccess<'de> for Placed<'_> {
 /// `wire::WireSecret`.
 const SECRET: &str = "Secret";
 
+/// Whether it says where a secret lies, and is none itself.
+fn is_reference(node: &Node, variants: &[&str]) -> bool {
+    match &node.kind {
+        Kind::Map(entries) => entries.iter().all(|(key, _)| variants.contains(&key.text.as_str())),
+        Kind::Null => true,
+        Kind::Text { .. } | Kind::Number(_) | Kind::Bool(_) | Kind::List(_) => false,
+    }
+}
+
 /// One variant of an enum: a word alone, or the one key of a map.
 struct Choice<'a> {
     reader: Reader<'a>,
@@ -437,7 +446,7 @@ struct Choice<'a> {
 impl<'a> Choice<'a> {
     fn of(reader: Reader<'a>, of: &str, variants: &[&str]) -> Result<Choice<'a>, Stop> {
         let Reader { node, findings, .. } = reader;
-        if of == SECRET && matches!(node.kind, Kind::Text { .. } | Kind::Number(_)) {
+        if of == SECRET && !is_reference(node, variants) {
             findings.secrets.borrow_mut().push(node.span);
             return Err(reader.stop(
                 Mistake::new(node.span, "a secret in the scenario itself")

@@ -135,7 +135,9 @@ fn masked(text: &str, secrets: &[Span]) -> String {
     let mut shown = text.to_owned();
     for Span { start, end } in secrets {
         let (start, end) = (problem::floor(text, *start), problem::floor(text, *end));
-        shown.replace_range(start..end, &"*".repeat(end - start));
+        // Lines stay where they are.
+        let stars: String = shown[start..end].bytes().map(|it| if it == b'\n' { '\n' } else { '*' }).collect();
+        shown.replace_range(start..end, &stars);
     }
     shown
 }

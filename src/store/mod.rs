@@ -71,11 +71,18 @@ pub struct Reading {
     stopped: Arc<AtomicBool>,
     vault: Arc<Vault>,
     objects: Arc<objects::Objects>,
-    /// Unfinished segments that stand for whole ones, by archive and name, once they are known. None: none may.
-    unfinished: Option<Arc<Mutex<Unfinished>>>,
+    /// None: the end of an archive is its last whole segment.
+    unfinished: Option<Arc<Unfinished>>,
 }
 
-type Unfinished = BTreeMap<(PathBuf, String), WalFile>;
+/// What lies beside an archive, or is not finished, and belongs to it all the same, once that is known.
+#[derive(Debug)]
+struct Unfinished {
+    /// Where unfinished segments are kept as they were when they were found: others go on writing to them.
+    directory: PathBuf,
+    /// By archive and name.
+    known: Mutex<BTreeMap<(PathBuf, String), WalFile>>,
+}
 
 impl Reading {
     pub fn with(vault: Arc<Vault>, access: Arc<Access>) -> Reading {
@@ -88,10 +95,11 @@ impl Reading {
         Reading { vault: Arc::new(vault), ..self.clone() }
     }
 
-    /// The same, for archives whose last segment may be one that was not finished.
+    /// The same, for archives whose last segment may be one that was not finished. `directory`: for copies of these, within one
+    /// that is there when they are made.
     #[must_use]
-    pub fn with_unfinished(self) -> Reading {
-        Reading { unfinished: Some(Arc::default()), ..self }
+    pub fn with_unfinished(self, directory: PathBuf) -> Reading {
+        Reading { unfinished: Some(Arc::new(Unfinished { directory, known: Mutex::default() })), ..self }
     }
 
     /// What was asked of object stores so far. None: nothing.

@@ -95,7 +95,8 @@ fn text(path: &Path) -> io::Result<&str> {
     let text = path.to_str().filter(|it| !it.contains('\n'));
     text.ok_or_else(|| {
         let name = String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned();
-        io::Error::other(format!("{name:?} cannot be sent: its name has a line feed, or is no UTF-8"))
+        let cause = format!("{name:?} cannot be sent: its name has a line feed, or is no UTF-8");
+        io::Error::new(io::ErrorKind::InvalidInput, cause)
     })
 }
 

@@ -1,6 +1,6 @@
 //! Backups in a repository of pgBackRest, as base backups: what a backup is, and its files wherever they lie.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::vec;
@@ -25,6 +25,7 @@ const MANIFEST: &str = "backup.manifest";
 /// A label file has a few lines.
 const SMALL: u64 = 64 << 10;
 
+const ROTTEN: &str = "it is not what its own checksum says";
 const NAME_THE_PASS: &str = "Name the `cipher_pass` of the repository (repo1-cipher-pass); `pgdrill inspect` takes PGBACKREST_REPO1_CIPHER_PASS.";
 
 /// Whether it is the directory of a backup: `REPOSITORY/backup/STANZA/LABEL`.
@@ -45,10 +46,12 @@ pub(super) fn backups(stanza: &Path, reading: &Reading) -> Option<Vec<PathBuf>> 
     Some(directories.map(|it| it.path).filter(|it| reading.is_file(&it.join(MANIFEST))).collect())
 }
 
-/// The backups that a stanza lists, whether they are there or not.
-pub(super) fn labels(stanza: &Path, reading: &Reading) -> Result<BTreeSet<String>, Fault> {
+/// The backups that a stanza lists, by label, whether they are there or not.
+pub(super) fn listed(stanza: &Path, reading: &Reading) -> Result<BTreeMap<String, Listed>, Fault> {
     let info = information(stanza, INFO, reading)?;
-    Ok(info.get("backup:current").into_iter().flatten().map(|it| it.0.clone()).collect())
+    let parsed =
+        |(label, it): &(String, serde_json::Value)| Some((label.clone(), serde_json::from_value(it.clone()).ok()?));
+    Ok(info.get("backup:current").into_iter().flatten().filter_map(parsed).collect())
 }
 
 /// The stanzas of a repository.
@@ -70,6 +73,9 @@ fn read(path: &Path, pass: Option<&str>, reading: &Reading) -> Result<String, Fa
             Some(pass) => Decrypt::new(reading.open(path)?, pass)?.read_to_string(&mut text)?,
             None => reading.open(path)?.read_to_string(&mut text)?,
         };
+        if format::is_whole(&text) == Some(false) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, ROTTEN));
+        }
         Ok(text)
     };
     let copy = path.with_file_name(format!("{}.copy", file_name(path)));
@@ -79,6 +85,8 @@ fn read(path: &Path, pass: Option<&str>, reading: &Reading) -> Result<String, Fa
         }
         let fault = |blame| Fault::new(blame, format!("read {}", path.display()));
         match pass {
+            // Whoever has another pass sees nothing that is text.
+            _ if error.to_string() == ROTTEN => fault(Blame::Backup).cause(ROTTEN),
             Some(_) => fault(Blame::Scenario).cause(format!("it cannot be decrypted: {error}")).hint(NAME_THE_PASS),
             None if sealed(path, reading) => fault(Blame::Scenario).cause("it is encrypted").hint(NAME_THE_PASS),
             None => fault(Blame::Backup).cause(error.to_string()),

@@ -463,3 +463,38 @@ fn texts_are_read_whole_or_refused() {
     fs::File::create(&path).unwrap().set_len((16 << 20) + 1).unwrap();
     assert!(read_text(&path, &Reading::default()).unwrap_err().causes[0].contains("16 MiB"));
 }
+
+/// pg_receivewal goes on while a drill runs: the segment grows, is finished and gets its name.
+#[test]
+fn an_unfinished_segment_is_used_as_it_was_when_it_was_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let (archive, kept) = (directory.path().join("wal"), directory.path().join("kept"));
+    std::fs::create_dir(&archive).unwrap();
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/backups/base/wal");
+    let segment =
+        |name: &str| zstd::decode_all(std::fs::File::open(packed.join(format!("{name}.zst"))).unwrap()).unwrap();
+    let names = ["00000001000000000000000D", "00000001000000000000000E", "00000001000000000000000F"];
+    std::fs::write(archive.join(names[0]), segment(names[0])).unwrap();
+    let partial = archive.join(format!("{}.partial", names[1]));
+    std::fs::write(&partial, &segment(names[1])[..300_000]).unwrap();
+    let reading = Reading::default().with_unfinished(kept.clone());
+    let seen = wal_archive(&archive, None, None, &reading).unwrap();
+    assert_eq!((seen.unfinished, seen.partial.len(), seen.segments), (vec![format!("{}.partial", names[1])], 0, 2));
+    std::fs::remove_file(&partial).unwrap();
+    std::fs::write(archive.join(names[1]), segment(names[1])).unwrap();
+    let file = find_wal(&archive, names[1], &reading).unwrap().unwrap();
+    let to = directory.path().join("fetched");
+    assert_eq!(fetch_wal(&file, &to, Some(1 << 20), &reading).unwrap(), 1 << 20);
+    let fetched = std::fs::read(&to).unwrap();
+    assert_eq!(fetched[..300_000], segment(names[1])[..300_000]);
+    assert!(fetched[300_000..].iter().all(|it| *it == 0));
+    // Behind a gap, and on a timeline that was left, it is no end.
+    let other = archive.join(format!("{}.partial", names[2]));
+    std::fs::rename(archive.join(names[1]), &other).unwrap();
+    let gap = wal_archive(&archive, None, None, &Reading::default().with_unfinished(kept.clone())).unwrap();
+    assert_eq!((gap.unfinished.len(), gap.partial), (0, vec![format!("{}.partial", names[2])]));
+    std::fs::rename(&other, &partial).unwrap();
+    std::fs::write(archive.join(names[1].replacen('1', "2", 1)), segment(names[1])).unwrap();
+    let left = wal_archive(&archive, None, None, &Reading::default().with_unfinished(kept)).unwrap();
+    assert_eq!((left.unfinished.len(), left.partial.len()), (0, 1));
+}

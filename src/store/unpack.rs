@@ -205,6 +205,9 @@ fn unwritable(path: &Path, error: &io::Error) -> Fault {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Fault::new(Blame::Harness, "send the data directory: the receiver wanted no more");
     }
+    if error.kind() == io::ErrorKind::InvalidInput {
+        return Fault::new(Blame::Scenario, format!("send {}", path.display())).cause(error.to_string());
+    }
     Fault::new(Blame::Host, format!("write {}", path.display()))
         .cause(error.to_string())
         .hint("free some space, or point TMPDIR at a larger disk")

@@ -8,7 +8,7 @@ use sha1::{Digest, Sha1};
 
 use super::files::{FileKind, Input};
 use super::objects::is_medium;
-use super::pgbackrest::{Backup, labels};
+use super::pgbackrest::{Backup, listed};
 use super::tap::{CHUNK, hex, medium};
 use super::wal::{segments, verify_wal};
 use super::{OnBytes, Reading};
@@ -22,18 +22,15 @@ const LISTED: usize = 100;
 /// `stanza`: its directory of backups. What is wrong with the repository is an answer; what keeps us from reading it, a fault.
 pub fn verify(stanza: &Path, archive: Option<&Path>, reading: &Reading, on_bytes: OnBytes) -> Result<Verified, Fault> {
     let mut verifier = Verifier { seen: Verified::default(), reading, on_bytes };
-    let labels = labels(stanza, reading)?;
-    for label in &labels {
-        verifier.backup(stanza, label, &labels)?;
+    let found = verifier.all(stanza, archive);
+    let mut seen = verifier.seen;
+    match found {
+        // Nobody waits for an answer.
+        Err(fault) if reading.is_stopped() => return Err(fault),
+        Err(fault) => seen.trouble = Some(fault),
+        Ok(()) => {}
     }
-    if let Some(archive) = archive {
-        for cluster in reading.entries(archive).map_err(|it| medium(archive, "list", &it))? {
-            if cluster.kind == FileKind::Directory {
-                verifier.archive(&cluster.path)?;
-            }
-        }
-    }
-    Ok(verifier.seen)
+    Ok(seen)
 }
 
 struct Verifier<'a> {
@@ -43,10 +40,38 @@ struct Verifier<'a> {
 }
 
 impl Verifier<'_> {
-    /// A fault of the backup is an answer.
+    fn all(&mut self, stanza: &Path, archive: Option<&Path>) -> Result<(), Fault> {
+        let listed = listed(stanza, self.reading)?;
+        let labels: BTreeSet<String> = listed.keys().cloned().collect();
+        for label in &labels {
+            let before = (self.seen.wrong.len(), self.seen.wrong_total);
+            self.backup(stanza, label, &labels)?;
+            // What expired meanwhile is not accused.
+            if self.seen.wrong_total > before.1 && !self::listed(stanza, self.reading)?.contains_key(label) {
+                self.seen.wrong.truncate(before.0);
+                self.seen.wrong_total = before.1;
+            }
+        }
+        let Some(archive) = archive else { return Ok(()) };
+        let mut names = BTreeSet::new();
+        for cluster in self.reading.entries(archive).map_err(|it| medium(archive, "list", &it))? {
+            if cluster.kind == FileKind::Directory {
+                self.archive(&cluster.path, &mut names)?;
+            }
+        }
+        for (label, it) in &listed {
+            let ends = [&it.backup_archive_start, &it.backup_archive_stop].into_iter().flatten();
+            for lost in ends.filter(|it| !names.contains(*it)).collect::<BTreeSet<_>>() {
+                self.wrong(label, format!("it needs {lost}, which is not in the archive"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A fault of the backup is an answer, and so is a file that does not open with the pass that opened the list.
     fn note<T>(&mut self, what: &str, outcome: Result<T, Fault>) -> Result<Option<T>, Fault> {
         match outcome {
-            Err(fault) if fault.blame == Blame::Backup => {
+            Err(fault) if matches!(fault.blame, Blame::Backup | Blame::Scenario) => {
                 let why = if fault.causes.is_empty() { fault.message.clone() } else { fault.causes.join(": ") };
                 self.wrong(what, why);
                 Ok(None)
@@ -68,7 +93,12 @@ impl Verifier<'_> {
     }
 
     fn backup(&mut self, stanza: &Path, label: &str, labels: &BTreeSet<String>) -> Result<(), Fault> {
-        let opened = Backup::open(&stanza.join(label), self.reading);
+        let path = stanza.join(label);
+        if matches!(self.reading.stat(&path), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            self.wrong(label, "it is listed, and not there".to_owned());
+            return Ok(());
+        }
+        let opened = Backup::open(&path, self.reading);
         let Some(backup) = self.note(label, opened)? else { return Ok(()) };
         self.seen.backups += 1;
         let files = &backup.manifest.files;
@@ -84,8 +114,12 @@ impl Verifier<'_> {
                 Ok(mut input) => self.run(&backup, label, run, &mut input)?,
                 Err(error) => {
                     let Some(first) = run.first() else { continue };
-                    let fault = medium(&backup.path(first), "open", &error);
-                    self.note::<()>(&format!("{label}: {}", first.name), Err(fault))?;
+                    let what = format!("{label}: {}", first.name);
+                    if error.kind() == io::ErrorKind::NotFound {
+                        self.wrong(&what, "it is not there".to_owned());
+                    } else {
+                        self.note::<()>(&what, Err(medium(&backup.path(first), "open", &error)))?;
+                    }
                 }
             }
         }
@@ -98,7 +132,8 @@ impl Verifier<'_> {
             let mut stored = input.take(file.bytes_to_read());
             let sum = self.sum(backup, file, &mut stored);
             // What a decoder left, so that the next one begins where its file does.
-            let sum = sum.and_then(|sum| io::copy(&mut stored, &mut io::sink()).map(|_| sum));
+            let rest = io::copy(&mut stored, &mut io::sink());
+            let sum = sum.and_then(|sum| rest.map(|_| sum));
             let bad = |cause: String| Fault::new(Blame::Backup, "read a file").cause(cause);
             let outcome = match sum {
                 _ if self.reading.is_stopped() => {
@@ -132,13 +167,20 @@ impl Verifier<'_> {
         }
     }
 
-    fn archive(&mut self, cluster: &Path) -> Result<(), Fault> {
+    fn archive(&mut self, cluster: &Path, names: &mut BTreeSet<String>) -> Result<(), Fault> {
         for (name, file) in segments(cluster, self.reading)? {
             let verified = verify_wal(&file, self.reading);
+            // Expired meanwhile.
+            if verified.is_err() && !self.reading.is_file(&file.path) {
+                continue;
+            }
             if let Some(bytes) = self.note(&name, verified)? {
                 self.passed(bytes);
             }
             self.seen.segments += 1;
+            if !names.insert(name.clone()) {
+                self.wrong(&name, "it is there twice, with different contents".to_owned());
+            }
         }
         Ok(())
     }

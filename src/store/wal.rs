@@ -69,10 +69,12 @@ fn unsummed(stored: &str) -> Option<&str> {
     name_and_sum(stored).map(|it| it.0)
 }
 
+/// None of a file that is still being written: `….pgbackrest.tmp`.
 fn name_and_sum(stored: &str) -> Option<(&str, &str)> {
     let (name, rest) = stored.split_once('-')?;
-    let sum = rest.split_once('.').map_or(rest, |it| it.0);
-    (name.len() == 24 && sum.len() == 40).then_some((name, sum))
+    let (sum, ending) = rest.split_at_checked(40)?;
+    let known = ENDINGS.iter().any(|it| it.0 == ending);
+    (name.len() == 24 && sum.bytes().all(|it| it.is_ascii_hexdigit()) && known).then_some((name, sum))
 }
 
 impl WalFile {
@@ -90,8 +92,9 @@ impl WalFile {
 ///
 /// What PostgreSQL cannot tell apart is told apart here: an archive that cannot be asked is a fault of the host.
 pub fn find_wal(archive: &Path, name: &str, reading: &Reading) -> Result<Option<WalFile>, Fault> {
-    if let Some(file) = reading.unfinished(archive, name) {
-        return Ok(Some(file));
+    let unfinished = reading.unfinished(archive, name);
+    if unfinished.as_ref().is_some_and(|it| it.partial) {
+        return Ok(unfinished);
     }
     let cluster = reading.newest_cluster(archive)?;
     let archive = cluster.as_deref().unwrap_or(archive);
@@ -114,6 +117,9 @@ pub fn find_wal(archive: &Path, name: &str, reading: &Reading) -> Result<Option<
             return WalFile::of(path.clone(), *compression, reading).map(Some);
         }
     }
+    if unfinished.is_some() {
+        return Ok(unfinished);
+    }
     // Absent from an archive that is there: an unmounted one is not empty.
     match reading.stat(archive) {
         Ok(_) => Ok(None),
@@ -135,7 +141,7 @@ impl Reading {
     }
 
     fn unfinished(&self, archive: &Path, name: &str) -> Option<WalFile> {
-        let known = self.unfinished.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.unfinished.as_ref()?.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&(archive.to_owned(), name.to_owned())).cloned()
     }
 
@@ -166,11 +172,12 @@ pub fn wal_archive(
     let mut listing = Listing::default();
     let cluster = pgbackrest::newest_cluster(archive, reading)?;
     listing.directory(cluster.as_deref().unwrap_or(archive), true, reading)?;
-    let (unfinished, partial) = unfinished(archive, &mut listing, reading)?;
-    let Listing { mut files, histories, .. } = listing;
     let header_of = |it: &Listed| header(&it.file(reading)?, reading);
-    let sizes = files.values().take(TRIES).filter_map(|it| header_of(it).ok()?.ok());
+    let sizes = listing.files.values().chain(listing.partial.values()).take(TRIES);
+    let sizes = sizes.filter_map(|it| header_of(it).ok()?.ok());
     let segment_bytes = sizes.map(|it| u64::from(it.segment_bytes)).next().unwrap_or(DEFAULT_SEGMENT);
+    let (unfinished, partial) = add_unfinished(archive, &mut listing, segment_bytes, reading)?;
+    let Listing { mut files, histories, .. } = listing;
     unsize(&mut files, segment_bytes, reading);
     let names = files.iter().map(|(name, it)| (name.as_str(), it.bytes)).collect();
     let mut seen = ArchiveSeen { unfinished, partial, ..ArchiveSeen::of(segment_bytes, names) };
@@ -219,35 +226,74 @@ const STREAMING: &str = "streaming";
 /// What pg_receivewal appends to the name of the segment that it writes, and a promoted server to the last of its old timeline.
 const PARTIAL: &str = ".partial";
 
-/// Takes the last segment of a timeline for a whole one where it was not finished and the drill is to use it. The names of
-/// those, and of the others that were not finished.
-fn unfinished(archive: &Path, listing: &mut Listing, reading: &Reading) -> Result<(Vec<String>, Vec<String>), Fault> {
-    let Some(known) = &reading.unfinished else {
-        return Ok((Vec::new(), listing.partial.iter().map(|it| format!("{}{PARTIAL}", it.0)).collect()));
+/// Adds to a listing what belongs to the archive where the drill says so: whole segments that Barman has received and not
+/// archived, and the last segment, where it follows on the others and was not finished. The names of such files, and of the
+/// others that were not finished.
+fn add_unfinished(
+    archive: &Path,
+    listing: &mut Listing,
+    segment_bytes: u64,
+    reading: &Reading,
+) -> Result<(Vec<String>, Vec<String>), Fault> {
+    let name_of = |name: &String| format!("{name}{PARTIAL}");
+    let Some(unfinished) = &reading.unfinished else {
+        return Ok((Vec::new(), listing.partial.keys().map(name_of).collect()));
+    };
+    let add = |name: &str, file: WalFile| {
+        let mut known = unfinished.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((archive.to_owned(), name.to_owned()), file);
     };
     let streaming = archive.with_file_name(STREAMING);
     if archive.file_name().is_some_and(|it| it == "wals") && !is_remote(archive) && streaming.is_dir() {
         let mut beside = Listing::default();
         beside.directory(&streaming, false, reading)?;
         listing.partial.append(&mut beside.partial);
+        for (name, listed) in
+            beside.files.into_iter().filter(|it| !listing.files.contains_key(&it.0)).collect::<Vec<_>>()
+        {
+            add(&name, listed.file(reading)?);
+            listing.files.insert(name, listed);
+        }
     }
     let (mut used, mut others) = (Vec::new(), Vec::new());
-    // The latest first: it is the only one of its timeline that can be the end.
-    listing.partial.sort_by(|a, b| b.0.cmp(&a.0));
     for (name, listed) in std::mem::take(&mut listing.partial) {
-        let end = format!("{}G", &name[..8]);
-        if listing.files.range(name.clone()..end).next().is_some() {
-            others.push(format!("{name}{PARTIAL}"));
+        let is_end = Segment::parse(&name, segment_bytes).is_some_and(|it| is_next(it, &listing.files, segment_bytes));
+        let frozen = if is_end { freeze(&name, &listed, &unfinished.directory, reading)? } else { None };
+        let Some(file) = frozen else {
+            others.push(name_of(&name));
             continue;
-        }
+        };
         used.push(file_name(&listed.path));
-        known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((archive.to_owned(), name.clone()), listed.file(reading)?);
-        listing.files.insert(name, listed);
+        let frozen = Listed { path: file.path.clone(), ..listed };
+        add(&name, file);
+        listing.files.insert(name, frozen);
     }
     Ok((used, others))
+}
+
+/// Whether it follows on the last whole segment of its timeline, which nobody has left.
+fn is_next(segment: Segment, files: &BTreeMap<String, Listed>, segment_bytes: u64) -> bool {
+    let parsed = || files.keys().filter_map(|it| Segment::parse(it, segment_bytes));
+    let last = parsed().filter(|it| it.timeline == segment.timeline).map(|it| it.number).max();
+    let left = parsed().any(|it| it.timeline > segment.timeline && it.number >= segment.number);
+    !left && last.is_none_or(|it| it + 1 == segment.number)
+}
+
+/// A copy: whoever writes to it goes on, and will give it its name. None: it has that by now.
+fn freeze(name: &str, listed: &Listed, directory: &Path, reading: &Reading) -> Result<Option<WalFile>, Fault> {
+    let mut from = match reading.open(&listed.path) {
+        Ok(from) => from,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(medium(&listed.path, "open", &error)),
+    };
+    let path = directory.join(name);
+    let fault =
+        |it: io::Error| Fault::new(Blame::Host, format!("copy {}", listed.path.display())).cause(it.to_string());
+    fs::create_dir_all(directory).map_err(fault)?;
+    let mut to = File::create(&path).map_err(fault)?;
+    io::copy(&mut from, &mut to).map_err(fault)?;
+    let file = WalFile::of(path, listed.compression, reading)?;
+    Ok(Some(WalFile { partial: true, ..file }))
 }
 
 #[derive(Default)]
@@ -256,7 +302,7 @@ struct Listing {
     files: BTreeMap<String, Listed>,
     histories: Vec<(u32, Listed)>,
     /// By the segments that they are of.
-    partial: Vec<(String, Listed)>,
+    partial: BTreeMap<String, Listed>,
 }
 
 impl Listing {
@@ -280,8 +326,10 @@ impl Listing {
             let listed = |bytes| Listed { path: entry.path.clone(), compression: ending.1, bytes, partial: is_partial };
             match named(name) {
                 Named::Segment(name) if is_partial => {
-                    if self.partial.len() < HEADERS {
-                        self.partial.push((name.to_owned(), listed(None)));
+                    self.partial.insert(name.to_owned(), listed(None));
+                    // Only the last ones can be an end.
+                    if self.partial.len() > HEADERS {
+                        self.partial.pop_first();
                     }
                 }
                 Named::Segment(name) => {

@@ -3,10 +3,12 @@
 use super::CheckJudged;
 use crate::check::{Finding, Judged, Population, REPOSITORY, Severity};
 use crate::evidence::Evidence;
+use crate::fault::Blame;
 use crate::recipe::Verified;
 
-/// None where nobody asked for it, or where the drill ended before.
-pub(super) fn judged(evidence: &Evidence) -> Option<CheckJudged> {
+/// The check, and whether what is unknown of it is so because of the machine. None where nobody asked for it, or where the drill ended
+/// before.
+pub(super) fn judged(evidence: &Evidence) -> Option<(CheckJudged, bool)> {
     let (verified, elapsed) = evidence.done.iter().find_map(|it| Some((it.output.verified.as_ref()?, it.elapsed)))?;
     let Verified { backups, files, bytes, segments, .. } = verified;
     let finding = if verified.wrong_total > 0 {
@@ -17,6 +19,8 @@ pub(super) fn judged(evidence: &Evidence) -> Option<CheckJudged> {
             expected: "every backup and segment as its checksum says".to_owned(),
             observed: format!("{}{more}", listed.join("; ")),
         }
+    } else if let Some(trouble) = &verified.trouble {
+        Finding::Unknown { because: trouble.line() }
     } else {
         let observed = format!(
             "{backups} backups of {files} files and {segments} segments, {bytes} bytes: each as its checksum says"
@@ -26,5 +30,6 @@ pub(super) fn judged(evidence: &Evidence) -> Option<CheckJudged> {
     let population = Population { examined: files + segments, of: "files and segments".to_owned() };
     let objects = verified.wrong.iter().map(|it| it.what.clone()).collect();
     let check = CheckJudged::new(REPOSITORY, Severity::Major, Judged { finding, population });
-    Some(CheckJudged { elapsed, objects, ..check })
+    let host = verified.trouble.as_ref().is_some_and(|it| it.blame == Blame::Host);
+    Some((CheckJudged { elapsed, objects, ..check }, host))
 }

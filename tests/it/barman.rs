@@ -56,10 +56,14 @@ fn the_segment_that_barman_was_receiving_is_the_end_where_the_scenario_says_so()
     let truth = truth(directory.path());
     let lsn = u64::from_str_radix(truth["lsn"].as_str().unwrap().split_once('/').unwrap().1, 16).unwrap();
     let of_the_mark = format!("0000000100000000{:08X}", lsn >> 20);
-    for name in segments(&wals).iter().filter(|it| **it >= of_the_mark) {
+    let before = format!("0000000100000000{:08X}", (lsn >> 20) - 1);
+    for name in segments(&wals).iter().filter(|it| **it >= before) {
         let bytes = std::fs::read(wals.join(name)).unwrap();
         std::fs::remove_file(wals.join(name)).unwrap();
-        if *name == of_the_mark {
+        if *name == before {
+            // Received, and not yet archived by Barman's next run.
+            std::fs::write(streaming.join(name), bytes).unwrap();
+        } else if *name == of_the_mark {
             std::fs::write(streaming.join(format!("{name}.partial")), bytes).unwrap();
         }
     }

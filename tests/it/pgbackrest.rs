@@ -233,6 +233,37 @@ fn what_is_rotten_elsewhere_in_a_repository_fails_a_drill_that_verifies_it() {
 }
 
 #[test]
+fn what_is_missing_from_a_repository_or_no_text_of_its_own_fails_a_drill_that_verifies_it() {
+    let (from, _) = repository(13, "plain");
+    let program = Program::new();
+    let path = program.path("repository");
+    copied(&from, &path);
+    let stanza = path.join("backup/shop");
+    let mut labels: Vec<_> = std::fs::read_dir(&stanza).unwrap().map(|it| it.unwrap()).collect();
+    labels.retain(|it| it.file_type().unwrap().is_dir() && it.path().join("backup.manifest").exists());
+    labels.sort_by_key(std::fs::DirEntry::file_name);
+    let names: Vec<String> = labels.iter().map(|it| it.file_name().into_string().unwrap()).collect();
+    let [full, differential, incremental] = names.as_slice() else { panic!("{names:?}") };
+    std::fs::remove_dir_all(stanza.join(differential)).unwrap();
+    for name in ["backup.manifest", "backup.manifest.copy"] {
+        let manifest = stanza.join(incremental).join(name);
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        // As a flipped bit: the line is none any more, and nothing else shows that.
+        std::fs::write(&manifest, text.replacen("\"checksum\":", "\"checksum\";", 1)).unwrap();
+    }
+    let archive = path.join("archive/shop/13-1");
+    let directory = std::fs::read_dir(archive).unwrap().map(|it| it.unwrap().path()).find(|it| it.is_dir()).unwrap();
+    let segment = std::fs::read_dir(&directory).unwrap().map(|it| it.unwrap().path()).max().unwrap();
+    // As pgBackRest writes, and as it leaves when it is killed.
+    std::fs::write(format!("{}.pgbackrest.tmp", segment.display()), "half").unwrap();
+    let more = format!(", verify: true, pick: {{ label: {full} }}");
+    let text = drill(&path, &more, "immediate", &rows(500)).expect(1).folded();
+    assert!(text.contains(&format!("{differential}: it is listed, and not there")), "{text}");
+    assert!(text.contains(&format!("{incremental}: it is not what its own checksum says")), "{text}");
+    assert!(!text.contains("there twice") && !text.contains("pgbackrest.tmp"), "{text}");
+}
+
+#[test]
 fn an_encrypted_repository_is_inspected_with_the_variable_of_pgbackrest() {
     let (sealed, _) = repository(15, "sealed");
     let path = sealed.display().to_string();

@@ -61,8 +61,7 @@ pub(super) fn objects(kind: Kind, wanted: &[Wanted<'_>]) -> String {
     let column = if kind == Kind::Function { comparable("w.o") } else { "w.o".to_owned() };
     let mut name = if matches!(kind, Kind::Cast | Kind::Transform) { comparable("w.n") } else { "w.n".to_owned() };
     if kind == Kind::Transform {
-        // With quotes by `--quote-all-identifiers`.
-        name = format!("replace({name}, '\"', '')");
+        name = unquoted(&name);
     }
     // Functions are named by their types alone, or with the names of their arguments.
     let other = if kind == Kind::Function { " or h.named = w.o" } else { "" };
@@ -223,8 +222,13 @@ fn casts() -> String {
     )
 }
 
+/// Without the quotes that only some dumps have: `--quote-all-identifiers`.
+fn unquoted(name: &str) -> String {
+    format!("replace({name}, '\"', '')")
+}
+
 fn transforms() -> String {
-    let name = comparable("'FOR ' || format_type(t.trftype, null) || ' LANGUAGE ' || l.lanname");
+    let name = unquoted(&comparable("'FOR ' || format_type(t.trftype, null) || ' LANGUAGE ' || l.lanname"));
     format!(
         "select ''::text as s, {name} as n, ''::text as o, null::text as owner, ''::text as state, \
          'pg_transform'::regclass::oid as cid, t.oid, 0 as sub from pg_transform t join pg_language l on l.oid = t.trflang"

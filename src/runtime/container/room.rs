@@ -285,11 +285,11 @@ impl ContainerRoom {
         Err(if ended.stderr.contains("No space left") { fault.hint("Make room on the engine's disk.") } else { fault })
     }
 
-    /// Runs the helper: what it prints, up to a megabyte.
+    /// Runs the helper: what it prints, up to eight megabytes.
     pub(crate) async fn help<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Result<String, Fault> {
         let argv = std::iter::once(HELPER).chain(words).map(str::to_owned).collect();
         let exec = Exec { argv, env: BTreeMap::new(), stdin: None, on_stderr: Box::new(|_| {}) };
-        let ended = self.exec_keeping(1 << 20, exec).await?;
+        let ended = self.exec_keeping(8 << 20, exec).await?;
         if ended.status == 0 {
             return Ok(ended.stdout);
         }
