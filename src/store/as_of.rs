@@ -378,8 +378,8 @@ impl Past {
         if self.keeps.get() == Some(&Keeps::NoMore) {
             let bucket = &self.bucket;
             return Some(Trouble::later(format!(
-                "the bucket {bucket} keeps no versions any more: what it held at {moment} cannot be seen where it was overwritten or deleted \
-                 since"
+                "the bucket {bucket} keeps no versions any more: what was overwritten or deleted in it since cannot be seen, nor \
+                 that it was there at {moment}"
             )));
         }
         later.map(|it| {
