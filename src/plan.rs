@@ -322,8 +322,9 @@ pub fn past(drill: &Drill) -> Vec<Note> {
                 continue;
             }
             let moment = postgres_time(moment);
-            let text =
-                format!("{root} was read as it was at {moment}: what was written or deleted there since does not count");
+            let text = format!(
+                "{root} was read as it was at {moment}: what was written or deleted there since does not count"
+            );
             notes.push(Note { kind: NoteKind::Deviation, text });
         }
     }

@@ -618,9 +618,11 @@ fn copies_in_one_bucket_that_is_reached_differently_are_told_apart_by_their_wal_
     };
     let then = "store: { as_of: 2026-11-20 10:00:00+00 }";
     let owned = |path: &str, wal: &str| (path.to_owned(), wal.to_owned());
-    let told = copies("path: /b/base, wal: \"s3://w/wal\", store: { region: r }", &format!("path: \"s3://w/base\", {then}"));
+    let told =
+        copies("path: /b/base, wal: \"s3://w/wal\", store: { region: r }", &format!("path: \"s3://w/base\", {then}"));
     assert_eq!(told, owned("s3://then@w/base", ""));
-    let told = copies("path: \"s3://b/base\", wal: \"s3://w/wal\"", &format!("path: /c/base, wal: \"s3://w/wal\", {then}"));
+    let told =
+        copies("path: \"s3://b/base\", wal: \"s3://w/wal\"", &format!("path: /c/base, wal: \"s3://w/wal\", {then}"));
     assert_eq!(told, owned("/c/base", "s3://then@w/wal"));
     let told = copies("path: \"s3://b/base\"", &format!("path: \"s3://c/base\", wal: \"s3://b/wal\", {then}"));
     assert_eq!(told, owned("s3://then@c/base", "s3://then@b/wal"));

@@ -247,8 +247,6 @@ struct Listing {
     last: String,
     next: Option<Vec<(&'static str, String)>>,
     is_over: bool,
-    /// All of it was listed before.
-    is_known: bool,
 }
 
 impl Listing {
@@ -262,7 +260,6 @@ impl Listing {
             last: String::new(),
             next: None,
             is_over: false,
-            is_known: false,
         }
     }
 }
@@ -614,17 +611,16 @@ impl ObjectStore for AsOf {
     fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (past, within) = (Arc::clone(&self.0), prefix.cloned());
         let mut listing = Listing::of(&directory(prefix));
-        listing.is_known = past.known().is_listed(&listing.prefix);
-        let pages = stream::try_unfold((past, listing), |(past, mut listing)| async move {
-            let found = if listing.is_known {
-                (listing.is_known, listing.is_over) = (false, true);
-                Some(past.known_beneath(&listing.prefix))
-            } else {
-                past.next(&mut listing).await?
+        listing.is_over = past.known().is_listed(&listing.prefix);
+        let known = listing.is_over.then(|| past.known_beneath(&listing.prefix));
+        let pages = stream::try_unfold((past, listing, known), |(past, mut listing, known)| async move {
+            let found = match known {
+                Some(known) => Some(known),
+                None => past.next(&mut listing).await?,
             };
             let Some(found) = found else { return Ok::<_, Error>(None) };
             let metas: Vec<Result<ObjectMeta>> = past.there(found)?.iter().map(meta).collect();
-            Ok(Some((stream::iter(metas), (past, listing))))
+            Ok(Some((stream::iter(metas), (past, listing, None))))
         });
         // The directory itself, as some tools write one, does not lie in it.
         let is_within = move |it: &ObjectMeta| within.as_ref() != Some(&it.location);

@@ -333,9 +333,16 @@ mod tests {
     fn the_newest_version_at_or_before_the_moment_stood_then() {
         let all =
             [version("v4", 40, true), version("-v3", 30, false), version("v2", 20, false), version("v1", 10, false)];
-        for (second, expect) in
-            [(9, "later v1"), (10, "v1"), (19, "v1"), (20, "v2"), (29, "v2"), (30, "absent"), (39, "absent"), (40, "v4")]
-        {
+        for (second, expect) in [
+            (9, "later v1"),
+            (10, "v1"),
+            (19, "v1"),
+            (20, "v2"),
+            (29, "v2"),
+            (30, "absent"),
+            (39, "absent"),
+            (40, "v4"),
+        ] {
             assert_eq!(was(&all, second), expect, "at {second}");
             let turned: Vec<Version> = all.iter().rev().cloned().collect();
             assert_eq!(was(&turned, second), expect, "in another order, at {second}");
@@ -432,7 +439,10 @@ mod tests {
             assert!(page_of_s3(text).is_err(), "{text}");
         }
         let other = S3.replace("ListVersionsResult", "ListBucketResult");
-        assert_eq!(page_of_s3(&other).unwrap_err(), "the server does not list versions: it answers with <ListBucketResult>");
+        assert_eq!(
+            page_of_s3(&other).unwrap_err(),
+            "the server does not list versions: it answers with <ListBucketResult>"
+        );
         let mute = "<ListVersionsResult><Name>b</Name></ListVersionsResult>";
         assert!(page_of_s3(mute).unwrap_err().contains("whether it goes on"));
         assert!(keeps_of_s3("<ListBucketResult/>").is_err());
