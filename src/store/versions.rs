@@ -109,7 +109,7 @@ impl Gathered {
 ///
 /// [1]: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
 pub(super) fn page_of_s3(text: &str) -> Result<Page, String> {
-    must_be(text, "ListVersionsResult", "the server does not list versions")?;
+    must_be(text, "Versions", "the server does not list versions")?;
     let listed: S3Page = quick_xml::de::from_str(text).map_err(|it| it.to_string())?;
     let mut page = Page::default();
     let (mut key, mut id, mut goes_on) = (None, None, None);
@@ -118,7 +118,7 @@ pub(super) fn page_of_s3(text: &str) -> Result<Page, String> {
             S3Part::Version(it) => page.versions.push(it.version(true)?),
             S3Part::DeleteMarker(it) => page.versions.push(it.version(false)?),
             S3Part::CommonPrefixes(it) => page.directories.push(it.prefix),
-            S3Part::IsTruncated(it) => goes_on = it.trim().parse().ok(),
+            S3Part::IsTruncated(it) => goes_on = it.trim().to_ascii_lowercase().parse().ok(),
             S3Part::NextKeyMarker(it) => key = Some(it).filter(|it| !it.is_empty()),
             S3Part::NextVersionIdMarker(it) => id = Some(it).filter(|it| !it.is_empty()),
             S3Part::Other => {}
@@ -153,10 +153,11 @@ fn root(text: &str) -> Option<String> {
     }
 }
 
-/// Servers that know nothing of versions answer with something else.
-fn must_be(text: &str, name: &str, otherwise: &str) -> Result<(), String> {
+/// Servers that know nothing of versions answer with something else. S3's names are `ListVersionsResult` and
+/// `VersioningConfiguration`; some servers have names like `GetBucketVersioningResponse`.
+fn must_be(text: &str, part: &str, otherwise: &str) -> Result<(), String> {
     match root(text) {
-        Some(it) if it == name => Ok(()),
+        Some(it) if it.contains(part) => Ok(()),
         Some(it) => Err(format!("{otherwise}: it answers with <{it}>")),
         None => Err(format!("{otherwise}: its answer is no XML")),
     }
@@ -231,7 +232,7 @@ pub(super) fn keeps_of_s3(text: &str) -> Result<bool, String> {
         #[serde(rename = "Status")]
         status: Option<String>,
     }
-    must_be(text, "VersioningConfiguration", "the server knows of none")?;
+    must_be(text, "Versioning", "the server knows of none")?;
     let setting: Setting = quick_xml::de::from_str(text).map_err(|it| it.to_string())?;
     Ok(setting.status.is_some_and(|it| matches!(it.trim(), "Enabled" | "Suspended")))
 }
@@ -493,6 +494,8 @@ mod tests {
         assert_eq!(s3("<Status>Enabled</Status>"), Ok(true));
         assert_eq!(s3("<Status>Suspended</Status><MfaDelete>Disabled</MfaDelete>"), Ok(true));
         assert_eq!(s3(""), Ok(false));
+        let other = "<GetBucketVersioningResponse><Status>Enabled</Status></GetBucketVersioningResponse>";
+        assert_eq!(keeps_of_s3(other), Ok(true));
         assert_eq!(keeps_of_s3("<VersioningConfiguration xmlns=\"x\"/>"), Ok(false));
         assert_eq!(keeps_of_google(r#"{"versioning":{"enabled":true}}"#), Ok(true));
         assert_eq!(keeps_of_google(r#"{"versioning":{"enabled":false}}"#), Ok(false));
