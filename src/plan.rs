@@ -1,5 +1,6 @@
 //! A drill and a survey, with every remaining choice made. Pure: the same two give the same plan.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -24,7 +25,7 @@ use crate::source::chain::{self, Link};
 use crate::source::dump::{self, Ingredients, Made};
 use crate::source::service::Service;
 use crate::source::sweep;
-use crate::source::{BaseBackup, BaseTool, Pick, Roles, Source, StoreRef, backup_name};
+use crate::source::{BaseBackup, BaseTool, Pick, Roles, Source, backup_name};
 use crate::target::{Target, postgres_time};
 
 /// The newest major that is looked for when the backup's own is not to be had.
@@ -307,16 +308,27 @@ fn assemble(
 /// That stores are read as they were at a moment: what has happened to them since is no part of the drill.
 pub fn past(drill: &Drill) -> Vec<Note> {
     let location = drill.source.location();
-    let copies = drill.copies.iter().flat_map(|it| &it.others).map(|it| (&it.path, &it.store));
-    let read = [(&location.path, &location.store)].into_iter().chain(copies);
-    let note = |(path, store): (&String, &Option<StoreRef>)| {
-        let moment = postgres_time(store.as_ref()?.as_of?);
-        let root = Service::root(path).unwrap_or(path);
-        let text =
-            format!("{root} was read as it was at {moment}: what was written or deleted there since does not count");
-        Some(Note { kind: NoteKind::Deviation, text })
+    let wal = match &drill.source {
+        Source::BaseBackup(it) => it.wal.as_ref(),
+        Source::PgDump(_) | Source::PgDumpall(_) => None,
     };
-    read.filter_map(note).collect()
+    let copies = drill.copies.iter().flat_map(|it| &it.others).map(|it| (&it.path, it.wal.as_ref(), &it.store));
+    let mut told = BTreeSet::new();
+    let mut notes = Vec::new();
+    for (path, wal, store) in [(&location.path, wal, &location.store)].into_iter().chain(copies) {
+        let Some(moment) = store.as_ref().and_then(|it| it.as_of) else { continue };
+        for root in [Some(path), wal].into_iter().flatten().filter_map(|it| Service::root(it)) {
+            if !told.insert(root) {
+                continue;
+            }
+            let moment = postgres_time(moment);
+            let text = format!(
+                "{root} was read as it was at {moment}: what was written or deleted there since does not count"
+            );
+            notes.push(Note { kind: NoteKind::Deviation, text });
+        }
+    }
+    notes
 }
 
 /// Compares the backup with its copies, once the clock has stopped.

@@ -180,15 +180,23 @@ impl Converter<'_> {
     /// own is no copy.
     fn told_apart(&self, copy: &mut BackupCopy, source: &Source, others: &[BackupCopy], span: Span) {
         let location = source.location();
-        let places = others.iter().map(|it| (&it.path, &it.store)).chain([(&location.path, &location.store)]);
+        let wal = match source {
+            Source::BaseBackup(it) => it.wal.as_ref(),
+            Source::PgDump(_) | Source::PgDumpall(_) => None,
+        };
+        let places = others.iter().map(|it| (&it.path, it.wal.as_ref(), &it.store));
+        let places = places.chain([(&location.path, wal, &location.store)]);
         let places: Vec<_> = places.collect();
-        if places.iter().any(|(path, store)| **path == copy.path && **store == copy.store) {
+        if places.iter().any(|(path, _, store)| **path == copy.path && **store == copy.store) {
             self.note(
                 Mistake::new(span, "the same place as another copy, or as the source").help("name where the copy lies"),
             );
         }
-        let same_name = |url: &str| Service::root(url).is_some() && Service::root(url) == Service::root(&copy.path);
-        if places.iter().any(|(path, store)| same_name(path) && **store != copy.store) {
+        let roots = |path: &String, wal: Option<&String>| -> BTreeSet<String> {
+            [Some(path), wal].into_iter().flatten().filter_map(|it| Service::root(it)).map(str::to_owned).collect()
+        };
+        let own = roots(&copy.path, copy.wal.as_ref());
+        if places.iter().any(|(path, wal, store)| **store != copy.store && !own.is_disjoint(&roots(path, *wal))) {
             copy.path = Service::named(&copy.path, &copy.placement.name);
             copy.wal = copy.wal.as_ref().map(|it| Service::named(it, &copy.placement.name));
         }

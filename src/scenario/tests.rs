@@ -605,3 +605,27 @@ fn identifiers_are_quoted_where_they_need_it() {
         assert!(units::split_name(name).is_err(), "{name}");
     }
 }
+
+#[test]
+fn copies_in_one_bucket_that_is_reached_differently_are_told_apart_by_their_wal_as_well() {
+    let copies = |source: &str, copy: &str| {
+        let text = format!(
+            "version: 1\ndrills:\n  - name: d\n    source: {{ base_backup: {{ {source} }} }}\n    copies: [{{ name: then, {copy} }}]\n"
+        );
+        let drill = parsed(&text, &Environment::default()).remove(0);
+        let copy = drill.copies.unwrap().others.remove(0);
+        (copy.path, copy.wal.unwrap_or_default())
+    };
+    let then = "store: { as_of: 2026-11-20 10:00:00+00 }";
+    let owned = |path: &str, wal: &str| (path.to_owned(), wal.to_owned());
+    let told =
+        copies("path: /b/base, wal: \"s3://w/wal\", store: { region: r }", &format!("path: \"s3://w/base\", {then}"));
+    assert_eq!(told, owned("s3://then@w/base", ""));
+    let told =
+        copies("path: \"s3://b/base\", wal: \"s3://w/wal\"", &format!("path: /c/base, wal: \"s3://w/wal\", {then}"));
+    assert_eq!(told, owned("/c/base", "s3://then@w/wal"));
+    let told = copies("path: \"s3://b/base\"", &format!("path: \"s3://c/base\", wal: \"s3://b/wal\", {then}"));
+    assert_eq!(told, owned("s3://then@c/base", "s3://then@b/wal"));
+    let told = copies("path: \"s3://b/base\"", &format!("path: \"s3://c/base\", wal: \"s3://d/wal\", {then}"));
+    assert_eq!(told, owned("s3://c/base", "s3://d/wal"));
+}

@@ -24,14 +24,18 @@ use object_store::{
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::objects::{FIRST_PAUSE, LONGEST_PAUSE, RETRIES, RETRY_TIMEOUT, Trouble, words};
-use super::versions::{Gathered, Page, Version, Was, keeps_of_google, keeps_of_s3, page_of_google, page_of_s3, was_at};
+use super::objects::{CREDENTIALS, FIRST_PAUSE, LONGEST_PAUSE, RETRIES, RETRY_TIMEOUT, Trouble, words};
+use super::versions::{
+    Gathered, Page, Version, Was, error_of_s3, keeps_of_google, keeps_of_s3, page_of_google, page_of_s3, was_at,
+};
 use crate::target::postgres_time;
 
 /// How many versions are asked for where one key, or anything at all, is looked for.
 const FEW: &str = "16";
 /// Directories that are looked into at once.
 const AT_ONCE: usize = 8;
+/// Pages of a bucket that keeps no versions now that are searched for one from when it did.
+const PAGES: usize = 100;
 
 /// Where the versions of a bucket are listed, and as whom.
 pub(super) enum Place {
@@ -120,6 +124,14 @@ impl Place {
         Ok(request)
     }
 
+    /// The code of an error that came as an answer like any other.
+    fn error_in(&self, text: &str) -> Option<String> {
+        match self {
+            Place::S3 { .. } => error_of_s3(text),
+            Place::Google { .. } => None,
+        }
+    }
+
     /// What an account has to be allowed to.
     fn rights(&self) -> &'static str {
         match self {
@@ -143,7 +155,18 @@ fn encoded(text: &str) -> String {
 }
 
 /// See the module. Whatever would write is refused.
+#[derive(Clone)]
 pub(super) struct AsOf(Arc<Past>);
+
+/// Whether a bucket keeps versions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    /// What does not is seen from the versions themselves.
+    Yes,
+    /// It did once: what was deleted since then left no trace.
+    NoMore,
+    Never,
+}
 
 struct Past {
     store: Arc<dyn ObjectStore>,
@@ -151,7 +174,7 @@ struct Past {
     client: HttpClient,
     bucket: String,
     moment: Timestamp,
-    keeps: OnceCell<bool>,
+    keeps: OnceCell<Keeps>,
     known: Mutex<Known>,
 }
 
@@ -167,14 +190,48 @@ struct Known {
 
 impl Known {
     fn of(&self, key: &str) -> Option<Was> {
-        let directories = || key.match_indices('/').map(|(at, _)| &key[..=at]).chain([""]);
         let parent = key.rfind('/').map_or("", |at| &key[..=at]);
-        let is_listed = self.within.contains_key(parent) || directories().any(|it| self.beneath.contains(it));
+        let is_listed = self.within.contains_key(parent) || self.is_listed(key);
         self.keys.get(key).cloned().or_else(|| is_listed.then_some(Was::Absent))
+    }
+
+    /// Whether all is known that begins with this.
+    fn is_listed(&self, prefix: &str) -> bool {
+        let mut directories = prefix.match_indices('/').map(|(at, _)| &prefix[..=at]).chain([""]);
+        directories.any(|it| self.beneath.contains(it))
+    }
+
+    /// None: that is not known.
+    fn is_directory(&self, prefix: &str) -> Option<bool> {
+        let is_one = self.that_begin_with(prefix).any(|it| it.1.may_be());
+        (is_one || self.is_listed(prefix)).then_some(is_one)
+    }
+
+    /// The directories directly within, where those are known, and what is known to lie beside them.
+    fn within(&self, prefix: &str) -> (Option<Vec<String>>, Vec<Was>) {
+        let (mut direct, mut directories) = (Vec::new(), BTreeSet::new());
+        for (key, was) in self.that_begin_with(prefix) {
+            match key[prefix.len()..].find('/') {
+                Some(at) if was.may_be() => {
+                    directories.insert(key[..=prefix.len() + at].to_owned());
+                }
+                Some(_) => {}
+                None => direct.push(was.clone()),
+            }
+        }
+        let all = || self.is_listed(prefix).then(|| directories.into_iter().collect());
+        (self.within.get(prefix).cloned().or_else(all), direct)
     }
 
     fn that_begin_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a String, &'a Was)> {
         self.keys.range(prefix.to_owned()..).take_while(move |(key, _)| key.starts_with(prefix))
+    }
+}
+
+impl Was {
+    /// Whether something was there, as far as can be seen.
+    fn may_be(&self) -> bool {
+        matches!(self, Was::There(_) | Was::Unseen(_))
     }
 }
 
@@ -184,7 +241,10 @@ struct Listing {
     by_directory: bool,
     few: bool,
     gathered: Gathered,
-    directories: Vec<String>,
+    /// One may lie on two pages.
+    directories: BTreeSet<String>,
+    /// The greatest key so far.
+    last: String,
     next: Option<Vec<(&'static str, String)>>,
     is_over: bool,
 }
@@ -196,7 +256,8 @@ impl Listing {
             by_directory: false,
             few: false,
             gathered: Gathered::default(),
-            directories: Vec::new(),
+            directories: BTreeSet::new(),
+            last: String::new(),
             next: None,
             is_over: false,
         }
@@ -223,19 +284,9 @@ impl Past {
 
     /// What stood under the keys of the next page. None: there is none.
     async fn next(&self, listing: &mut Listing) -> Result<Option<Vec<Was>>> {
-        if listing.is_over {
-            return Ok(None);
-        }
         self.must_keep_versions().await?;
-        let text = self.ask(&self.place.listing(listing)).await?;
-        let page = self.place.page(&text).map_err(|it| generic(format!("it lists versions as nobody knows: {it}")))?;
-        if page.next.is_some() && page.next == listing.next {
-            return Err(generic("it lists the same versions over and over".to_owned()));
-        }
-        // After the first page, somebody goes on.
-        (listing.few, listing.is_over, listing.next) = (false, page.next.is_none(), page.next);
-        listing.directories.extend(page.directories);
-        let complete = listing.gathered.add(page.versions, listing.is_over);
+        let Some(versions) = self.page(listing).await? else { return Ok(None) };
+        let complete = listing.gathered.add(versions, listing.is_over);
         let mut known = self.known();
         let mut found = Vec::new();
         for (key, versions) in complete {
@@ -243,7 +294,26 @@ impl Past {
             known.keys.insert(key, was.clone());
             found.push(was);
         }
+        if listing.is_over && !listing.by_directory {
+            known.beneath.extend(Some(&listing.prefix).filter(|it| it.is_empty() || it.ends_with('/')).cloned());
+        }
         Ok(Some(found))
+    }
+
+    async fn page(&self, listing: &mut Listing) -> Result<Option<Vec<Version>>> {
+        if listing.is_over {
+            return Ok(None);
+        }
+        let text = self.ask(&self.place.listing(listing)).await?;
+        let page = self.place.page(&text).map_err(|it| odd(format!("its versions cannot be read: {it}")))?;
+        if page.next.is_some() && page.next == listing.next {
+            return Err(odd("it lists the same versions over and over".to_owned()));
+        }
+        // After the first page, somebody goes on.
+        (listing.few, listing.is_over, listing.next) = (false, page.next.is_none(), page.next);
+        listing.directories.extend(page.directories);
+        listing.last = page.versions.iter().map(|it| &it.key).chain([&listing.last]).max().cloned().unwrap_or_default();
+        Ok(Some(page.versions))
     }
 
     /// Of what was found, what was there.
@@ -252,7 +322,7 @@ impl Past {
         for was in found {
             match was {
                 Was::There(version) => there.push(version),
-                Was::Absent => {}
+                Was::Absent | Was::Later(_) => {}
                 Was::Unseen(version) => return Err(self.unseen(&version)),
             }
         }
@@ -269,7 +339,7 @@ impl Past {
                 return Ok(was.clone());
             }
             // Of all keys that begin with it, it comes first.
-            if !listing.gathered.holds(key) {
+            if listing.last.as_str() > key {
                 break;
             }
         }
@@ -277,34 +347,62 @@ impl Past {
         Ok(Was::Absent)
     }
 
-    /// Whether anything was there beneath a directory: one that holds only what was deleted, or came later, is listed all the same.
+    /// Whether anything was there beneath a directory, or may have been: one that holds only what was deleted, or came later, is
+    /// listed all the same.
     async fn is_directory(&self, prefix: &str) -> Result<bool> {
-        if self.known().that_begin_with(prefix).any(|it| matches!(it.1, Was::There(_))) {
-            return Ok(true);
+        if let Some(is_one) = self.known().is_directory(prefix) {
+            return Ok(is_one);
         }
         let mut listing = Listing { few: true, ..Listing::of(prefix) };
         while let Some(found) = self.next(&mut listing).await? {
-            if !self.there(found)?.is_empty() {
+            if found.iter().any(Was::may_be) {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
+    /// Why it cannot be said of something that it was not there, by what was listed before.
+    fn doubt(&self, key: &str, matches: &dyn Fn(&str) -> bool) -> Option<Trouble> {
+        let beneath = directory_of(key);
+        let known = self.known();
+        let itself = known.keys.get_key_value(key);
+        let later = itself.into_iter().chain(known.that_begin_with(&beneath)).find_map(|(key, was)| match was {
+            Was::Later(it) if matches(key) => Some(it),
+            Was::Later(_) | Was::There(_) | Was::Absent | Was::Unseen(_) => None,
+        });
+        let moment = postgres_time(self.moment);
+        if self.keeps.get() == Some(&Keeps::NoMore) {
+            let bucket = &self.bucket;
+            return Some(Trouble::later(format!(
+                "the bucket {bucket} keeps no versions any more: what was overwritten or deleted in it since cannot be seen, nor \
+                 that it was there at {moment}"
+            )));
+        }
+        later.map(|it| {
+            let (key, made) = (&it.key, postgres_time(it.made));
+            Trouble::later(format!(
+                "what was there at {moment} cannot be seen: {key} has versions only from {made} on, so that it was made later, or its \
+                 version was removed since"
+            ))
+        })
+    }
+
+    fn known_beneath(&self, prefix: &str) -> Vec<Was> {
+        self.known().that_begin_with(prefix).map(|it| it.1.clone()).collect()
+    }
+
     async fn within(&self, prefix: &str) -> Result<(Vec<String>, Vec<Version>)> {
-        let listed = self.known().within.get(prefix).cloned();
+        let (listed, direct) = self.known().within(prefix);
         if let Some(directories) = listed {
-            let known = self.known();
-            let direct = known.that_begin_with(prefix).filter(|(key, _)| !key[prefix.len()..].contains('/'));
-            let found: Vec<Was> = direct.map(|it| it.1.clone()).collect();
-            return Ok((directories, self.there(found)?));
+            return Ok((directories, self.there(direct)?));
         }
         let mut listing = Listing { by_directory: true, ..Listing::of(prefix) };
         let mut there = Vec::new();
         while let Some(found) = self.next(&mut listing).await? {
             there.extend(self.there(found)?);
         }
-        let looked = stream::iter(std::mem::take(&mut listing.directories));
+        let looked = stream::iter(listing.directories);
         let looked = looked.map(|it| async move { Ok::<_, Error>(self.is_directory(&it).await?.then_some(it)) });
         let directories: Vec<Option<String>> = looked.buffered(AT_ONCE).try_collect().await?;
         let directories: Vec<String> = directories.into_iter().flatten().collect();
@@ -314,14 +412,7 @@ impl Past {
 
     /// A bucket that keeps no versions can neither show what it held nor lack it.
     async fn must_keep_versions(&self) -> Result<()> {
-        let keeps = self.keeps.get_or_try_init(|| async {
-            let keeps = match &self.place {
-                Place::S3 { url, .. } => keeps_of_s3(&self.ask(&format!("{url}?versioning=")).await?),
-                Place::Google { url, .. } => keeps_of_google(&self.ask(&format!("{url}?fields=versioning")).await?),
-            };
-            keeps.map_err(|it| generic(format!("whether it keeps versions cannot be read: {it}")))
-        });
-        if *keeps.await? {
+        if *self.keeps.get_or_try_init(|| self.keeps()).await? != Keeps::Never {
             return Ok(());
         }
         Err(unversioned(format!(
@@ -329,6 +420,29 @@ impl Past {
             self.bucket,
             postgres_time(self.moment)
         )))
+    }
+
+    async fn keeps(&self) -> Result<Keeps> {
+        let keeps = match &self.place {
+            Place::S3 { url, .. } => keeps_of_s3(&self.ask(&format!("{url}?versioning=")).await?),
+            Place::Google { url, .. } => keeps_of_google(&self.ask(&format!("{url}?fields=versioning")).await?),
+        };
+        let keeps = keeps.map_err(|it| odd(format!("whether it keeps versions cannot be read: {it}")))?;
+        if keeps {
+            return Ok(Keeps::Yes);
+        }
+        // It has a word for buckets that did.
+        if matches!(self.place, Place::S3 { .. }) {
+            return Ok(Keeps::Never);
+        }
+        let mut listing = Listing::of("");
+        for _ in 0..PAGES {
+            let Some(versions) = self.page(&mut listing).await? else { break };
+            if versions.iter().any(|it| it.ended.is_some()) {
+                return Ok(Keeps::NoMore);
+            }
+        }
+        Ok(Keeps::Never)
     }
 
     fn unseen(&self, version: &Version) -> Error {
@@ -347,8 +461,13 @@ impl Past {
         loop {
             let request = self.place.signed(url).await?;
             let (error, may_pass) = match self.once(request).await {
-                Ok((status, text)) if status.is_success() => return Ok(text),
-                Ok((status, text)) => (self.refusal(status, &text), is_passing(status)),
+                Ok((status, text)) => match (status.is_success(), self.place.error_in(&text)) {
+                    (true, None) => return Ok(text),
+                    (is_fine, code) => {
+                        let may_pass = is_passing(status) || is_fine && code.is_some_and(|it| PASSING.contains(&&*it));
+                        (self.refusal(status, &text), may_pass)
+                    }
+                },
                 Err((error, may_pass)) => (error, may_pass),
             };
             if !may_pass || left == 0 || began.elapsed() > RETRY_TIMEOUT {
@@ -377,18 +496,24 @@ impl Past {
         let told = told.and_then(|it| it["error"]["message"].as_str().map(|it| format!("{}: {it}", status.as_u16())));
         let text = told.unwrap_or_else(|| format!("the store answers {status}: {text}"));
         let error = generic(text.clone());
+        let said = words(&error);
+        let refused = |cause| Error::Generic { store: "versions", source: Box::new(Trouble::refused(cause)) };
+        let code = said.split(':').next().unwrap_or_default();
         match status.as_u16() {
             404 => Error::NotFound { path: self.bucket.clone(), source: text.into() },
-            401 | 403 => {
-                let told = words(&error);
-                let cause = format!("{told} (`as_of` needs the rights to {})", self.place.rights());
-                Error::Generic { store: "versions", source: Box::new(Trouble::refused(cause)) }
+            _ if CREDENTIALS.contains(&code) => refused(said),
+            it if it == 403 || code == "AccessDenied" => {
+                refused(format!("{said} (`as_of` needs the rights to {})", self.place.rights()))
             }
-            405 | 501 => unversioned(format!("the store lists no versions: {}", words(&error))),
+            401 => refused(said),
+            405 | 501 => unversioned(format!("the store lists no versions: {said}")),
             _ => error,
         }
     }
 }
+
+/// Errors that may pass, whatever status they come with.
+const PASSING: [&str; 3] = ["InternalError", "SlowDown", "ServiceUnavailable"];
 
 fn is_passing(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429) || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
@@ -398,13 +523,32 @@ fn generic(text: String) -> Error {
     Error::Generic { store: "versions", source: text.into() }
 }
 
+/// The store answers, and not as stores do.
+fn odd(cause: String) -> Error {
+    Error::Generic { store: "versions", source: Box::new(Trouble::other(cause)) }
+}
+
 fn unversioned(cause: String) -> Error {
     Error::Generic { store: "versions", source: Box::new(Trouble::unversioned(cause)) }
 }
 
 /// As the crate means a prefix: whole names of directories.
 fn directory(prefix: Option<&Key>) -> String {
-    prefix.filter(|it| !it.as_ref().is_empty()).map_or_else(String::new, |it| format!("{it}/"))
+    prefix.map_or_else(String::new, |it| directory_of(it.as_ref()))
+}
+
+fn directory_of(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!("{key}/") }
+}
+
+/// Not every server heeds what version is asked for, and not every one tells which it gives.
+fn is_of(version: &Version, meta: &ObjectMeta) -> bool {
+    if let Some(given) = &meta.version {
+        return *given == version.id;
+    }
+    let plain = |it: &str| it.trim_matches('"').to_owned();
+    let tags = version.e_tag.as_deref().map(plain).zip(meta.e_tag.as_deref().map(plain));
+    version.bytes == Some(meta.size) && tags.is_none_or(|(listed, given)| listed == given)
 }
 
 fn meta(version: &Version) -> Result<ObjectMeta> {
@@ -415,6 +559,18 @@ fn meta(version: &Version) -> Result<ObjectMeta> {
         e_tag: version.e_tag.clone(),
         version: Some(version.id.clone()),
     })
+}
+
+impl AsOf {
+    /// Whether something was there beneath it, or may have been.
+    pub(super) async fn is_directory(&self, prefix: &Key) -> Result<bool> {
+        self.0.is_directory(&directory(Some(prefix))).await
+    }
+
+    /// Why it cannot be said that nothing was there, at a key or beneath it, of what matches.
+    pub(super) fn doubt(&self, key: &Key, matches: &dyn Fn(&str) -> bool) -> Option<Trouble> {
+        self.0.doubt(key.as_ref(), matches)
+    }
 }
 
 impl fmt::Debug for AsOf {
@@ -441,8 +597,11 @@ impl ObjectStore for AsOf {
             let (attributes, extensions) = Default::default();
             return Ok(GetResult { payload, range: 0..meta.size, meta, attributes, extensions });
         }
-        options.version = Some(version.id);
+        options.version = Some(version.id.clone());
         match self.0.store.get_opts(location, options).await {
+            Ok(got) if !is_of(&version, &got.meta) => {
+                Err(odd(format!("the store does not give the version that was asked for: {}", version.id)))
+            }
             // A rule for old versions may have removed it since it was listed.
             Err(Error::NotFound { path, source }) => Err(Error::Precondition { path, source }),
             other => other,
@@ -451,14 +610,17 @@ impl ObjectStore for AsOf {
 
     fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (past, within) = (Arc::clone(&self.0), prefix.cloned());
-        let listing = Listing::of(&directory(prefix));
-        let pages = stream::try_unfold((past, listing), |(past, mut listing)| async move {
-            let Some(found) = past.next(&mut listing).await? else {
-                past.known().beneath.insert(listing.prefix);
-                return Ok::<_, Error>(None);
+        let mut listing = Listing::of(&directory(prefix));
+        listing.is_over = past.known().is_listed(&listing.prefix);
+        let known = listing.is_over.then(|| past.known_beneath(&listing.prefix));
+        let pages = stream::try_unfold((past, listing, known), |(past, mut listing, known)| async move {
+            let found = match known {
+                Some(known) => Some(known),
+                None => past.next(&mut listing).await?,
             };
+            let Some(found) = found else { return Ok::<_, Error>(None) };
             let metas: Vec<Result<ObjectMeta>> = past.there(found)?.iter().map(meta).collect();
-            Ok(Some((stream::iter(metas), (past, listing))))
+            Ok(Some((stream::iter(metas), (past, listing, None))))
         });
         // The directory itself, as some tools write one, does not lie in it.
         let is_within = move |it: &ObjectMeta| within.as_ref() != Some(&it.location);

@@ -30,6 +30,10 @@ const ENDINGS: [&str; 5] = ["", ".gz", ".zst", ".lz4", ".xz"];
 ///
 /// `mapped`: where tablespaces' data lie, by location or OID, as the scenario says.
 pub fn base_facts(path: &Path, mapped: &BTreeMap<String, String>, reading: &Reading) -> Result<BaseFacts, Fault> {
+    reading.sure(path, facts(path, mapped, reading))
+}
+
+fn facts(path: &Path, mapped: &BTreeMap<String, String>, reading: &Reading) -> Result<BaseFacts, Fault> {
     let seen = look(path, reading)?;
     if !seen.directory {
         return archives(path, vec![member(path, "", MemberKind::Data, reading)?], reading);

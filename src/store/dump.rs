@@ -33,7 +33,7 @@ pub fn dump_facts(
             .cause("it is neither a file nor a directory")
             .hint("name a dump"))
     };
-    facts.map_err(|it| at(path, it))
+    reading.sure(path, facts.map_err(|it| at(path, it)))
 }
 
 /// Faults of contents do not know where those are.

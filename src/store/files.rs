@@ -12,6 +12,7 @@ use std::sync::{MutexGuard, PoisonError};
 use super::Reading;
 use super::bundle::MemberInput;
 use super::objects::{self, Hints, Object};
+use crate::fault::Fault;
 
 /// What something is. Links are told from what they lead to only where that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,7 +246,7 @@ impl Reading {
 
     /// The same where something that cannot be listed is empty, as for recognising what it is.
     pub(crate) fn peek(&self, directory: &Path) -> Vec<Entry> {
-        self.entries(directory).unwrap_or_default()
+        self.noting(self.entries(directory)).unwrap_or_default()
     }
 
     /// Whether it is there, and a file. Cheaper than to ask what it is.
@@ -263,15 +264,31 @@ impl Reading {
     }
 
     pub(crate) fn is_file(&self, path: &Path) -> bool {
-        self.has_file(path).unwrap_or(false)
+        self.noting(self.has_file(path)).unwrap_or(false)
     }
 
     pub(crate) fn is_dir(&self, path: &Path) -> bool {
-        self.stat(path).is_ok_and(Stat::is_dir)
+        self.noting(self.stat(path)).is_some_and(Stat::is_dir)
     }
 
     pub(crate) fn exists(&self, path: &Path) -> bool {
-        self.stat(path).is_ok()
+        self.noting(self.stat(path)).is_some()
+    }
+
+    /// Where an error counts as that nothing is there: but for a store that cannot show what it held, see [`Reading::sure`].
+    fn noting<T>(&self, outcome: io::Result<T>) -> Option<T> {
+        outcome.inspect_err(|it| self.objects.note(it)).ok()
+    }
+
+    /// What was found out without asking why something is not there, unless a store could not show whether it was.
+    pub(super) fn sure<T>(&self, path: &Path, found: Result<T, Fault>) -> Result<T, Fault> {
+        self.objects.noted().map_or(found, |it| Err(it.fault(path, "look at")))
+    }
+
+    /// Why it cannot be said that nothing was there, at a path or beneath it, of what matches; by what was listed before.
+    pub(super) fn doubt(&self, path: &Path, matches: &dyn Fn(&Path) -> bool) -> Option<Fault> {
+        let doubt = self.objects.doubt(&objects::address(path)?.ok()?, matches).ok()??;
+        Some(doubt.fault(path, "find a backup at"))
     }
 
     pub(crate) fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -28,6 +28,10 @@ const UNFINISHED: [&str; 6] = [".tmp", ".part", ".partial", ".temp", ".crdownloa
 /// pattern that spells their mark out. Nothing found in a directory that can be read is an empty list; a directory that
 /// is not there or cannot be read is a fault of the host.
 pub fn list(pattern: &str, reading: &Reading) -> Result<Vec<FileSeen>, Fault> {
+    reading.sure(Path::new(pattern), matching(pattern, reading))
+}
+
+fn matching(pattern: &str, reading: &Reading) -> Result<Vec<FileSeen>, Fault> {
     let path = Path::new(pattern);
     let is_there = || if is_flat(path) { reading.exists(path) } else { path.symlink_metadata().is_ok() };
     if !is_pattern(pattern) || is_there() {
@@ -52,6 +56,12 @@ pub fn list(pattern: &str, reading: &Reading) -> Result<Vec<FileSeen>, Fault> {
         reading,
     };
     walk.directory(&base, true)?;
+    let would = |it: &Path| !walk.passes(&file_name(it)) && it.ancestors().any(|it| walk.matcher.is_match(it));
+    if walk.found.is_empty()
+        && let Some(fault) = reading.doubt(&base, &would)
+    {
+        return Err(fault);
+    }
     walk.found.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(walk.found)
 }
@@ -61,6 +71,11 @@ fn exact(path: &Path, reading: &Reading) -> Result<Vec<FileSeen>, Fault> {
     // A tool's repository may hold none, and is no backup itself.
     let kept = repository(path, reading).or_else(|| Some(base_backups(path, reading)).filter(|it| !it.is_empty()));
     if let Some(files) = kept.or_else(|| databasus_files(path, reading)) {
+        if files.is_empty()
+            && let Some(fault) = reading.doubt(path, &|_| true)
+        {
+            return Err(fault);
+        }
         return files.iter().map(|it| look(it, reading)).collect();
     }
     if !reading.exists(path) {
@@ -135,11 +150,16 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn entry(&mut self, entry: &Entry) -> Result<(), Fault> {
-        let Entry { path, name, kind, .. } = entry;
+    /// Over what is no backup by its name.
+    fn passes(&self, name: &str) -> bool {
         let unfinished = UNFINISHED.iter().any(|it| name.ends_with(it));
         let sidecar = name.strip_suffix(SIDECAR).is_some_and(|it| uuid_of(it).is_some());
-        if (name.starts_with('.') && !self.hidden) || (unfinished && !self.unfinished) || sidecar {
+        (name.starts_with('.') && !self.hidden) || (unfinished && !self.unfinished) || sidecar
+    }
+
+    fn entry(&mut self, entry: &Entry) -> Result<(), Fault> {
+        let Entry { path, name, kind, .. } = entry;
+        if self.passes(name) {
             return Ok(());
         }
         // `./x` from a relative base matches `x`.

@@ -134,10 +134,20 @@ impl Access {
 #[derive(Debug, Default)]
 pub(super) struct Objects {
     access: Arc<Access>,
-    clients: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>>,
+    clients: Mutex<BTreeMap<String, Client>>,
+    /// What a store could not show to somebody who did not ask why.
+    unseen: Mutex<Option<Trouble>>,
     meter: Arc<Meter>,
     room: Room,
     pub(super) hints: Mutex<Hints>,
+}
+
+/// What is asked of a store.
+#[derive(Clone, Debug)]
+struct Client {
+    store: Arc<dyn ObjectStore>,
+    /// The same, where it is read as it was.
+    past: Option<AsOf>,
 }
 
 /// What may be on its way at once, in units of 64 KiB: on a slow line, a request that shares it with too many others would not come
@@ -187,12 +197,16 @@ impl Objects {
     }
 
     fn client(&self, address: &Address) -> io::Result<Arc<dyn ObjectStore>> {
+        Ok(self.reach(address)?.store)
+    }
+
+    fn reach(&self, address: &Address) -> io::Result<Client> {
         let named = self.access.of(&address.url);
         // Access may differ from prefix to prefix.
         let id = format!("{:?} {} {:?}", address.service, address.bucket, named.map(std::ptr::from_ref));
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&id) {
-            return Ok(Arc::clone(client));
+            return Ok(client.clone());
         }
         let config = match named {
             Some(Ok(config)) => Some(config),
@@ -203,7 +217,7 @@ impl Objects {
         };
         let client = connect(address, config, &self.access, &self.meter)
             .map_err(|it| Trouble { kind: Why::Unusable, cause: words(&it) }.into_error())?;
-        clients.insert(id, Arc::clone(&client));
+        clients.insert(id, client.clone());
         Ok(client)
     }
 
@@ -307,17 +321,43 @@ impl Objects {
 
     /// Whether something lies beneath.
     fn prefix(&self, address: &Address, reading: &Reading) -> io::Result<Stat> {
-        let (store, key) = (self.client(address)?, address.key.clone());
-        let first = wait(reading, async move { store.list(Some(&key)).try_next().await })?;
-        match first {
-            Ok(first) if first.is_some() || address.key.as_ref().is_empty() => Ok(Stat::DIRECTORY),
-            Ok(_) => Err(Trouble { kind: Why::Absent, cause: "there is no such object".to_owned() }.into_error()),
+        let (Client { store, past }, key) = (self.reach(address)?, address.key.clone());
+        let any = wait(reading, async move {
+            match past {
+                Some(past) => past.is_directory(&key).await,
+                None => Ok(store.list(Some(&key)).try_next().await?.is_some()),
+            }
+        })?;
+        match any {
+            Ok(any) if any || address.key.as_ref().is_empty() => Ok(Stat::DIRECTORY),
+            Ok(_) => {
+                let absent = || Trouble::absent("there is no such object".to_owned());
+                Err(self.doubt(address, &|_| true)?.unwrap_or_else(absent).into_error())
+            }
             Err(error @ object_store::Error::NotFound { .. }) => {
                 let cause = format!("there is no {} {}: {}", address.service.noun(), address.bucket, words(&error));
                 Err(Trouble { kind: Why::NoStore, cause }.into_error())
             }
             Err(error) => Err(trouble(&error)),
         }
+    }
+
+    /// Why it cannot be said that nothing was there, at an address or beneath it, of what matches; by what was listed before.
+    pub(super) fn doubt(&self, address: &Address, matches: &dyn Fn(&Path) -> bool) -> io::Result<Option<Trouble>> {
+        let root = Service::root(&address.url).unwrap_or_default();
+        let of_key = |key: &str| matches(Path::new(&format!("{root}/{key}")));
+        Ok(self.reach(address)?.past.and_then(|it| it.doubt(&address.key, &of_key)))
+    }
+
+    /// Keeps that a store cannot show what it held, where an error counts as that nothing is there.
+    pub(super) fn note(&self, error: &io::Error) {
+        if let Some(trouble @ Trouble { kind: Why::Unversioned, .. }) = Trouble::of(error) {
+            self.unseen.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| trouble.clone());
+        }
+    }
+
+    pub(super) fn noted(&self) -> Option<Trouble> {
+        self.unseen.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn entries(&self, directory: &Path, address: &Address, reading: &Reading) -> io::Result<Vec<Entry>> {
@@ -586,6 +626,8 @@ enum Why {
     Changed,
     /// It cannot show what it held at a moment.
     Unversioned,
+    /// It is not there as of a moment, and may have been.
+    Later,
     /// What was read is not what it is to be.
     Damaged,
     /// What the scenario says of it.
@@ -619,13 +661,21 @@ impl Trouble {
         Trouble { kind: Why::Unversioned, cause }
     }
 
+    pub(super) fn later(cause: String) -> Trouble {
+        Trouble { kind: Why::Later, cause }
+    }
+
+    pub(super) fn other(cause: String) -> Trouble {
+        Trouble { kind: Why::Other, cause }
+    }
+
     pub(super) fn damaged(cause: String) -> Trouble {
         Trouble { kind: Why::Damaged, cause }
     }
 
     pub(super) fn into_error(self) -> io::Error {
         let kind = match self.kind {
-            Why::Absent => io::ErrorKind::NotFound,
+            Why::Absent | Why::Later => io::ErrorKind::NotFound,
             Why::Refused => io::ErrorKind::PermissionDenied,
             Why::NoStore
             | Why::Unreachable
@@ -670,6 +720,9 @@ impl Trouble {
                 .hint("Something writes to the backup meanwhile: drill it when it is complete."),
             Why::Unversioned => fault(Blame::Scenario)
                 .hint("Take `as_of` out of `store:`, or give a moment since which the bucket keeps versions."),
+            Why::Later => fault(Blame::Scenario).hint(
+                "Give `as_of` a moment at which it was there, and look whether a rule for old versions removes them too early.",
+            ),
             Why::Damaged => fault(Blame::Backup)
                 .hint("the file was cut or damaged: compare its size and checksum with those where it was made"),
             Why::Config(fault) => fault.clone(),
@@ -703,20 +756,28 @@ fn trouble(error: &object_store::Error) -> io::Error {
     }
     let text = words(error);
     // Some services call an old token a bad request.
-    let refused =
-        ["ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthenticationFailed"];
     let kind = match error {
         Error::NotFound { .. } => Why::Absent,
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Why::Refused,
         Error::Precondition { .. } | Error::NotModified { .. } => Why::Changed,
         Error::InvalidPath { .. } | Error::NotSupported { .. } | Error::UnknownConfigurationKey { .. } => Why::Unusable,
         _ if ["NoSuchBucket", "ContainerNotFound"].iter().any(|it| text.contains(it)) => Why::NoStore,
-        _ if refused.iter().any(|it| text.contains(it)) => Why::Refused,
+        _ if CREDENTIALS.iter().any(|it| text.contains(it)) => Why::Refused,
         Error::Generic { .. } => Why::Unreachable,
         _ => Why::Other,
     };
     Trouble { kind, cause: text }.into_error()
 }
+
+/// Errors of credentials, which no right would mend.
+pub(super) const CREDENTIALS: [&str; 6] = [
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "AuthenticationFailed",
+];
 
 const STATUS: &str = "the store answers";
 
@@ -747,7 +808,7 @@ fn connect(
     config: Option<&StoreConfig>,
     access: &Access,
     meter: &Arc<Meter>,
-) -> object_store::Result<Arc<dyn ObjectStore>> {
+) -> object_store::Result<Client> {
     // Several providers may be compiled in: one must be chosen, once.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let authorities = config.into_iter().chain([&access.general]).flat_map(|it| &it.authorities);
@@ -802,11 +863,12 @@ fn connect(
         }
         Service::Azure => (built!(MicrosoftAzureBuilder::new(), with_container_name).0, None),
     };
-    let Some((moment, client)) = past else { return Ok(store) };
+    let Some((moment, client)) = past else { return Ok(Client { store, past: None }) };
     let source = "Azure does not tell when a blob was deleted";
     let place = place.ok_or(object_store::Error::NotSupported { source: source.into() })?;
     let client = Metered { meter: Arc::clone(meter) }.connect(&client)?;
-    Ok(Arc::new(AsOf::new(store, place, client, &address.bucket, moment)))
+    let past = AsOf::new(store, place, client, &address.bucket, moment);
+    Ok(Client { store: Arc::new(past.clone()), past: Some(past) })
 }
 
 /// Options that say where a store is, and not as whom it is asked.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use quick_xml::events::Event;
 use serde::Deserialize;
 
 /// A version of an object, or of its absence.
@@ -15,7 +16,9 @@ pub(super) struct Version {
     pub(super) id: String,
     pub(super) made: Timestamp,
     /// When it was replaced or deleted, where the store tells.
-    ended: Option<Timestamp>,
+    pub(super) ended: Option<Timestamp>,
+    /// Of Google: the greater, the newer.
+    generation: Option<u64>,
     is_latest: bool,
     /// None: a delete marker.
     pub(super) bytes: Option<u64>,
@@ -36,7 +39,10 @@ pub(super) struct Page {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Was {
     There(Version),
+    /// Deleted by then, or no version of it is known at all.
     Absent,
+    /// All of its versions were made after the moment, this one first: it was made later, or its version from then is gone.
+    Later(Version),
     /// It was written after the moment, while the bucket kept no versions: what it replaced cannot be seen.
     Unseen(Version),
 }
@@ -44,16 +50,37 @@ pub(super) enum Was {
 /// What S3 calls an object that was written while its bucket kept no versions. The next such one replaces it.
 const NULL: &str = "null";
 
-/// `versions`: all of one key, in any order.
+/// `versions`: all of one key, in the order of the listing.
 pub(super) fn was_at(versions: &[Version], moment: Timestamp) -> Was {
     if let Some(it) = versions.iter().find(|it| it.id == NULL && it.made > moment) {
         return Was::Unseen(it.clone());
     }
-    // Where two have one time, stores list the newer one first.
-    let newest = versions.iter().rev().filter(|it| it.made <= moment).max_by_key(|it| (it.made, it.is_latest));
-    match newest {
-        Some(it) if it.bytes.is_some() && it.ended.is_none_or(|ended| ended > moment) => Was::There(it.clone()),
+    let made: Vec<&Version> = versions.iter().filter(|it| it.made <= moment).collect();
+    if made.is_empty() {
+        let first = versions.iter().min_by_key(|it| it.made);
+        return first.map_or(Was::Absent, |it| Was::Later(it.clone()));
+    }
+    let lasting: Vec<&Version> = made.into_iter().filter(|it| it.ended.is_none_or(|it| it > moment)).collect();
+    match newest(&lasting) {
+        Some(it) if it.bytes.is_some() => Was::There(it.clone()),
         Some(_) | None => Was::Absent,
+    }
+}
+
+/// Where two have one time, stores list the newer one first. An upload in parts has the time at which it began: one that is listed
+/// before another is newer, whatever their times say.
+fn newest<'a>(versions: &[&'a Version]) -> Option<&'a Version> {
+    let age = |at: &usize| versions.get(*at).map(|it| (it.made, it.generation, it.is_latest));
+    let at = (0..versions.len()).rev().max_by_key(age)?;
+    let by_time = versions.get(at).copied()?;
+    let before = versions.iter().take(at).find(|it| it.is_in_parts() && !by_time.is_latest);
+    Some(before.copied().unwrap_or(by_time))
+}
+
+impl Version {
+    /// Whether S3 got it in parts: `"…-3"`.
+    fn is_in_parts(&self) -> bool {
+        self.e_tag.as_deref().is_some_and(|it| it.contains('-'))
     }
 }
 
@@ -64,11 +91,6 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// Whether there may be more of this key.
-    pub(super) fn holds(&self, key: &str) -> bool {
-        self.open.contains_key(key)
-    }
-
     /// Pages come in the order of keys, so all but the last key of a page are complete: those are given, each with all of its versions.
     /// `is_last`: of the listing; then that one is as well.
     pub(super) fn add(&mut self, versions: Vec<Version>, is_last: bool) -> BTreeMap<String, Vec<Version>> {
@@ -87,26 +109,70 @@ impl Gathered {
 ///
 /// [1]: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectVersions.html
 pub(super) fn page_of_s3(text: &str) -> Result<Page, String> {
+    must_be(text, "Versions", "the server does not list versions")?;
     let listed: S3Page = quick_xml::de::from_str(text).map_err(|it| it.to_string())?;
     let mut page = Page::default();
-    let (mut key, mut id, mut goes_on) = (None, None, false);
+    let (mut key, mut id, mut goes_on) = (None, None, None);
     for part in listed.parts {
         match part {
             S3Part::Version(it) => page.versions.push(it.version(true)?),
             S3Part::DeleteMarker(it) => page.versions.push(it.version(false)?),
             S3Part::CommonPrefixes(it) => page.directories.push(it.prefix),
-            S3Part::IsTruncated(it) => goes_on = it.trim() == "true",
+            S3Part::IsTruncated(it) => goes_on = it.trim().to_ascii_lowercase().parse().ok(),
             S3Part::NextKeyMarker(it) => key = Some(it).filter(|it| !it.is_empty()),
             S3Part::NextVersionIdMarker(it) => id = Some(it).filter(|it| !it.is_empty()),
             S3Part::Other => {}
         }
     }
-    if goes_on {
+    if goes_on.ok_or("the listing does not say whether it goes on")? {
         let key = key.ok_or("the listing goes on, and does not say where")?;
         let id = id.map(|it| ("version-id-marker", it));
         page.next = Some([("key-marker", key)].into_iter().chain(id).collect());
     }
     Ok(page)
+}
+
+/// The name of the outermost element.
+fn root(text: &str) -> Option<String> {
+    let mut reader = quick_xml::Reader::from_str(text);
+    loop {
+        match reader.read_event().ok()? {
+            Event::Start(it) | Event::Empty(it) => {
+                return std::str::from_utf8(it.local_name().as_ref()).ok().map(str::to_owned);
+            }
+            Event::Eof => return None,
+            Event::End(_)
+            | Event::Text(_)
+            | Event::CData(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_)
+            | Event::DocType(_)
+            | Event::GeneralRef(_) => {}
+        }
+    }
+}
+
+/// Servers that know nothing of versions answer with something else. S3's names are `ListVersionsResult` and
+/// `VersioningConfiguration`; some servers have names like `GetBucketVersioningResponse`.
+fn must_be(text: &str, part: &str, otherwise: &str) -> Result<(), String> {
+    match root(text) {
+        Some(it) if it.contains(part) => Ok(()),
+        Some(it) => Err(format!("{otherwise}: it answers with <{it}>")),
+        None => Err(format!("{otherwise}: its answer is no XML")),
+    }
+}
+
+/// The code of an error of S3, which may come with any status.
+pub(super) fn error_of_s3(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Told {
+        #[serde(rename = "Code")]
+        code: Option<String>,
+    }
+    let is_error = root(text).is_some_and(|it| it == "Error");
+    let told: Option<Told> = if is_error { quick_xml::de::from_str(text).ok() } else { None };
+    is_error.then(|| told.and_then(|it| it.code).unwrap_or_default().trim().to_owned())
 }
 
 #[derive(Deserialize)]
@@ -152,7 +218,8 @@ impl S3Version {
         let made = time(&self.last_modified)?;
         let bytes = if is_object { Some(self.size.ok_or_else(|| format!("{} has no size", self.key))?) } else { None };
         let id = self.version_id.filter(|it| !it.is_empty()).unwrap_or_else(|| NULL.to_owned());
-        Ok(Version { key: self.key, id, made, ended: None, is_latest: self.is_latest, bytes, e_tag: self.e_tag })
+        let (ended, generation) = (None, None);
+        Ok(Version { key: self.key, id, made, ended, generation, is_latest: self.is_latest, bytes, e_tag: self.e_tag })
     }
 }
 
@@ -165,6 +232,7 @@ pub(super) fn keeps_of_s3(text: &str) -> Result<bool, String> {
         #[serde(rename = "Status")]
         status: Option<String>,
     }
+    must_be(text, "Versioning", "the server knows of none")?;
     let setting: Setting = quick_xml::de::from_str(text).map_err(|it| it.to_string())?;
     Ok(setting.status.is_some_and(|it| matches!(it.trim(), "Enabled" | "Suspended")))
 }
@@ -207,6 +275,7 @@ impl GoogleVersion {
         Ok(Version {
             made: time(&self.time_created)?,
             is_latest: ended.is_none(),
+            generation: self.generation.parse().ok(),
             key: self.name,
             id: self.generation,
             ended,
@@ -245,6 +314,7 @@ mod tests {
             id: id.trim_start_matches('-').to_owned(),
             made: at(second),
             ended: None,
+            generation: None,
             is_latest,
             bytes,
             e_tag: None,
@@ -255,6 +325,7 @@ mod tests {
         match was_at(versions, at(second)) {
             Was::There(it) => it.id,
             Was::Absent => "absent".to_owned(),
+            Was::Later(it) => format!("later {}", it.id),
             Was::Unseen(it) => format!("unseen {}", it.id),
         }
     }
@@ -263,9 +334,16 @@ mod tests {
     fn the_newest_version_at_or_before_the_moment_stood_then() {
         let all =
             [version("v4", 40, true), version("-v3", 30, false), version("v2", 20, false), version("v1", 10, false)];
-        for (second, expect) in
-            [(9, "absent"), (10, "v1"), (19, "v1"), (20, "v2"), (29, "v2"), (30, "absent"), (39, "absent"), (40, "v4")]
-        {
+        for (second, expect) in [
+            (9, "later v1"),
+            (10, "v1"),
+            (19, "v1"),
+            (20, "v2"),
+            (29, "v2"),
+            (30, "absent"),
+            (39, "absent"),
+            (40, "v4"),
+        ] {
             assert_eq!(was(&all, second), expect, "at {second}");
             let turned: Vec<Version> = all.iter().rev().cloned().collect();
             assert_eq!(was(&turned, second), expect, "in another order, at {second}");
@@ -283,7 +361,38 @@ mod tests {
         assert_eq!(was(&[version("null", 20, true)], 10), "unseen null");
         assert_eq!(was(&[version("-null", 20, true), version("v1", 5, false)], 10), "unseen null");
         assert_eq!(was(&[version("v2", 20, true), version("null", 10, false)], 10), "null");
-        assert_eq!(was(&[version("v2", 20, true)], 10), "absent");
+    }
+
+    #[test]
+    fn what_was_made_later_proves_no_absence() {
+        assert_eq!(was(&[version("v2", 20, true)], 10), "later v2");
+        assert_eq!(was(&[version("-v3", 30, true), version("v2", 20, false)], 10), "later v2");
+        assert_eq!(was(&[version("-v2", 20, true)], 10), "later v2");
+        assert_eq!(was(&[version("v2", 20, true), version("-v1", 5, false)], 10), "absent");
+        assert_eq!(was(&[], 10), "absent");
+    }
+
+    #[test]
+    fn an_upload_in_parts_is_as_new_as_its_place_in_the_listing() {
+        let in_parts = |id, second| Version { e_tag: Some("\"9b2c-3\"".to_owned()), ..version(id, second, false) };
+        assert_eq!(was(&[in_parts("v3", 5), version("v2", 10, false), version("v1", 1, false)], 20), "v3");
+        assert_eq!(was(&[in_parts("v3", 5), version("-v2", 10, false)], 20), "v3");
+        assert_eq!(was(&[version("-v3", 10, false), in_parts("v2", 5)], 20), "absent");
+        assert_eq!(was(&[in_parts("v3", 25), version("v2", 10, false)], 20), "v2");
+        // Some servers list markers after all else.
+        assert_eq!(was(&[version("v1", 5, false), version("-v2", 10, true)], 20), "absent");
+    }
+
+    #[test]
+    fn of_generations_of_one_moment_the_greatest_that_had_not_ended_counts() {
+        let of = |id: &str, ended: Option<u32>| Version {
+            generation: id.parse().ok(),
+            ended: ended.map(at),
+            ..version(id, 10, ended.is_none())
+        };
+        assert_eq!(was(&[of("9", Some(30)), of("10", Some(40))], 20), "10");
+        assert_eq!(was(&[of("10", Some(10)), of("9", Some(30))], 20), "9");
+        assert_eq!(was(&[of("10", Some(10)), of("9", Some(10))], 20), "absent");
     }
 
     const S3: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -330,6 +439,18 @@ mod tests {
         {
             assert!(page_of_s3(text).is_err(), "{text}");
         }
+        let other = S3.replace("ListVersionsResult", "ListBucketResult");
+        assert_eq!(
+            page_of_s3(&other).unwrap_err(),
+            "the server does not list versions: it answers with <ListBucketResult>"
+        );
+        let mute = "<ListVersionsResult><Name>b</Name></ListVersionsResult>";
+        assert!(page_of_s3(mute).unwrap_err().contains("whether it goes on"));
+        assert!(keeps_of_s3("<ListBucketResult/>").is_err());
+        let error = "<?xml version=\"1.0\"?>\n<Error><Code>SlowDown</Code><Message>x</Message></Error>";
+        assert_eq!(error_of_s3(error).as_deref(), Some("SlowDown"));
+        assert_eq!(error_of_s3("<Error/>").as_deref(), Some(""));
+        assert_eq!(error_of_s3(S3), None);
         let endless = "<ListVersionsResult><IsTruncated>true</IsTruncated></ListVersionsResult>";
         assert!(page_of_s3(endless).unwrap_err().contains("does not say where"));
         for text in ["", "null", "[1]", r#"{"items":[{"name":"a"}]}"#] {
@@ -344,7 +465,7 @@ mod tests {
             {"name":"d/a","generation":"1","size":"3","timeCreated":"2026-11-20T10:00:10Z","timeDeleted":"2026-11-20T10:00:20.5Z"}]}"#;
         let page = page_of_google(text).unwrap();
         for (second, expect) in
-            [(9, "absent"), (10, "1"), (20, "1"), (21, "2"), (29, "2"), (30, "absent"), (59, "absent")]
+            [(9, "later 1"), (10, "1"), (20, "1"), (21, "2"), (29, "2"), (30, "absent"), (59, "absent")]
         {
             assert_eq!(was(&page.versions, second), expect, "at {second}");
         }
@@ -373,6 +494,8 @@ mod tests {
         assert_eq!(s3("<Status>Enabled</Status>"), Ok(true));
         assert_eq!(s3("<Status>Suspended</Status><MfaDelete>Disabled</MfaDelete>"), Ok(true));
         assert_eq!(s3(""), Ok(false));
+        let other = "<GetBucketVersioningResponse><Status>Enabled</Status></GetBucketVersioningResponse>";
+        assert_eq!(keeps_of_s3(other), Ok(true));
         assert_eq!(keeps_of_s3("<VersioningConfiguration xmlns=\"x\"/>"), Ok(false));
         assert_eq!(keeps_of_google(r#"{"versioning":{"enabled":true}}"#), Ok(true));
         assert_eq!(keeps_of_google(r#"{"versioning":{"enabled":false}}"#), Ok(false));

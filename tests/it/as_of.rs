@@ -11,6 +11,7 @@ use crate::objects::{Liar, drills_of, scenario};
 use crate::program::{Program, Ran, fixture};
 use crate::stores::{Bucket, LOADED, each_file, google, moment, program, s3, versioned_s3};
 
+const LATER: &str = "so that it was made later, or its version was removed since";
 const ROWS: &str = "rows: { table: shop.customer, equals: 120 }";
 
 fn drill(source: &str, more: &str, check: &str) -> (Program, Ran) {
@@ -48,6 +49,14 @@ fn hex(bytes: &[u8]) -> String {
 fn is_lost(report: &Report, told: &str) {
     let reason = &report.drills[0].reasons[0];
     assert_eq!((report.verdict, reason.blame), (Verdict::Failed, Some(Blame::Backup)), "{reason:?}");
+    let text = serde_json::to_string(&report.drills[0]).unwrap();
+    assert!(text.contains(told), "{told}: {text}");
+}
+
+/// Accuses no backup, in these words.
+fn is_in_doubt(report: &Report, blame: Blame, told: &str) {
+    let reason = &report.drills[0].reasons[0];
+    assert_eq!((report.verdict, reason.blame), (Verdict::Inconclusive, Some(blame)), "{reason:?}");
     let text = serde_json::to_string(&report.drills[0]).unwrap();
     assert!(text.contains(told), "{told}: {text}");
 }
@@ -151,7 +160,7 @@ fn of_a_dump_the_version_of_the_moment_is_restored_and_none_where_there_was_none
     let url = bucket.url(key);
     let at = |moment: &str| dump(&url, &store.access_as_of(moment)).0;
     assert_eq!(dump(&url, &store.access()).0.verdict, Verdict::Failed);
-    is_lost(&at(&never), &nothing(&never));
+    is_in_doubt(&at(&never), Blame::Scenario, LATER);
     is_shop(&at(&whole));
     is_lost(&at(&cut), "shop.dump");
     is_lost(&at(&deleted), &nothing(&deleted));
@@ -178,6 +187,9 @@ fn what_was_made_later_or_deleted_before_is_not_listed() {
     let (report, text) = dump(&url, &access);
     is_shop(&report);
     assert!(!text.contains("shop-2026-11-27.dump") && !text.contains("shop-2026-11-28.dump"), "{text}");
+    is_lost(&dump(&bucket.url("shop-*27.dump"), &access).0, &nothing(&before));
+    is_lost(&dump(&bucket.url("none-*.dump"), &access).0, &nothing(&before));
+    is_in_doubt(&dump(&bucket.url("shop-*28.dump"), &access).0, Blame::Scenario, LATER);
     let source = |access: &str| {
         format!(
             "base_backup: {{ path: \"{}\", wal: \"{}\", store: {access} }}",
@@ -244,7 +256,9 @@ fn generations_of_google_cloud_storage_are_read_as_of_a_moment() {
     is_shop(&dump(&bucket.url("daily/shop-1.dump"), &token).0);
     is_lost(&at("daily/shop-1.dump", &overwritten), "daily/shop-1.dump");
     is_lost(&at("daily/shop-1.dump", &deleted), &nothing(&deleted));
-    is_lost(&at("daily/shop-1.dump", &never), &nothing(&never));
+    is_in_doubt(&at("daily/shop-1.dump", &never), Blame::Scenario, LATER);
+    is_in_doubt(&at("daily/*.dump", &never), Blame::Scenario, LATER);
+    is_in_doubt(&at("daily/*-2.dump", &whole), Blame::Scenario, LATER);
 }
 
 #[test]
@@ -343,6 +357,73 @@ fn versions_that_may_not_be_listed_accuse_no_backup_and_a_busy_store_is_asked_ag
         "{fetched:?} {:?}",
         report.drills[0].reasons
     );
+}
+
+/// A server of nothing else.
+fn told_by(answers: &'static [(&'static str, &'static str, &'static str)]) -> Liar {
+    Liar::start(move |head| {
+        let asked = head.lines().next().unwrap();
+        let found = answers.iter().find(|it| asked.contains(it.0));
+        Some(found.map_or(("404 Not Found", String::new()), |it| (it.1, it.2.to_owned())))
+    })
+}
+
+#[test]
+fn what_a_server_says_of_versions_is_not_believed_blindly() {
+    const ENABLED: &str = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    const VERSION: &str = "<ListVersionsResult><IsTruncated>false</IsTruncated><Version><Key>shop.dump</Key><VersionId>v1</VersionId>\
+        <IsLatest>true</IsLatest><LastModified>2026-11-20T10:00:00.000Z</LastModified><Size>9</Size></Version></ListVersionsResult>";
+    const NONE: &str = "<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>";
+    const PART: &str = "206 Partial Content\r\nContent-Range: bytes 0-8/9\r\nLast-Modified: Fri, 20 Nov 2026 10:00:00 GMT\r\nETag: \"e\"\
+        \r\nx-amz-version-id: v2";
+    let at = |answers| {
+        let access = format!(
+            "{{ endpoint: \"http://127.0.0.1:{}\", access_key: {{ env: STORE_KEY }}, secret_key: {{ env: STORE_SECRET }}, \
+             as_of: \"2026-11-20 10:00:00+00\" }}",
+            told_by(answers).port
+        );
+        dump("s3://old/shop.dump", &access).0
+    };
+    let told = "does not give the version that was asked for";
+    let versioning = ("?versioning=", "200 OK", ENABLED);
+    let other: &[_] = Box::leak(Box::new([
+        versioning,
+        ("prefix=shop.dump%2F", "200 OK", NONE),
+        ("?versions=", "200 OK", VERSION),
+        ("versionId=", PART, "the other"),
+    ]));
+    is_in_doubt(&at(other), Blame::Host, told);
+    for (answer, told) in [
+        ("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>", "the server does not list versions"),
+        ("<ListVersionsResult/>", "does not say whether it goes on"),
+        ("<Error><Code>ExpiredToken</Code><Message>old</Message></Error>", "\"ExpiredToken: old\""),
+        ("<Error><Code>AccessDenied</Code></Error>", "AccessDenied (`as_of` needs the rights to"),
+    ] {
+        is_in_doubt(&at(Box::leak(Box::new([versioning, ("?versions=", "200 OK", answer)]))), Blame::Host, told);
+    }
+}
+
+#[test]
+fn generations_from_before_a_bucket_ceased_to_keep_them_are_read() {
+    const GENERATIONS: &str = r#"{"items":[
+        {"name":"shop.dump","generation":"1","size":"9","timeCreated":"2026-11-20T09:00:00Z","timeDeleted":"2026-11-20T11:00:00Z"},
+        {"name":"shop.dump","generation":"2","size":"4","timeCreated":"2026-11-20T11:00:00Z"}]}"#;
+    const PART: &str = "206 Partial Content\r\nContent-Range: bytes 0-8/9\r\nLast-Modified: Fri, 20 Nov 2026 09:00:00 GMT\r\nETag: \"e\"\
+        \r\nx-goog-generation: 1";
+    let liar = told_by(&[
+        ("?fields=versioning", "200 OK", r#"{"versioning":{"enabled":false}}"#),
+        ("prefix=shop.dump%2F", "200 OK", "{}"),
+        ("prefix=gone.dump", "200 OK", "{}"),
+        ("versions=true", "200 OK", GENERATIONS),
+        ("generation=1", PART, "the older"),
+    ]);
+    let access = format!(
+        "{{ endpoint: \"http://127.0.0.1:{}\", anonymous: true, as_of: \"2026-11-20 10:00:00+00\" }}",
+        liar.port
+    );
+    // Nine bytes are no dump.
+    is_lost(&dump("gs://old/shop.dump", &access).0, "shop.dump");
+    is_in_doubt(&dump("gs://old/gone.dump", &access).0, Blame::Scenario, "keeps no versions any more");
 }
 
 #[test]
