@@ -58,7 +58,7 @@ pub fn is_whole(text: &str) -> Option<bool> {
         }
     }
     sum.update("}}");
-    let sum: String = sum.finalize().iter().map(|it| format!("{it:02x}")).collect();
+    let sum = super::manifest::in_hex(&sum.finalize());
     told.map(|it| it == sum)
 }
 

@@ -136,8 +136,8 @@ fn masked(text: &str, secrets: &[Span]) -> String {
     for Span { start, end } in secrets {
         let (start, end) = (problem::floor(text, *start), problem::floor(text, *end));
         // Lines stay where they are.
-        let stars: String = shown[start..end].bytes().map(|it| if it == b'\n' { '\n' } else { '*' }).collect();
-        shown.replace_range(start..end, &stars);
+        let mask: String = shown[start..end].bytes().map(|it| if it == b'\n' { '\n' } else { '*' }).collect();
+        shown.replace_range(start..end, &mask);
     }
     shown
 }
