@@ -396,7 +396,7 @@ impl Reader<'_> {
         let reading = self.reading;
         for (run, input) in reading.each(runs.map(|it| (it, backup.part(it)))) {
             let path = run.first().map(|it| backup.path(it)).unwrap_or_default();
-            let mut input = input.map_err(|it| medium(&path, "open", &it))?;
+            let mut input = input.map_err(|it| unreadable(&path, "open", &it))?;
             for file in run {
                 self.packed(&backup, file, &path, &mut input)?;
             }
@@ -406,7 +406,8 @@ impl Reader<'_> {
 
     fn packed(&mut self, backup: &Backup, file: &File, path: &Path, input: &mut Input) -> Result<(), Ended> {
         let bad = |it: &io::Error| {
-            if is_medium(it) { medium(path, "read", it) } else { cut(path, format!("within {}: {it}", file.name)) }
+            let damage = || cut(path, format!("within {}: {it}", file.name));
+            if is_medium(it) || it.kind() == io::ErrorKind::NotFound { unreadable(path, "read", it) } else { damage() }
         };
         self.say(&Message::File(member_place(Path::new(file.place()), path)?.into()))?;
         let mut sum = Sha1::new();
@@ -564,6 +565,16 @@ fn member_place(name: &Path, archive: &Path) -> Result<PathBuf, Fault> {
             .cause(format!("its member {} would lie outside of the data directory", name.display()))
             .hint("no backup tool writes such a name: find out who made this archive")
     })
+}
+
+/// A file of a repository whose list was read: it is there, so what it lacks was removed.
+fn unreadable(path: &Path, what: &str, error: &io::Error) -> Fault {
+    if error.kind() != io::ErrorKind::NotFound {
+        return medium(path, what, error);
+    }
+    Fault::new(Blame::Backup, format!("{what} {}", path.display()))
+        .cause("it is not there, or something that it builds upon is not")
+        .hint("a backup that this one needs was removed: restore an earlier full backup, and make a new one now")
 }
 
 fn cut(path: &Path, cause: String) -> Fault {

@@ -245,6 +245,10 @@ fn what_is_missing_from_a_repository_or_no_text_of_its_own_fails_a_drill_that_ve
     let names: Vec<String> = labels.iter().map(|it| it.file_name().into_string().unwrap()).collect();
     let [full, differential, incremental] = names.as_slice() else { panic!("{names:?}") };
     std::fs::remove_dir_all(stanza.join(differential)).unwrap();
+    // What builds upon it cannot be restored, and the repository is there: nobody's disk is to blame.
+    let text = drill(&path, "", "latest", &rows(100)).expect(1).folded();
+    assert!(text.contains("it is not there, or something that it builds upon is not"), "{text}");
+    assert!(text.contains("fault: the backup"), "{text}");
     for name in ["backup.manifest", "backup.manifest.copy"] {
         let manifest = stanza.join(incremental).join(name);
         let text = std::fs::read_to_string(&manifest).unwrap();
