@@ -79,7 +79,7 @@ pub(crate) fn disarm(data: &Path, aside: &Path, signal: Option<&str>, owner: Opt
 }
 
 /// A directory for its owner alone, where there is none yet.
-pub(crate) fn make(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+fn make(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
     match fs::create_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         other => other?,

@@ -307,17 +307,11 @@ fn assemble(
 
 /// That stores are read as they were at a moment: what has happened to them since is no part of the drill.
 pub fn past(drill: &Drill) -> Vec<Note> {
-    let location = drill.source.location();
-    let wal = match &drill.source {
-        Source::BaseBackup(it) => it.wal.as_ref(),
-        Source::PgDump(_) | Source::PgDumpall(_) => None,
-    };
-    let copies = drill.copies.iter().flat_map(|it| &it.others).map(|it| (&it.path, it.wal.as_ref(), &it.store));
     let mut told = BTreeSet::new();
     let mut notes = Vec::new();
-    for (path, wal, store) in [(&location.path, wal, &location.store)].into_iter().chain(copies) {
-        let Some(moment) = store.as_ref().and_then(|it| it.as_of) else { continue };
-        for root in [Some(path), wal].into_iter().flatten().filter_map(|it| Service::root(it)) {
+    for (path, wal, store) in drill.places() {
+        let Some(moment) = store.and_then(|it| it.as_of) else { continue };
+        for root in [Some(path), wal].into_iter().flatten().filter_map(Service::root) {
             if !told.insert(root) {
                 continue;
             }

@@ -28,14 +28,8 @@ pub(crate) fn reading_of(drill: &Drill, scratch: &Path) -> Reading {
 /// For a drill, and no other: two may mean different stores by one URL. What cannot be had is its fault when it needs it.
 pub(crate) fn of(drill: &Drill) -> Arc<Access> {
     let mut access = general();
-    let location = drill.source.location();
-    let wal = match &drill.source {
-        Source::BaseBackup(it) => it.wal.as_deref(),
-        Source::PgDump(_) | Source::PgDumpall(_) => None,
-    };
-    let copies = drill.copies.iter().flat_map(|it| &it.others);
-    let copies = copies.map(|it| (it.path.as_str(), it.wal.as_deref(), &it.store));
-    for (path, wal, store) in copies.chain([(location.path.as_str(), wal, &location.store)]) {
+    // Of places with one root, the last counts: the backup's own.
+    for (path, wal, store) in drill.places().skip(1).chain(drill.places().take(1)) {
         let Some(store) = store else { continue };
         for url in [Some(path), wal].into_iter().flatten() {
             if let (Some(service), Some(root)) = (Service::of(url), Service::root(url)) {

@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use aes::Aes256;
 use cbc::cipher::{BlockModeDecrypt, KeyIvInit};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use sha1::{Digest, Sha1};
 
 use super::lsn::Lsn;
@@ -24,7 +25,7 @@ pub fn sections(text: &str) -> Sections {
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
             name.clone_into(&mut open);
-        } else if let Some((key, value)) = split(line) {
+        } else if let Some((key, _, value)) = split(line) {
             sections.entry(open.clone()).or_default().push((key.to_owned(), value));
         }
     }
@@ -40,7 +41,7 @@ pub fn is_whole(text: &str) -> Option<bool> {
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
             section = name;
-        } else if let Some((key, value)) = split_text(line) {
+        } else if let Some((key, value, IgnoredAny)) = split(line) {
             if (section, key) == ("backrest", "backrest-checksum") {
                 told = serde_json::from_str::<String>(value).ok();
                 continue;
@@ -63,15 +64,9 @@ pub fn is_whole(text: &str) -> Option<bool> {
 }
 
 /// Names of files may have a `=`, too: the value is what is JSON behind one.
-fn split(line: &str) -> Option<(&str, serde_json::Value)> {
-    let (key, value) = split_text(line)?;
-    Some((key, serde_json::from_str(value).ok()?))
-}
-
-fn split_text(line: &str) -> Option<(&str, &str)> {
-    let mut places = line.match_indices('=').map(|it| it.0);
-    let is_json = |value: &str| serde_json::from_str::<serde::de::IgnoredAny>(value).is_ok();
-    places.find_map(|at| Some((&line[..at], &line[at + 1..])).filter(|it| is_json(it.1)))
+fn split<'a, T: Deserialize<'a>>(line: &'a str) -> Option<(&'a str, &'a str, T)> {
+    let mut parts = line.match_indices('=').map(|(at, _)| (&line[..at], &line[at + 1..]));
+    parts.find_map(|(key, value)| Some((key, value, serde_json::from_str(value).ok()?)))
 }
 
 pub fn get<'a>(sections: &'a Sections, section: &str, key: &str) -> Option<&'a serde_json::Value> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::bridge::Bridge;
 use super::container::{ContainerRoom, ROOT};
-use super::disarm::{TABLESPACES, disarm, make};
+use super::disarm::{TABLESPACES, disarm};
 use super::room::Exec;
 use super::sandbox::{LiveSandbox, poured_progress, sent};
 use super::spool::Spool;
@@ -56,7 +56,7 @@ impl LiveSandbox {
         let (from, facts, beneath) = (PathBuf::from(from), facts.clone(), beneath.to_vec());
         let total = facts.bytes + beneath.iter().map(|it| it.facts.bytes).sum::<u64>();
         let mut progress = poured_progress(what, Some(total), watch);
-        let (to, received) = self.destination(part, hollow)?;
+        let (to, received) = self.destination(part, hollow);
         let unpacking = self.movers.run(move |stop| {
             let beneath: Vec<(&Path, &BaseFacts)> =
                 beneath.iter().map(|it| (Path::new(&it.from), &*it.facts)).collect();
@@ -81,23 +81,18 @@ impl LiveSandbox {
     }
 
     /// Where a backup is unpacked, or a part of a chain; and what comes of it as a parcel, where that is elsewhere.
-    fn destination(&self, part: Option<usize>, hollow: &[u32]) -> Result<(Destination, Option<Parcel>), Fault> {
+    fn destination(&self, part: Option<usize>, hollow: &[u32]) -> (Destination, Option<Parcel>) {
         let (ground, received, root) = if self.room.away().is_some() {
             let (outbox, received) = Outbox::new();
             (Ground::Away(outbox), Some(received), Path::new(""))
         } else {
             (Ground::Here { owner: self.owner() }, None, &*self.scratch)
         };
-        let Some(part) = part else {
-            let (data, tablespaces) = (root.join("data"), Some(root.join(TABLESPACES)));
-            return Ok((Destination { data, tablespaces, ground, hollow: hollow.to_vec() }, received));
+        let (data, tablespaces, hollow) = match part {
+            None => (root.join("data"), Some(root.join(TABLESPACES)), hollow.to_vec()),
+            Some(part) => (root.join("spool").join(part_directory(part)), None, Vec::new()),
         };
-        let data = root.join("spool").join(part_directory(part));
-        if let Ground::Here { owner } = &ground {
-            let made = data.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| make(&data, *owner));
-            made.map_err(|error| Fault::new(Blame::Host, format!("make {}", data.display())).cause(error.to_string()))?;
-        }
-        Ok((Destination { data, tablespaces: None, ground, hollow: Vec::new() }, received))
+        (Destination { data, tablespaces, ground, hollow }, received)
     }
 
     /// Who files that we make are to be given to: user and group. None: nobody but us.
@@ -235,25 +230,14 @@ impl LiveSandbox {
 
     /// Waits until the server waits at its target, or has ended recovery, or is no more.
     pub(super) async fn recover(&self, target: &Target, watch: &Watcher) -> Result<Output, Fault> {
-        let mut silent_since = None;
         loop {
-            if let Some(fault) = self.spool_trouble() {
-                return Err(fault);
-            }
-            let state = self.recovery().await;
-            let mut recovered = match state {
+            let mut recovered = match self.heard().await? {
                 Ok(state) => state,
-                Err(because) => {
-                    let Some(said) = self.silence(&because, &mut silent_since).await? else {
-                        tokio::time::sleep(PAUSE).await;
-                        continue;
-                    };
-                    let stderr = format!("{said}\n{because}");
+                Err(stderr) => {
                     let recovered = self.proof(Recovered::default(), &self.server_log_text().await);
                     return Ok(Output { status: 1, stderr, recovered: Some(recovered), ..Output::default() });
                 }
             };
-            silent_since = None;
             let replayed = recovered.1.replayed.clone().unwrap_or_default();
             watch(Progress::Said(format!("recovering to {}: replayed up to {replayed}", target.words())));
             if recovered.1.paused || !recovered.0 {
@@ -274,21 +258,11 @@ impl LiveSandbox {
     pub(super) async fn walk(&self, to: Lsn, what: &str, watch: &Watcher) -> Result<Output, Fault> {
         let Some(spool) = self.spool() else { return Err(Fault::new(Blame::Harness, "walk without a spool")) };
         spool.advance(to);
-        let (mut before, mut silent_since, mut served_again) = (None, None, false);
+        let (mut before, mut served_again) = (None, false);
         loop {
-            if let Some(fault) = self.spool_trouble() {
-                return Err(fault);
-            }
-            let (stderr, recovered) = match self.recovery().await {
-                Err(because) => {
-                    let Some(said) = self.silence(&because, &mut silent_since).await? else {
-                        tokio::time::sleep(PAUSE).await;
-                        continue;
-                    };
-                    (format!("{said}\n{because}"), Recovered::default())
-                }
+            let (stderr, recovered) = match self.heard().await? {
+                Err(stderr) => (stderr, Recovered::default()),
                 Ok((in_recovery, recovered)) => {
-                    silent_since = None;
                     let replayed = recovered.replayed.as_ref().and_then(|it| it.parse::<Lsn>().ok());
                     let place = recovered.replayed.clone().unwrap_or_default();
                     watch(Progress::Said(format!("{what}: replayed up to {place} of {to}")));
@@ -357,25 +331,29 @@ impl LiveSandbox {
         }
     }
 
-    /// What a server that gives no answer says in its log. None: nothing, and it is the way to it that is broken.
-    async fn silence(
-        &self,
-        because: &str,
-        silent_since: &mut Option<tokio::time::Instant>,
-    ) -> Result<Option<String>, Fault> {
-        let log = self.server_log_text().await;
-        let said = super::sandbox::refusals(&log);
-        if self.room.away().is_none() || !said.is_empty() {
-            return Ok(Some(said));
+    /// As [`Self::recovery`], however often the way to an engine elsewhere breaks meanwhile, for a time. The inner error: what the
+    /// server says in its log, and why it gives no answer. A fault: what stopped it, or the way to it.
+    async fn heard(&self) -> Result<Result<(bool, Recovered), String>, Fault> {
+        let began = tokio::time::Instant::now();
+        loop {
+            if let Some(fault) = self.spool_trouble() {
+                return Err(fault);
+            }
+            let because = match self.recovery().await {
+                Ok(state) => return Ok(Ok(state)),
+                Err(because) => because,
+            };
+            let said = super::sandbox::refusals(&self.server_log_text().await);
+            if self.room.away().is_none() || !said.is_empty() {
+                return Ok(Err(format!("{said}\n{because}")));
+            }
+            if began.elapsed() > SILENCE {
+                return Err(Fault::new(Blame::Host, "ask the server how far it is")
+                    .cause(because)
+                    .hint("The way to the container engine is broken, or the engine is busy: see its log."));
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        // A connection to an engine elsewhere may fail, and the next one may not.
-        let since = *silent_since.get_or_insert_with(tokio::time::Instant::now);
-        if since.elapsed() < SILENCE {
-            return Ok(None);
-        }
-        Err(Fault::new(Blame::Host, "ask the server how far it is")
-            .cause(because.to_owned())
-            .hint("The way to the container engine is broken, or the engine is busy: see its log."))
     }
 
     /// Whether it is in recovery, and how far. An error: what the server said, or that it said nothing.

@@ -180,22 +180,17 @@ impl Converter<'_> {
     /// own is no copy.
     fn told_apart(&self, copy: &mut BackupCopy, source: &Source, others: &[BackupCopy], span: Span) {
         let location = source.location();
-        let wal = match source {
-            Source::BaseBackup(it) => it.wal.as_ref(),
-            Source::PgDump(_) | Source::PgDumpall(_) => None,
-        };
-        let places = others.iter().map(|it| (&it.path, it.wal.as_ref(), &it.store));
-        let places = places.chain([(&location.path, wal, &location.store)]);
-        let places: Vec<_> = places.collect();
-        if places.iter().any(|(path, _, store)| **path == copy.path && **store == copy.store) {
+        let places = others.iter().map(|it| (it.path.as_str(), it.wal.as_deref(), &it.store));
+        let places: Vec<_> = places.chain([(location.path.as_str(), source.wal(), &location.store)]).collect();
+        if places.iter().any(|(path, _, store)| *path == copy.path && **store == copy.store) {
             self.note(
                 Mistake::new(span, "the same place as another copy, or as the source").help("name where the copy lies"),
             );
         }
-        let roots = |path: &String, wal: Option<&String>| -> BTreeSet<String> {
-            [Some(path), wal].into_iter().flatten().filter_map(|it| Service::root(it)).map(str::to_owned).collect()
+        let roots = |path: &str, wal: Option<&str>| -> BTreeSet<String> {
+            [Some(path), wal].into_iter().flatten().filter_map(Service::root).map(str::to_owned).collect()
         };
-        let own = roots(&copy.path, copy.wal.as_ref());
+        let own = roots(&copy.path, copy.wal.as_deref());
         if places.iter().any(|(path, wal, store)| **store != copy.store && !own.is_disjoint(&roots(path, *wal))) {
             copy.path = Service::named(&copy.path, &copy.placement.name);
             copy.wal = copy.wal.as_ref().map(|it| Service::named(it, &copy.placement.name));

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::check::Check;
 use crate::phase::Phase;
 use crate::recipe::RuntimeChoice;
-use crate::source::{Durability, Restore, Source};
+use crate::source::{Durability, Restore, Source, StoreRef};
 use crate::target::{Sweep, Target};
 
 pub use copies::{BackupCopy, Copies, CopiesObjective, Placement};
@@ -191,6 +191,14 @@ pub struct Waiver {
 }
 
 impl Drill {
+    /// Where the backup lies, then where its copies do: each with its WAL archive, and how its store is reached.
+    pub fn places(&self) -> impl Iterator<Item = (&str, Option<&str>, Option<&StoreRef>)> {
+        let location = self.source.location();
+        let copies = self.copies.iter().flat_map(|it| &it.others);
+        let copies = copies.map(|it| (it.path.as_str(), it.wal.as_deref(), it.store.as_ref()));
+        std::iter::once((location.path.as_str(), self.source.wal(), location.store.as_ref())).chain(copies)
+    }
+
     /// A ceiling for each phase; every phase has one.
     pub fn budget(&self, phase: Phase) -> Duration {
         const HOUR: u64 = 3600;

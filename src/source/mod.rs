@@ -300,6 +300,14 @@ impl Source {
         }
     }
 
+    /// Of a physical backup: its archive, where it has one.
+    pub fn wal(&self) -> Option<&str> {
+        match self {
+            Source::BaseBackup(it) => it.wal.as_deref(),
+            Source::PgDump(_) | Source::PgDumpall(_) => None,
+        }
+    }
+
     pub fn location_mut(&mut self) -> &mut Location {
         match self {
             Source::PgDump(it) => &mut it.location,

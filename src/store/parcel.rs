@@ -1,7 +1,6 @@
 //! Files as one stream, for a place that does not see them; `helper/remote.rs` takes it apart there, and says what its lines mean.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -139,9 +138,7 @@ pub(crate) fn parcel_of(name: &str, text: &str) -> Parcel {
 
 /// The answer to a question for WAL, which whoever asked finds whole or not at all: `kind` is a directory of the spool.
 pub(crate) fn answer(kind: &str, name: &str, bytes: u64) -> (String, String) {
-    let mut head = String::new();
-    let _ = write!(head, "file 600 ahead/{name}\nbytes {bytes}\n");
-    (head, format!("move ahead/{name} {kind}/{name}\n"))
+    (format!("file 600 ahead/{name}\nbytes {bytes}\n"), format!("move ahead/{name} {kind}/{name}\n"))
 }
 
 fn one(path: &Path, name: &str, outbox: &Outbox, reading: &Reading, on_bytes: OnBytes) -> Result<(u64, String), Fault> {

@@ -59,7 +59,7 @@ const STANDARD: [&str; 17] = [
 /// Where a data directory is made.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// The data directory: there, and empty.
+    /// The data directory: empty, or made.
     pub data: PathBuf,
     /// Directory beside it that gets one directory for each tablespace. None: they lie within the data, without links.
     pub tablespaces: Option<PathBuf>,
@@ -90,6 +90,8 @@ pub fn unpack(
     reading: &Reading,
     on_bytes: OnBytes,
 ) -> Result<Written, Fault> {
+    let made = to.ground.parents(&to.data).and_then(|()| to.ground.directory(&to.data));
+    made.map_err(|it| unwritable(&to.data, &it))?;
     let links = make_tablespaces(facts, to)?;
     let layers = match &facts.layout {
         BaseLayout::Plain | BaseLayout::Tar { .. } | BaseLayout::PgBackRest { .. } => Vec::new(),

@@ -32,6 +32,11 @@ const ENDINGS: [(&str, Compression); 8] = [
     (".br", Compression::Brotli),
 ];
 
+/// What a name ends with, and what it was compressed with.
+fn ending_of(name: &str) -> &'static (&'static str, Compression) {
+    ENDINGS.iter().rfind(|(ending, _)| name.ends_with(ending)).unwrap_or(&ENDINGS[0])
+}
+
 /// A file of the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalFile {
@@ -60,8 +65,7 @@ fn summed(directory: &Path, name: &str, reading: &Reading) -> Result<Option<WalF
             .hint("two clusters archive to one stanza: find out which one is production's"));
     }
     let Some(stored) = found.first() else { return Ok(None) };
-    let ending = ENDINGS.iter().rfind(|(ending, _)| stored.ends_with(ending)).unwrap_or(&ENDINGS[0]);
-    Ok(Some(WalFile { path: directory.join(stored), compression: ending.1, partial: false }))
+    Ok(Some(WalFile::stored(directory.join(stored), stored)))
 }
 
 /// The segment in such a name.
@@ -78,6 +82,11 @@ fn name_and_sum(stored: &str) -> Option<(&str, &str)> {
 }
 
 impl WalFile {
+    /// By its name alone, which says what it was compressed with.
+    fn stored(path: PathBuf, name: &str) -> WalFile {
+        WalFile { path, compression: ending_of(name).1, partial: false }
+    }
+
     /// A name without an ending says nothing: Barman compresses without one.
     fn of(path: PathBuf, compression: Compression, reading: &Reading) -> Result<WalFile, Fault> {
         if compression != Compression::None {
@@ -317,7 +326,7 @@ impl Listing {
             }
             // pg_receivewal: `….gz.partial`; who compresses an archive: `….partial.gz`.
             let whole = stored.strip_suffix(PARTIAL).unwrap_or(stored);
-            let ending = ENDINGS.iter().rfind(|(ending, _)| whole.ends_with(ending)).unwrap_or(&ENDINGS[0]);
+            let ending = ending_of(whole);
             let name = whole.strip_suffix(ending.0).unwrap_or(whole);
             let sum = unsummed(stored);
             let name = sum.unwrap_or(name);
@@ -526,8 +535,7 @@ pub(super) fn segments(cluster: &Path, reading: &Reading) -> Result<Vec<(String,
         }
         for entry in reading.entries(&hash.path).map_err(|it| unlistable(&hash.path, &it))? {
             let Some(name) = unsummed(&entry.name) else { continue };
-            let ending = ENDINGS.iter().rfind(|(ending, _)| entry.name.ends_with(ending)).unwrap_or(&ENDINGS[0]);
-            found.push((name.to_owned(), WalFile { path: entry.path.clone(), compression: ending.1, partial: false }));
+            found.push((name.to_owned(), WalFile::stored(entry.path.clone(), &entry.name)));
         }
     }
     Ok(found)

@@ -199,14 +199,25 @@ fn everything_in_a_repository_is_verified_where_the_scenario_asks_for_it() {
     }
 }
 
+/// A copy of the repository of 13, for damage, and the directory of its stanza's backups.
+fn copy(program: &Program) -> (PathBuf, PathBuf) {
+    let path = program.path("repository");
+    copied(&repository(13, "plain").0, &path);
+    let stanza = path.join("backup/shop");
+    (path, stanza)
+}
+
+fn last_segment(repository: &Path) -> PathBuf {
+    let entries = |it: &Path| std::fs::read_dir(it).unwrap().map(|it| it.unwrap().path());
+    let directory = entries(&repository.join("archive/shop/13-1")).find(|it| it.is_dir()).unwrap();
+    entries(&directory).filter(|it| it.extension().is_some_and(|it| it == "gz")).max().unwrap()
+}
+
 /// What is rotten is not needed for the backup that is restored.
 #[test]
 fn what_is_rotten_elsewhere_in_a_repository_fails_a_drill_that_verifies_it() {
-    let (from, _) = repository(13, "plain");
     let program = Program::new();
-    let path = program.path("repository");
-    copied(&from, &path);
-    let stanza = path.join("backup/shop");
+    let (path, stanza) = copy(&program);
     let newest = std::fs::read_dir(&stanza).unwrap().map(|it| it.unwrap().path());
     let newest = newest.filter(|it| it.is_dir() && it.to_str().unwrap().ends_with('I')).max().unwrap();
     let flip = |path: &Path| {
@@ -216,11 +227,7 @@ fn what_is_rotten_elsewhere_in_a_repository_fails_a_drill_that_verifies_it() {
         std::fs::write(path, bytes).unwrap();
     };
     flip(&newest.join("pg_data/global/pg_control.gz"));
-    let archive = path.join("archive/shop");
-    let cluster = std::fs::read_dir(archive).unwrap().map(|it| it.unwrap().path()).find(|it| it.is_dir()).unwrap();
-    let directory = std::fs::read_dir(cluster).unwrap().map(|it| it.unwrap().path()).find(|it| it.is_dir()).unwrap();
-    let names = std::fs::read_dir(directory).unwrap().map(|it| it.unwrap().path());
-    let last = names.filter(|it| it.extension().is_some_and(|it| it == "gz")).max().unwrap();
+    let last = last_segment(&path);
     flip(&last);
     let whole = drill(&path, ", pick: oldest", "immediate", &rows(500)).expect(0);
     assert!(!whole.folded().contains("repository:"), "{}", whole.stdout);
@@ -234,11 +241,8 @@ fn what_is_rotten_elsewhere_in_a_repository_fails_a_drill_that_verifies_it() {
 
 #[test]
 fn what_is_missing_from_a_repository_or_no_text_of_its_own_fails_a_drill_that_verifies_it() {
-    let (from, _) = repository(13, "plain");
     let program = Program::new();
-    let path = program.path("repository");
-    copied(&from, &path);
-    let stanza = path.join("backup/shop");
+    let (path, stanza) = copy(&program);
     let mut labels: Vec<_> = std::fs::read_dir(&stanza).unwrap().map(|it| it.unwrap()).collect();
     labels.retain(|it| it.file_type().unwrap().is_dir() && it.path().join("backup.manifest").exists());
     labels.sort_by_key(std::fs::DirEntry::file_name);
@@ -255,9 +259,7 @@ fn what_is_missing_from_a_repository_or_no_text_of_its_own_fails_a_drill_that_ve
         // As a flipped bit: the line is none any more, and nothing else shows that.
         std::fs::write(&manifest, text.replacen("\"checksum\":", "\"checksum\";", 1)).unwrap();
     }
-    let archive = path.join("archive/shop/13-1");
-    let directory = std::fs::read_dir(archive).unwrap().map(|it| it.unwrap().path()).find(|it| it.is_dir()).unwrap();
-    let segment = std::fs::read_dir(&directory).unwrap().map(|it| it.unwrap().path()).max().unwrap();
+    let segment = last_segment(&path);
     // As pgBackRest writes, and as it leaves when it is killed.
     std::fs::write(format!("{}.pgbackrest.tmp", segment.display()), "half").unwrap();
     let more = format!(", verify: true, pick: {{ label: {full} }}");
