@@ -136,7 +136,8 @@ pub fn blame_error(error: &StatementError) -> Whose {
              `shared_preload_libraries` under `restore.settings`",
         );
     }
-    if message.contains("not supported by this build") || message.contains("was not built with") {
+    let lacks_compression = message.starts_with("compression method ") && message.ends_with(" not supported");
+    if lacks_compression || message.contains("not supported by this build") || message.contains("was not built with") {
         return Whose::host("this PostgreSQL was built without something that the backup needs: use another image");
     }
     if message.contains("locale name")
@@ -553,6 +554,7 @@ mod tests {
             ("58P01", "could not open extension control file \"x.control\": No such file or directory", Blame::Host),
             ("0A000", "extension \"hstore\" is not available", Blame::Host),
             ("0A000", "ICU is not supported by this build", Blame::Host),
+            ("0A000", "compression method lz4 not supported", Blame::Host),
             ("22023", "invalid locale name: \"xx_XX\"", Blame::Host),
             ("42809", "invalid LC_COLLATE locale name: \"xx_XX.UTF-8\"", Blame::Host),
             ("42704", "collation \"de-x-icu\" for encoding \"UTF8\" does not exist", Blame::Host),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blame::{blame, blame_error, changed};
 use crate::check::promise::Group;
-use crate::check::{Answer, Probe};
+use crate::check::{Answer, Check, Finding, Probe};
 use crate::evidence::{Event, Evidence, Kept, PhaseOutcome, PhaseRecord, ServerLog, Start};
 use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
@@ -315,22 +315,41 @@ fn words(answer: &Answer) -> String {
     }
 }
 
-/// Every check is asked at every stop, even after one is refused.
+/// Every check is asked at every stop, even after one is refused. One that is broken is asked again without indexes, where files were
+/// restored: those may be damaged, or wrong for no other reason than this host, where the rows are right.
 async fn validate(sandbox: &dyn Sandbox, plan: &Plan, stop: usize, tape: &mut Tape<'_>) {
     for (index, check) in tape.drill.checks.iter().enumerate() {
         tape.say(&format!("check “{}”", check.name));
-        let mut known = Vec::new();
-        loop {
-            let probes = check.probes(&plan.database, &known);
-            if probes.is_empty() {
-                break;
-            }
-            for probe in probes {
-                let began = Instant::now();
-                let answer = sandbox.ask(&probe).await;
-                known.push(answer.clone());
-                tape.record(Event::Answered { stop, check: index, answer, elapsed: began.elapsed() });
-            }
+        let record = |answer, elapsed| Event::Answered { stop, check: index, answer, elapsed };
+        let answers = examine(sandbox, plan, check, (tape, &record), |it| it).await;
+        let is_broken = matches!(check.judge(&answers).finding, Finding::Broken { .. });
+        if is_broken && plan.restores_files() {
+            tape.say(&format!("check “{}”, without indexes", check.name));
+            let record = |answer, elapsed| Event::AskedAgain { stop, check: index, answer, elapsed };
+            examine(sandbox, plan, check, (tape, &record), Probe::without_indexes).await;
+        }
+    }
+}
+
+/// All that a check asks. `way`: how each question is put.
+async fn examine(
+    sandbox: &dyn Sandbox,
+    plan: &Plan,
+    check: &Check,
+    (tape, record): (&mut Tape<'_>, &dyn Fn(Answer, Duration) -> Event),
+    way: fn(Probe) -> Probe,
+) -> Vec<Answer> {
+    let mut known = Vec::new();
+    loop {
+        let probes = check.probes(&plan.database, &known);
+        if probes.is_empty() {
+            return known;
+        }
+        for probe in probes {
+            let began = Instant::now();
+            let answer = sandbox.ask(&way(probe)).await;
+            known.push(answer.clone());
+            tape.record(record(answer, began.elapsed()));
         }
     }
 }

@@ -40,6 +40,13 @@ pub enum Event {
         answer: Answer,
         elapsed: Duration,
     },
+    /// Of a check that was broken where files were restored: without any index.
+    AskedAgain {
+        stop: usize,
+        check: usize,
+        answer: Answer,
+        elapsed: Duration,
+    },
     /// What the server said to `ready:`, the last time that it was asked.
     Readied(Answer),
     Ended(PhaseRecord),
@@ -146,6 +153,9 @@ pub struct Done {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Asked {
     pub answers: Vec<Answer>,
+    /// Where it was asked again: what the server said without using an index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub again: Vec<Answer>,
     pub elapsed: Duration,
 }
 
@@ -204,6 +214,22 @@ impl Evidence {
         evidence
     }
 
+    fn asked_at(&mut self, stop: usize, check: usize) -> &mut Asked {
+        if self.answers.len() <= stop {
+            self.answers.resize(stop + 1, Vec::new());
+        }
+        let stop = &mut self.answers[stop];
+        if stop.len() <= check {
+            stop.resize(check + 1, Asked::default());
+        }
+        &mut stop[check]
+    }
+
+    /// Whether indexes of this database may be wrong for no other reason than this host.
+    pub fn doubts_indexes(&self, database: &str) -> bool {
+        self.done.iter().filter_map(|it| it.output.around.as_ref()).any(|it| it.doubts(database))
+    }
+
     pub fn add(&mut self, event: Event) {
         match event {
             Event::Asked { drill, start } => {
@@ -217,15 +243,14 @@ impl Evidence {
             Event::Observed(guarantees) => self.guarantees = guarantees,
             Event::Readied(answer) => self.readied = Some(answer),
             Event::Answered { stop, check, answer, elapsed } => {
-                if self.answers.len() <= stop {
-                    self.answers.resize(stop + 1, Vec::new());
-                }
-                let stop = &mut self.answers[stop];
-                if stop.len() <= check {
-                    stop.resize(check + 1, Asked::default());
-                }
-                stop[check].answers.push(answer);
-                stop[check].elapsed += elapsed;
+                let asked = self.asked_at(stop, check);
+                asked.answers.push(answer);
+                asked.elapsed += elapsed;
+            }
+            Event::AskedAgain { stop, check, answer, elapsed } => {
+                let asked = self.asked_at(stop, check);
+                asked.again.push(answer);
+                asked.elapsed += elapsed;
             }
             Event::Ended(record) => {
                 self.unfinished = None;

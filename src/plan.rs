@@ -60,6 +60,13 @@ pub struct Plan {
     pub notes: Vec<Note>,
 }
 
+impl Plan {
+    /// Whether it restores the files of a cluster, indexes among them; a dump makes new ones.
+    pub fn restores_files(&self) -> bool {
+        self.recipe.steps.iter().any(|it| matches!(it.action, Action::LookAround { .. }))
+    }
+}
+
 /// The chosen backup.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Backup {
@@ -234,6 +241,7 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
             last_before_gap: gap_way(drill, source, facts, survey).and_then(|it| survey.window(&it)?.last),
             whole: drill.objectives.rpo.is_some(),
             archive,
+            memory: drill.postgres.memory_bytes,
             server,
         })?;
         let mut plan = assemble(drill, backup, picked, server, made, way);

@@ -12,13 +12,14 @@ use crate::fault::Fault;
 use crate::format::base::BaseFacts;
 use crate::format::counted::Counted;
 use crate::format::lsn::Lsn;
+use crate::format::machine::Machine;
 use crate::format::pages::{Again, PagesChecked};
 use crate::format::verify::ManifestSeen;
 use crate::format::wal_archive::ArchiveSeen;
 use crate::format::{Compression, DumpFacts, Selection};
 use crate::phase::Phase;
 use crate::target::Target;
-pub use physical::{Around, Closed, CollationSeen, Found, Prepared, Searched, Until, WalPart};
+pub use physical::{Around, Closed, CollationSeen, Doubt, Doubtful, Found, Prepared, Searched, Until, WalPart};
 pub use stops::{Stop, StopPlace, StopsSeen, WalWay, WalWindow};
 
 /// Something to learn before a plan can be made. Asking creates nothing that will receive data.
@@ -467,8 +468,9 @@ pub enum Action {
     Promote,
     /// Looks again at pages that looked wrong before replay.
     LookAgain,
-    /// Looks for what a restored cluster carries and no check examines. `major`: of the server.
-    LookAround { major: u32 },
+    /// Looks for what a restored cluster carries and no check examines. `major`: of the server. `left_out`: databases of which nothing
+    /// was restored.
+    LookAround { major: u32, made_on: Machine, left_out: Vec<String> },
     /// Reads the WAL that the server replayed out of the archive, and says what it holds around the place where replay stopped.
     /// `whole`: and on to the archive's end.
     ReadWal { from: String, target: Target, whole: bool },

@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::blame::{Whose, blame_error, is_missing_library, is_stray_command};
-use crate::check::{Answer, Finding, Judged, Population, REPOSITORY, Severity};
+use crate::check::{Answer, Check, Finding, Judged, Population, REPOSITORY, Severity};
 use crate::evidence::{Asked, Evidence, PhaseOutcome, PhaseRecord};
 use crate::fault::{Blame, Fault};
 use crate::phase::Phase;
@@ -678,6 +678,11 @@ impl Judging<'_> {
                     Judged { finding, population: Population::default() }
                 }
             };
+            let database = self.evidence.plan.as_ref().map_or("", |it| it.database.as_str());
+            let doubted = self.evidence.doubts_indexes(check.database(database));
+            let judged = without_indexes(check, asked, &judged, doubted).unwrap_or(judged);
+            let denied_by_index =
+                matches!(judged.finding, Finding::Unknown { .. }) && asked.is_some_and(|it| !it.again.is_empty());
             let applies = !self.is_standby(stop) || !asked.is_some_and(|it| needs_writing(&it.answers));
             let judged = if applies { judged } else { not_at_a_standby() };
             let elapsed = asked.map_or(Duration::ZERO, |it| it.elapsed);
@@ -688,7 +693,7 @@ impl Judging<'_> {
             weighed.waived = waived(drill, &weighed, today);
             // Where the drill ended before, that is the reason, and not each check that was not asked.
             if applies && (validating || asked.is_some()) {
-                self.weigh(&weighed, stop, asked.is_some_and(by_the_host));
+                self.weigh(&weighed, stop, denied_by_index || asked.is_some_and(by_the_host));
             }
             all.push(weighed);
         }
@@ -862,6 +867,24 @@ fn needs_writing(answers: &[Answer]) -> bool {
         },
         Answer::Rows(_) | Answer::Silent { .. } => false,
     })
+}
+
+/// Of a check that is broken where an index was used, and holds where none was: it is the index that is damaged. `doubted`: or it is
+/// right, and this host alone takes it to be in another order.
+fn without_indexes(check: &Check, asked: Option<&Asked>, judged: &Judged, doubted: bool) -> Option<Judged> {
+    let Finding::Broken { expected, observed } = &judged.finding else { return None };
+    let again = asked.map(|it| it.again.as_slice()).filter(|it| !it.is_empty())?;
+    let Judged { finding: Finding::Held { observed: without }, population } = check.judge(again) else { return None };
+    let seen = format!("{observed} by an index, and {without} without");
+    let finding = if doubted {
+        let because = format!(
+            "expected {expected}, found {seen}: the rows are right, and this host may take the index to be in another order"
+        );
+        Finding::Unknown { because }
+    } else {
+        Finding::Broken { expected: expected.clone(), observed: format!("{seen}: an index is damaged") }
+    };
+    Some(Judged { finding, population })
 }
 
 /// Of a check that [`needs_writing`].

@@ -60,6 +60,19 @@ const SAYINGS: &[(&str, Whose)] = &[
             "the backup lacks pages that its WAL changes: it was not taken between backup start and stop, or was cut",
         ),
     ),
+    (
+        "not supported by build",
+        Whose::host(
+            "this PostgreSQL was built without the compression that the WAL uses (wal_compression): use another image",
+        ),
+    ),
+    (
+        "resource manager with ID",
+        Whose::host(
+            "an extension writes WAL of its own kind: use an image that has it, and name it as `shared_preload_libraries` under \
+             `restore.settings`",
+        ),
+    ),
     ("could not map anonymous shared memory", Whose::host("raise `postgres.memory`, or lower shared_buffers")),
     ("could not create locale", Whose::host("the server lacks a locale of the backup: use an image that has it")),
     (
@@ -78,4 +91,27 @@ const LACKS_WAL: Whose = Whose::backup(
 /// What the log of a server that ended in recovery means; None where it says nothing of the kind.
 pub(super) fn by_log(log: &str) -> Option<Whose> {
     SAYINGS.iter().find(|(saying, _)| log.contains(saying)).map(|(_, whose)| *whose)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Blame;
+
+    #[test]
+    fn what_recovery_says_is_somebodys_fault() {
+        for (log, blame) in [
+            (
+                "FATAL:  could not restore image at 0/1699ED8 compressed with lz4 not supported by build, block 0",
+                Blame::Host,
+            ),
+            ("FATAL:  resource manager with ID 129 not registered", Blame::Host),
+            ("FATAL:  could not locate required checkpoint record", Blame::Backup),
+            ("FATAL:  recovery ended before configured recovery target was reached", Blame::Scenario),
+            ("PANIC:  WAL contains references to invalid pages", Blame::Backup),
+        ] {
+            assert_eq!(by_log(log).map(|it| it.blame), Some(blame), "{log}");
+        }
+        assert!(by_log("LOG:  redo done at 0/4000100").is_none());
+    }
 }

@@ -72,6 +72,15 @@ pub struct Probe {
     pub keep_rows: usize,
 }
 
+impl Probe {
+    /// The same question, to be answered from the tables alone.
+    #[must_use]
+    pub fn without_indexes(self) -> Probe {
+        let off = "set enable_indexscan = off; set enable_indexonlyscan = off; set enable_bitmapscan = off; ";
+        Probe { sql: format!("{off}{}", self.sql), ..self }
+    }
+}
+
 /// What the server said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -134,7 +143,7 @@ pub struct Judged {
 impl Check {
     /// What is still to be asked, given the answers so far; empty when it can be judged.
     pub fn probes(&self, database: &str, known: &[Answer]) -> Vec<Probe> {
-        let database = self.database.as_deref().unwrap_or(database);
+        let database = self.database(database);
         let sql = match &self.kind {
             Kind::Query(it) => it.sql_probes(known),
             Kind::Rows(it) => it.sql_probes(known),
@@ -155,6 +164,11 @@ impl Check {
             keep_rows,
         };
         sql.into_iter().map(probe).collect()
+    }
+
+    /// The database that it is asked in, where the drill's own is `database`.
+    pub fn database<'a>(&'a self, database: &'a str) -> &'a str {
+        self.database.as_deref().unwrap_or(database)
     }
 
     pub fn judge(&self, answers: &[Answer]) -> Judged {

@@ -232,6 +232,7 @@ impl State {
             | Event::Did { .. }
             | Event::Observed(_)
             | Event::Answered { .. }
+            | Event::AskedAgain { .. }
             | Event::Readied(_)
             | Event::Logged(_)
             | Event::Fetched(_)

@@ -14,6 +14,7 @@ pub mod data;
 pub mod decode;
 pub mod inspect;
 pub mod lsn;
+pub mod machine;
 pub mod manifest;
 pub mod page;
 pub mod pages;

@@ -25,6 +25,9 @@ const EPOCH: i64 = 946_684_800_000_000;
 const RM_XLOG: u8 = 0;
 const RM_XACT: u8 = 1;
 
+/// How it is told that a page begins as none of WAL does; its number follows.
+pub const NOT_WAL: &str = "a page has the magic number";
+
 /// The major that writes pages with this magic number (`XLOG_PAGE_MAGIC`).
 pub fn major_of(magic: u16) -> Option<u32> {
     Some(match magic {
@@ -88,7 +91,7 @@ impl Page {
             return Err("it ends within the header of a page".to_owned());
         }
         let magic = u16_at(bytes, 0);
-        let major = major_of(magic).ok_or_else(|| format!("a page has the magic number {magic:04X}"))?;
+        let major = major_of(magic).ok_or_else(|| format!("{NOT_WAL} {magic:04X}"))?;
         Ok(Page {
             major,
             info: u16_at(bytes, 2),

@@ -58,9 +58,41 @@ pub struct Around {
     /// Databases whose order of texts was made with another version of the collation than this host has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub collations: Vec<CollationSeen>,
+    /// Indexes of which this host cannot tell whether they are right.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<Doubtful>,
+    /// Databases that hold the tables of a coordinator of Citus, with the number of the nodes that hold the rest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coordinators: Vec<(String, u64)>,
     /// What could not be asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
+}
+
+impl Around {
+    /// Whether an index of this database may be wrong for no other reason than this host.
+    pub fn doubts(&self, database: &str) -> bool {
+        self.indexes.iter().any(|it| it.database == database)
+    }
+}
+
+/// Indexes of a database that were made in an order which may not be this host's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Doubtful {
+    pub database: String,
+    pub because: Doubt,
+    /// The first of them, by name.
+    pub names: Vec<String>,
+    pub total: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// Texts were ordered by another version of the collation.
+    Collation { name: String, recorded: String, here: Option<String> },
+    /// Trigrams were ordered where C's `char` is of the other kind.
+    Signedness,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -343,6 +343,10 @@ impl LiveSandbox {
                 Ok(state) => return Ok(Ok(state)),
                 Err(because) => because,
             };
+            // It ends because of the trouble: between the question and the answer there may have been one.
+            if let Some(fault) = self.spool_trouble() {
+                return Err(fault);
+            }
             let said = super::sandbox::refusals(&self.server_log_text().await);
             if self.room.away().is_none() || !said.is_empty() {
                 return Ok(Err(format!("{said}\n{because}")));
@@ -449,6 +453,9 @@ impl LiveSandbox {
                 Ok(Output { status: 1, stderr: format!("{sqlstate}: {message}"), ..Output::default() })
             }
             Answer::Silent { because } => {
+                if let Some(fault) = self.spool_trouble() {
+                    return Err(fault);
+                }
                 let said = super::sandbox::refusals(&self.server_log_text().await);
                 if said.is_empty() && self.room.away().is_some() {
                     return Err(Fault::new(Blame::Host, "promote the server").cause(because));

@@ -181,7 +181,7 @@ impl LiveSandbox {
             Action::Recover { target } => self.recover(target, watch).await?,
             Action::Promote => self.promote().await?,
             Action::LookAgain => self.look_again().await?,
-            Action::LookAround { major } => self.look_around(*major).await,
+            Action::LookAround { major, made_on, left_out } => self.look_around(*major, made_on, left_out).await,
             Action::ReadWal { from, target, whole } => self.read_wal(&step.what, from, target, *whole, watch).await?,
             Action::Compare { parts, copies, wal } => {
                 let (parts, copies, wal) = (parts.clone(), copies.clone(), wal.clone());

@@ -7,13 +7,14 @@ use super::collect::{At, Findings};
 use super::problem::{Mistake, Span, line_number, nearest};
 use super::units::{Length, Name, Text};
 use super::wire::{
-    WireBarman, WireDatabasus, WireDefaults, WireDrill, WireFile, WireObjectives, WirePgBackRest, WirePgDump, WirePick,
-    WirePostgres, WireReady, WireRestore, WireSecret, WireSource, WireStore, WireTarget, WireTargetKeys, WireTrust,
-    WireWaiver, WireWalG,
+    WireBarman, WireDatabasus, WireDefaults, WireDrill, WireFile, WireMachine, WireObjectives, WirePgBackRest,
+    WirePgDump, WirePick, WirePostgres, WireReady, WireRestore, WireSecret, WireSource, WireStore, WireTarget,
+    WireTargetKeys, WireTrust, WireWaiver, WireWalG,
 };
 use super::{Drill, Environment, File, Objectives, Postgres, Ready, Rto, Waiver, claims, paths};
 use crate::check::{BUILT_IN, Check};
 use crate::format::Selection;
+use crate::format::machine::{Architecture, Machine};
 use crate::phase::Phase;
 use crate::source::service::Service;
 use crate::source::{
@@ -59,6 +60,7 @@ struct Repository<'a> {
     path: &'a At<Text>,
     pick: Option<&'a At<WirePick>>,
     store: Option<&'a At<WireStore>>,
+    made_on: Option<&'a At<WireMachine>>,
     trust: Option<&'a WireTrust>,
 }
 
@@ -186,6 +188,7 @@ impl Converter<'_> {
                     path: &it.path,
                     pick: it.pick.as_ref(),
                     store: it.store.as_ref(),
+                    made_on: it.made_on.as_ref(),
                     trust: it.trust.as_ref(),
                 };
                 Source::BaseBackup(self.repository(BaseTool::WalG, "", &place, key))
@@ -195,6 +198,7 @@ impl Converter<'_> {
             WireSource::BarmanCloud(it) => self.barman(&it, BaseTool::BarmanCloud),
             WireSource::BaseBackup(it) => Source::BaseBackup(BaseBackup {
                 verify: false,
+                made_on: self.machine(it.made_on.as_ref()),
                 partial: self
                     .partial(it.partial.as_ref(), it.wal.is_some().then_some(()).ok_or("without a `wal` archive")),
                 tool: BaseTool::PgBasebackup,
@@ -250,6 +254,7 @@ impl Converter<'_> {
             path: &wire.path,
             pick: wire.pick.as_ref(),
             store: wire.store.as_ref(),
+            made_on: None,
             trust: wire.trust.as_ref(),
         };
         Source::BaseBackup(self.repository(BaseTool::Databasus, "", &place, None))
@@ -270,6 +275,7 @@ impl Converter<'_> {
             wal,
             partial: false,
             verify: false,
+            made_on: self.machine(wire.made_on),
             tablespaces: BTreeMap::new(),
             databases: Vec::new(),
             tool,
@@ -287,6 +293,7 @@ impl Converter<'_> {
             path: &wire.path,
             pick: wire.pick.as_ref(),
             store: wire.store.as_ref(),
+            made_on: wire.made_on.as_ref(),
             trust: wire.trust.as_ref(),
         };
         let backup = self.repository(BaseTool::PgBackRest, stanza, &place, key);
@@ -303,11 +310,34 @@ impl Converter<'_> {
             path: &wire.path,
             pick: wire.pick.as_ref(),
             store: wire.store.as_ref(),
+            made_on: wire.made_on.as_ref(),
             trust: wire.trust.as_ref(),
         };
         let is_barman = (tool == BaseTool::Barman).then_some(()).ok_or("of barman-cloud, which keeps none");
         let partial = self.partial(wire.partial.as_ref(), is_barman);
         Source::BaseBackup(BaseBackup { partial, ..self.repository(tool, server, &place, None) })
+    }
+
+    fn machine(&self, wire: Option<&At<WireMachine>>) -> Machine {
+        let Some(At { value: wire, .. }) = wire else { return Machine::default() };
+        let architecture = wire.architecture.as_ref().map(|it| {
+            let architecture = Architecture::named(&it.value.0);
+            if architecture.has_signed_char().is_none() {
+                let mistake = Mistake::new(it.span, format!("`{architecture}` is no architecture that pgdrill knows"));
+                self.note(mistake.help("say it as `uname -m` does on the machine that was backed up"));
+            }
+            architecture
+        });
+        let glibc = wire.glibc.as_ref().map(|it| {
+            let version = it.value.0.trim();
+            let is_number = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit());
+            if !version.contains('.') || !version.split('.').all(is_number) {
+                let mistake = Mistake::new(it.span, format!("`{version}` is no version of the GNU C library"));
+                self.note(mistake.help("say it as `ldd --version` does: `glibc: \"2.36\"`"));
+            }
+            version.to_owned()
+        });
+        Machine { architecture, glibc }
     }
 
     /// Whether segments that were not finished are used; or why there are none.

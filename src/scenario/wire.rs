@@ -168,6 +168,8 @@ pub(super) struct WireWalG {
     pub(super) pgp_key: Option<At<WireSecret>>,
     /// Its passphrase, where it has one.
     pub(super) pgp_passphrase: Option<At<WireSecret>>,
+    /// The machine that was backed up, where that matters: its architecture, its C library.
+    pub(super) made_on: Option<At<WireMachine>>,
     /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
     pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
@@ -189,6 +191,8 @@ pub(super) struct WirePgBackRest {
     pub(super) verify: Option<At<bool>>,
     /// `repo1-cipher-pass`, where the repository is encrypted.
     pub(super) cipher_pass: Option<At<WireSecret>>,
+    /// The machine that was backed up, where that matters: its architecture, its C library.
+    pub(super) made_on: Option<At<WireMachine>>,
     /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
     pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
@@ -207,6 +211,8 @@ pub(super) struct WireBarman {
     pub(super) partial: Option<At<bool>>,
     /// Which backup: `newest` (default), `oldest`, `best_for_target`, `random`, `{random: SEED}`, `{label: ID}` or `all`.
     pub(super) pick: Option<At<WirePick>>,
+    /// The machine that was backed up, where that matters: its architecture, its C library.
+    pub(super) made_on: Option<At<WireMachine>>,
     /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
     pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.
@@ -294,6 +300,16 @@ pub(super) struct WireStore {
     pub(super) token: Option<At<WireSecret>>,
 }
 
+/// The machine that a physical backup was made on. Its files are read by another one here, and mean the same where both are alike.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename = "Machine", deny_unknown_fields)]
+pub(super) struct WireMachine {
+    /// As `uname -m` says it: `x86_64`, `aarch64`, `ppc64le` …; Debian's `amd64` and `arm64` are understood, too.
+    pub(super) architecture: Option<At<Text>>,
+    /// The version of its GNU C library, which ordered its texts: the last word of `ldd --version`'s first line, `2.36`.
+    pub(super) glibc: Option<At<Text>>,
+}
+
 /// A secret, by the place where it lies: `{ file: PATH }`, relative to this file, or `{ env: NAME }`.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(rename = "Secret", rename_all = "snake_case")]
@@ -350,6 +366,8 @@ pub(super) struct WireBaseBackup {
     pub(super) partial: Option<At<bool>>,
     /// Where tablespaces' data lie, by their OID or location, for a plain backup whose links lead out of it.
     pub(super) tablespaces: Option<BTreeMap<String, At<Text>>>,
+    /// The machine that was backed up, where that matters: its architecture, its C library.
+    pub(super) made_on: Option<At<WireMachine>>,
     /// How the object store is reached, where the path is a URL: `s3://`, `gs://` or `az://`.
     pub(super) store: Option<At<WireStore>>,
     /// `backup`: it may be restored where the kernel offers no isolation.

@@ -4,7 +4,8 @@ use super::base_backup::Ingredients;
 use crate::fault::{Blame, Fault};
 use crate::format::base::{BaseFacts, ManifestFound};
 use crate::format::lsn::{Lsn, Segment};
-use crate::format::wal_archive::{ArchiveSeen, Chain, Follow, Gap, NoChain, chain, way};
+use crate::format::wal::NOT_WAL;
+use crate::format::wal_archive::{ArchiveSeen, Chain, Follow, Gap, NoChain, SegmentSeen, chain, way};
 use crate::recipe::{Note, NoteKind, WalWay};
 use crate::target::{Point, Target, Timeline};
 
@@ -168,6 +169,16 @@ fn is_needed(archive: &ArchiveSeen, chain: &Chain, name: &str) -> bool {
     })
 }
 
+/// What the first of several segments begins with, where not one begins as WAL does, nor with zeros: damage would not be so thorough.
+fn unreadable(archive: &ArchiveSeen) -> Option<String> {
+    let strange = |it: &SegmentSeen| {
+        let wrong = it.wrong.as_deref().filter(|it| it.starts_with(NOT_WAL))?;
+        (!wrong.ends_with(" 0000")).then(|| format!("in {}, {wrong}", it.name))
+    };
+    let all: Option<Vec<String>> = archive.headers.iter().map(strange).collect();
+    all.filter(|it| it.len() > 1)?.into_iter().next()
+}
+
 /// Segments of another cluster, or under another's name.
 fn foreign(path: &str, archive: &ArchiveSeen, facts: &BaseFacts) -> Result<(), Fault> {
     let fault = |cause: String| {
@@ -175,6 +186,14 @@ fn foreign(path: &str, archive: &ArchiveSeen, facts: &BaseFacts) -> Result<(), F
             .cause(cause)
             .hint("another cluster may archive to the same place, or files were renamed: a recovery would stop there")
     };
+    if let Some(first) = unreadable(archive) {
+        return Err(Fault::new(Blame::Host, format!("read the WAL archive {path}"))
+            .cause(format!("none of its segments can be read: {first}"))
+            .hint(
+                "They are encrypted, or of a PostgreSQL that this pgdrill does not know: let a copy of the archive be made that is \
+                 decrypted, and name that as `wal:`.",
+            ));
+    }
     let last = archive.headers.last().map(|it| it.name.as_str());
     for header in &archive.headers {
         // The last one may still be written.

@@ -16,6 +16,8 @@ use super::service::Service;
 use super::{BaseBackup, Durability, Restore};
 use crate::fault::{Blame, Fault};
 use crate::format::base::{BaseFacts, BaseLayout};
+use crate::format::machine::Architecture;
+use crate::format::pg_control::ControlData;
 use crate::format::wal_archive::ArchiveSeen;
 use crate::phase::Phase;
 use crate::recipe::{
@@ -42,6 +44,8 @@ pub struct Ingredients<'a> {
     pub stops: &'a [Stop],
     /// Whether the WAL behind the target matters: a loss is judged at the archive's end.
     pub whole: bool,
+    /// What the server may use of the machine's memory, in bytes. None: all of it.
+    pub memory: Option<u64>,
     pub server: &'a ServerFacts,
 }
 
@@ -88,7 +92,11 @@ pub fn recipe(it: &Ingredients<'_>) -> Result<Made, Fault> {
         let action = Action::ReadWal { from: archive.clone(), target: it.target.clone(), whole: it.whole };
         steps.push(step(Phase::Validate, "read the replayed WAL independently", action, Tolerance::Strict));
     }
-    let action = Action::LookAround { major: it.server.major };
+    let action = Action::LookAround {
+        major: it.server.major,
+        made_on: it.source.made_on.clone(),
+        left_out: left_out(it).map(|it| it.0.clone()).collect(),
+    };
     steps.push(step(Phase::Validate, "look for what no check examines", action, Tolerance::Strict));
     let action = Action::LookAgain;
     steps.push(step(Phase::Validate, "look again at pages that looked wrong before replay", action, Tolerance::Strict));
@@ -178,6 +186,8 @@ fn refuse(it: &Ingredients<'_>) -> Result<(), Fault> {
         ));
     }
     built(it)?;
+    understood(it)?;
+    fits(it)?;
     if it.source.wal.is_none() && !matches!(it.target.point, Point::Latest | Point::Immediate) {
         return Err(Fault::new(Blame::Scenario, format!("recover to {}", it.target.words()))
             .cause("the source names no WAL archive, and a base backup alone recovers to its own end only")
@@ -232,9 +242,105 @@ fn built(it: &Ingredients<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Whether what a machine of another architecture wrote means the same here. Byte order and alignment are seen to when `pg_control`
+/// is read; what is left is C's `char`: what was ordered by it (by `pg_trgm`, say) is looked for in the wrong place where the
+/// server takes it to be of the other kind. From 18 on servers go by what the cluster records.
+fn understood(it: &Ingredients<'_>) -> Result<(), Fault> {
+    let recorded = it.facts.control().and_then(|it| it.signed_char);
+    let said = it.source.made_on.architecture.as_ref();
+    let words = |signed: bool| if signed { "has a sign" } else { "has none" };
+    let what = || format!("read the files of {} on this machine", it.file.path);
+    match (recorded, said) {
+        (Some(recorded), Some(said)) if said.has_signed_char().is_some_and(|it| it != recorded) => {
+            let cause = format!("`made_on` says {said}, and the cluster was made where `char` {}", words(recorded));
+            Err(Fault::new(Blame::Scenario, what())
+                .cause(cause)
+                .hint("Correct `architecture` under `made_on` of the source."))
+        }
+        (Some(recorded), None) if Architecture::here().has_signed_char().is_some_and(|it| it != recorded) => {
+            let cause = format!(
+                "the cluster was made on another architecture, where C's `char` {}; here, on {}, it {}",
+                words(recorded),
+                Architecture::here(),
+                words(!recorded)
+            );
+            Err(Fault::new(Blame::Host, what()).cause(cause).hint(
+                "Drill it on a machine like its own; or say `made_on: { architecture: … }` of the source, and it is read here, \
+                 which the report says.",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the memory is there that the server takes when it starts: recovery insists on as many connections, locks and so on as
+/// there were on the server that was backed up.
+fn fits(it: &Ingredients<'_>) -> Result<(), Fault> {
+    let (Some(control), Some(memory)) = (it.facts.control(), it.memory) else { return Ok(()) };
+    let needed = shared_memory(control);
+    if needed <= memory {
+        return Ok(());
+    }
+    Err(Fault::new(Blame::Host, format!("start a server for {}", it.file.path))
+        .cause(format!(
+            "with max_connections = {}, max_prepared_transactions = {} and max_locks_per_transaction = {}, which recovery insists \
+             on, it takes about {} MiB of shared memory, and it may use {} MiB",
+            control.max_connections,
+            control.max_prepared_transactions,
+            control.max_locks_per_transaction,
+            needed >> 20,
+            memory >> 20
+        ))
+        .hint("Raise `memory` under `postgres`."))
+}
+
+/// About what a server with our configuration takes, in bytes: as `postgres -C shared_memory_size` says it of PostgreSQL 15 with 100
+/// to 20000 connections and 64 to 1024 locks for each, within a tenth.
+fn shared_memory(control: &ControlData) -> u64 {
+    const BUFFERS: u64 = 136 << 20;
+    const OF_A_BACKEND: u64 = 23_000;
+    const OF_A_LOCK: u64 = 390;
+    // Autovacuum's and those of the server itself.
+    const OWN: u64 = 12;
+    let backends = u64::from(control.max_connections)
+        + u64::from(control.max_worker_processes)
+        + u64::from(control.max_wal_senders)
+        + u64::from(control.max_prepared_transactions)
+        + OWN;
+    BUFFERS + backends * (OF_A_BACKEND + OF_A_LOCK * u64::from(control.max_locks_per_transaction))
+}
+
+/// Libraries of the cluster's that are preloaded here, too: without them what they are for gives errors, and they start nothing that
+/// reaches out. Each with what keeps it quiet. Whatever else was preloaded may do anything: schedulers, replication.
+const PRELOADED: [(&str, &str); 3] = [
+    ("pg_stat_statements", "pg_stat_statements.save = off\n"),
+    // Its event triggers refuse to run without it; what it writes goes to the server's own log.
+    ("pgaudit", "pgaudit.log = 'none'\npgaudit.log_parameter = off\n"),
+    // Its functions load it, and it wants to be loaded at the start. Its jobs delete data.
+    ("timescaledb", "timescaledb.max_background_workers = 0\n"),
+];
+
+/// What the cluster preloaded, by what of it is preloaded here and what is not.
+fn preloaded(it: &Ingredients<'_>) -> (Vec<&'static (&'static str, &'static str)>, Vec<String>) {
+    let (mut here, mut not) = (Vec::new(), Vec::new());
+    let libraries = it.facts.settings.get("shared_preload_libraries").map_or("", String::as_str);
+    for library in libraries.split(',').map(|it| it.trim().trim_matches('"')).filter(|it| !it.is_empty()) {
+        let name = library.trim_start_matches("$libdir/").trim_end_matches(".so");
+        match PRELOADED.iter().find(|known| known.0 == name && it.server.extensions.contains_key(name)) {
+            Some(known) if !here.contains(&known) => here.push(known),
+            Some(_) => {}
+            None => not.push(library.to_owned()),
+        }
+    }
+    (here, not)
+}
+
 fn notes(it: &Ingredients<'_>) -> Vec<Note> {
     let mut notes = Vec::new();
     let mut note = |kind, text: String| notes.push(Note { kind, text });
+    if let Some(said) = it.source.made_on.architecture.as_ref().filter(|it| **it != Architecture::here()) {
+        note(NoteKind::Deviation, format!("made on {said}, and read on {}", Architecture::here()));
+    }
     for tablespace in &it.facts.tablespaces {
         let text = format!("tablespace {} ({}) lies within the sandbox", tablespace.oid, tablespace.location);
         note(NoteKind::Deviation, text);
@@ -245,8 +351,9 @@ fn notes(it: &Ingredients<'_>) -> Vec<Note> {
             format!("the database {name}: only {} was to be restored", it.source.databases.join(", ")),
         );
     }
-    if let Some(libraries) = it.facts.settings.get("shared_preload_libraries").filter(|it| !it.is_empty()) {
-        note(NoteKind::Deviation, format!("not preloaded here: {libraries}"));
+    let (_, not) = preloaded(it);
+    if !not.is_empty() && !it.restore.settings.contains_key("shared_preload_libraries") {
+        note(NoteKind::Deviation, format!("not preloaded here: {}", not.join(", ")));
     }
     if it.facts.layout == BaseLayout::Plain && Service::of(&it.file.path).is_some() {
         let text = "an object store keeps no empty directories: those of a data directory were made again";
@@ -278,6 +385,7 @@ fn configuration(it: &Ingredients<'_>) -> String {
         Durability::Fast => "fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n",
     };
     let triggers = if it.server.major >= 17 { "event_triggers = off\n" } else { "" };
+    let (libraries, _) = preloaded(it);
     let mut text = format!(
         "{durable}{triggers}\
          listen_addresses = ''\n\
@@ -293,7 +401,7 @@ fn configuration(it: &Ingredients<'_>) -> String {
          primary_slot_name = ''\n\
          synchronous_standby_names = ''\n\
          max_logical_replication_workers = 0\n\
-         shared_preload_libraries = ''\n\
+         shared_preload_libraries = '{}'\n\
          session_preload_libraries = ''\n\
          local_preload_libraries = ''\n\
          huge_pages = off\n\
@@ -306,8 +414,10 @@ fn configuration(it: &Ingredients<'_>) -> String {
          log_min_messages = warning\n\
          log_startup_progress_interval = 0\n\
          log_timezone = 'UTC'\n\
-         lc_messages = 'C'\n"
+         lc_messages = 'C'\n",
+        libraries.iter().map(|it| it.0).collect::<Vec<_>>().join(", "),
     );
+    text.extend(libraries.iter().map(|it| it.1));
     if it.server.major < 15 {
         text = text.replace("log_startup_progress_interval = 0\n", "");
     }

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::format::machine::Machine;
 use crate::format::{Selection, walg};
 
 /// Where a backup comes from.
@@ -64,6 +65,8 @@ pub struct BaseBackup {
     /// Of pgBackRest: every backup and segment of the stanza is read, too.
     #[serde(default, skip_serializing_if = "is_default")]
     pub verify: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub made_on: Machine,
     /// Where tablespaces' data lie, in a plain backup whose links lead out of it: by location, or by OID.
     pub tablespaces: BTreeMap<String, String>,
     /// Of pgBackRest: the databases to restore, besides PostgreSQL's own; of the others, files are made and nothing is read.

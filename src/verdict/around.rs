@@ -1,7 +1,7 @@
 //! What a restored cluster carries beside what checks examine: never a failure, and always to be known.
 
 use crate::evidence::Evidence;
-use crate::recipe::Around;
+use crate::recipe::{Around, Doubt, Doubtful};
 
 pub(super) fn findings(evidence: &Evidence) -> Vec<String> {
     let around = evidence.done.iter().filter_map(|it| it.output.around.as_ref());
@@ -31,14 +31,62 @@ fn words(around: &Around) -> Vec<String> {
             it.database, it.collation, it.recorded
         ));
     }
+    all.extend(around.indexes.iter().map(doubtful));
+    for (database, nodes) in &around.coordinators {
+        let them = if *nodes == 1 { "another server".to_owned() } else { format!("{nodes} other servers") };
+        all.push(format!(
+            "database {database} coordinates {them} (Citus), which hold the rows of its distributed tables: this backup alone \
+             recovers none of them"
+        ));
+    }
     all.extend(around.unknown.iter().map(|it| format!("not known: {it}")));
     all
+}
+
+fn doubtful(it: &Doubtful) -> String {
+    let (some, more) = (it.names.join(", "), it.total.saturating_sub(it.names.len().try_into().unwrap_or(u64::MAX)));
+    let names = if more > 0 { format!("{some} and {more} more") } else { some };
+    let why = because(&it.because);
+    format!("database {}: {why}: whether these indexes are right cannot be told here: {names}", it.database)
+}
+
+/// As a clause.
+pub(super) fn because(doubt: &Doubt) -> String {
+    match doubt {
+        Doubt::Collation { name, recorded, here } => {
+            let here = here.as_ref().map_or_else(|| "no such collation".to_owned(), |it| format!("version {it}"));
+            format!("texts were ordered by {name} of version {recorded}, and this host has {here}")
+        }
+        Doubt::Signedness => {
+            "trigrams were ordered on an architecture whose C `char` has a sign where this one's has none, or the reverse".to_owned()
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::recipe::CollationSeen;
+
+    #[test]
+    fn indexes_that_this_host_may_read_wrongly_are_named_with_the_reason() {
+        let names = vec!["public.a".to_owned(), "public.b".to_owned()];
+        let (name, recorded, here) = ("de_DE.UTF-8".to_owned(), "2.28".to_owned(), Some("2.36".to_owned()));
+        let collation = Doubt::Collation { name, recorded, here };
+        let of = |because, total| Doubtful { database: "shop".to_owned(), because, names: names.clone(), total };
+        let around = Around {
+            indexes: vec![of(collation, 2), of(Doubt::Signedness, 30)],
+            coordinators: vec![("shop".to_owned(), 1), ("events".to_owned(), 4)],
+            ..Around::default()
+        };
+        let all = words(&around);
+        assert!(all[0].starts_with(
+            "database shop: texts were ordered by de_DE.UTF-8 of version 2.28, and this host has version 2.36:"
+        ));
+        assert!(all[0].ends_with("cannot be told here: public.a, public.b"), "{all:?}");
+        assert!(all[1].contains("`char`") && all[1].ends_with("public.a, public.b and 28 more"), "{all:?}");
+        assert!(all[2].contains("coordinates another server (Citus)") && all[3].contains("4 other servers"), "{all:?}");
+    }
 
     #[test]
     fn another_version_of_a_collation_is_told_and_accuses_nobody() {

@@ -15,6 +15,7 @@ mod conformance;
 mod copies;
 mod databasus;
 mod disasters;
+mod elsewhere;
 mod engines;
 mod faults;
 mod found;

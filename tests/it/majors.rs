@@ -33,6 +33,14 @@ pub(crate) fn major(major: u32) -> Arc<OnceLock<Major>> {
 }
 
 fn make(major: u32) -> Major {
+    let (root, until) = by_script(major, include_str!("majors/make.sh"));
+    let mark = |name: &str| std::fs::read_to_string(root.join(name)).unwrap().trim().to_owned();
+    let (time, lsn, deletion) = (mark("mark.time"), mark("mark.lsn"), mark("mark.xid"));
+    Major { _until: until, root, time, lsn, deletion }
+}
+
+/// What a script makes in a container of this major, in which the directory is /lab; it goes with what is returned beside it.
+pub(crate) fn by_script(major: u32, script: &str) -> (PathBuf, ChildStdin) {
     let directory = tempfile::Builder::new().prefix("pgdrill-lab-").tempdir_in("/tmp").unwrap();
     let root = directory.keep();
     let image = format!("pgdrill-postgres:{major}");
@@ -42,15 +50,13 @@ fn make(major: u32) -> Major {
     if nix::unistd::geteuid().is_root() {
         chown(&root, Some(999), Some(999)).unwrap();
     }
-    std::fs::write(root.join("make.sh"), include_str!("majors/make.sh")).unwrap();
+    std::fs::write(root.join("make.sh"), script).unwrap();
     let mut docker = Command::new("docker");
     docker.args(["run", "--rm", "--network=none", "--user=999:999", "--entrypoint=/bin/bash", "--volume"]);
     docker.arg(format!("{}:/lab", root.display())).args([&image, "/lab/make.sh"]);
     let output = docker.output().unwrap();
     assert!(output.status.success(), "{image}: {}", String::from_utf8_lossy(&output.stderr));
-    let mark = |name: &str| std::fs::read_to_string(root.join(name)).unwrap().trim().to_owned();
-    let (time, lsn, deletion) = (mark("mark.time"), mark("mark.lsn"), mark("mark.xid"));
-    Major { _until: until, root, time, lsn, deletion }
+    (root, until)
 }
 
 /// As in `lab`; what the container's user made, only its root may remove for everybody.
