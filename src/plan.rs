@@ -218,6 +218,7 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
     let missing = || Fault::new(Blame::Harness, "plan before the survey is complete");
     if let Source::BaseBackup(source) = &drill.source {
         let facts = survey.base(&backup.file.path).ok_or_else(missing)?;
+        let source = &*source.of(facts);
         let last = Link { path: &backup.file.path, facts };
         let before = chain::before(last, &survey.bases().collect::<Vec<_>>())?;
         let server = server(drill, &[drill.postgres.major.unwrap_or(facts.major)], survey)?;
@@ -344,13 +345,19 @@ fn comparison(drill: &Drill, backup: &Backup, recipe: &Recipe, wal: Option<WalWa
             parts.extend(all.filter(|it| **it != backup.file.path).cloned());
         }
     }
-    let place =
-        |it: &BackupCopy| CopyPlace { name: it.placement.name.clone(), path: it.path.clone(), wal: it.wal.clone() };
+    // Of an earlier cluster of a stanza: there, too.
+    let within = wal.as_ref().zip(drill.source.wal()).and_then(|(way, root)| way.archive.strip_prefix(root));
+    let place = |it: &BackupCopy| CopyPlace {
+        name: it.placement.name.clone(),
+        path: it.path.clone(),
+        wal: it.wal.as_ref().map(|it| format!("{it}{}", within.unwrap_or_default())),
+    };
+    let copies = copies.others.iter().map(place).collect();
     Some(Step {
         phase: Phase::Validate,
         place: Place::Fetcher,
         what: "compare the copies of the backup".to_owned(),
-        action: Action::Compare { parts, copies: copies.others.iter().map(place).collect(), wal },
+        action: Action::Compare { parts, copies, wal },
         tolerance: Tolerance::Strict,
     })
 }
@@ -372,6 +379,7 @@ fn base_questions(drill: &Drill, source: &BaseBackup, path: &str, known: &Survey
     let Some(facts) = known.base(path) else {
         return vec![Question::Base { path: path.to_owned(), tablespaces: source.tablespaces.clone() }];
     };
+    let source = &*source.of(facts);
     let bases: Vec<&BaseSeen> = known.bases().collect();
     if chain::before(Link { path, facts }, &bases).is_err() {
         let matches = known.files(&drill.source.location().path).unwrap_or_default();
@@ -459,10 +467,11 @@ fn best_of(source: &BaseBackup, target: &Target, known: &Survey) -> Result<best:
     best::choose(&matching(source, known), archive, target, known)
 }
 
-/// Those that the source's pattern matches.
+/// Those that the source's pattern matches, of the present cluster: the WAL of an earlier one reaches no target of today.
 fn matching<'a>(source: &BaseBackup, known: &'a Survey) -> Vec<&'a BaseSeen> {
     let files = known.files(&source.location.path).unwrap_or_default();
-    known.bases().filter(|base| files.iter().any(|it| it.path == base.path)).collect()
+    let is_present = |it: &BaseSeen| it.facts.as_ref().is_none_or(|it| it.earlier_cluster().is_none());
+    known.bases().filter(|base| is_present(base) && files.iter().any(|it| it.path == base.path)).collect()
 }
 
 /// What those of these are that nobody asked about yet: the newest first, [`BASES`] at a time.

@@ -594,8 +594,8 @@ impl Judging<'_> {
     /// What is missing in the WAL archive, with more behind it.
     fn gap(&self) -> Option<String> {
         let Source::BaseBackup(source) = &self.drill.source else { return None };
-        let archive = self.evidence.survey.archive(source.wal.as_ref()?)?;
         let facts = self.evidence.survey.base(&self.evidence.plan.as_ref()?.backup.file.path)?;
+        let archive = self.evidence.survey.archive(source.of(facts).wal.as_ref()?)?;
         let chain = archive::chain_of(archive, facts, &self.drill.target)?.ok()?;
         chain.gap.map(|gap| archive::gap_words(archive, &gap))
     }

@@ -273,11 +273,12 @@ fn recoverable(page: &mut Page, facts: &BaseFacts, seen: &ArchiveSeen, spans: &[
 
 /// Which WAL a drill will replay, and how far it could go: for the plan.
 pub(crate) fn way(drill: &Drill, evidence: &Evidence, plan: &Plan) -> Vec<String> {
-    let Source::BaseBackup(BaseBackup { wal: Some(wal), .. }) = &drill.source else { return Vec::new() };
     let survey = &evidence.survey;
-    let (Some(seen), Some(facts)) = (survey.archive(wal), survey.base(&plan.backup.file.path)) else {
+    let (Source::BaseBackup(source), Some(facts)) = (&drill.source, survey.base(&plan.backup.file.path)) else {
         return Vec::new();
     };
+    let source = source.of(facts);
+    let Some(seen) = source.wal.as_ref().and_then(|it| survey.archive(it)) else { return Vec::new() };
     let (Some((timeline, start, stop)), Some(Ok(found))) =
         (archive::needs(facts), archive::chain_of(seen, facts, &drill.target))
     else {

@@ -242,7 +242,8 @@ impl Group {
             Ok(found) => {
                 found.show(page);
                 // The oldest backup goes back the furthest.
-                if let Some(first) = self.backups.iter().find_map(|it| it.facts.as_deref()) {
+                let facts = self.backups.iter().filter_map(|it| it.facts.as_deref());
+                if let Some(first) = facts.into_iter().find(|it| it.earlier_cluster().is_none()) {
                     found.recoverable(first, page);
                 }
             }
@@ -265,10 +266,12 @@ fn of_backup(backup: &BaseSeen) -> String {
     let started = label.and_then(|it| it.started.clone()).unwrap_or_default();
     let from = label.map(|it| format!(", needs WAL from {}", it.start)).unwrap_or_default();
     let after = label.and_then(|it| it.after.as_ref()).map(|it| format!(", builds upon the one from {}", it.start));
+    let earlier = facts.earlier_cluster().map(|it| format!(", of the earlier cluster {it}"));
     format!(
-        "{name}, {started}, PostgreSQL {}{from}{} ({})",
+        "{name}, {started}, PostgreSQL {}{from}{}{} ({})",
         facts.major,
         after.unwrap_or_default(),
+        earlier.unwrap_or_default(),
         words::bytes(facts.bytes)
     )
 }

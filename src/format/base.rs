@@ -101,6 +101,14 @@ impl BaseFacts {
 }
 
 impl BaseFacts {
+    /// Of a cluster that its stanza had before the present one: where the WAL of that one lies, in the stanza's archive.
+    pub fn earlier_cluster(&self) -> Option<&str> {
+        match &self.layout {
+            BaseLayout::PgBackRest { earlier, .. } => earlier.as_deref(),
+            BaseLayout::Plain | BaseLayout::Tar { .. } | BaseLayout::WalG { .. } => None,
+        }
+    }
+
     pub fn control(&self) -> Option<&ControlData> {
         match &self.control {
             ControlFound::Whole(control) => Some(control),
@@ -170,6 +178,9 @@ pub enum BaseLayout {
     /// A backup in a repository of pgBackRest, whose manifest says where its files lie.
     PgBackRest {
         compression: Compression,
+        /// Of a cluster that the stanza had before its present one: the directory of its WAL, `15-1`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        earlier: Option<String>,
         /// OIDs by their names.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         databases: BTreeMap<String, u32>,

@@ -11,11 +11,13 @@ pub mod service;
 pub mod sweep;
 pub mod witness;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::format::base::BaseFacts;
 use crate::format::machine::Machine;
 use crate::format::{Selection, walg};
 
@@ -75,6 +77,18 @@ pub struct BaseBackup {
     pub databases: Vec<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub tool: BaseTool,
+}
+
+impl BaseBackup {
+    /// As it is for this backup: its WAL may lie apart from that of the others.
+    pub fn of<'a>(&'a self, facts: &BaseFacts) -> Cow<'a, BaseBackup> {
+        match (&self.wal, facts.earlier_cluster()) {
+            (Some(wal), Some(cluster)) => {
+                Cow::Owned(BaseBackup { wal: Some(format!("{wal}/{cluster}")), ..self.clone() })
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
 }
 
 /// Who made a physical backup.

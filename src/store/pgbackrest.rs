@@ -130,6 +130,8 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
     let of = |key: &str| format::get(&info, "db:history", &listed.db_id.to_string())?.get(key).cloned();
     let version = of("db-version").and_then(|it| it.as_str().map(str::to_owned)).unwrap_or_default();
     let major = crate::format::major_of(&version).ok_or_else(|| fault("it does not say of which major it is"))?;
+    let newest = format::get(&info, "db", "db-id").and_then(serde_json::Value::as_u64);
+    let newest = newest.and_then(|it| u32::try_from(it).ok()).unwrap_or(listed.db_id);
     let time = |seconds: i64| jiff::Timestamp::from_second(seconds).ok();
     let timeline = listed.backup_archive_start.as_deref().and_then(|it| u32::from_str_radix(it.get(..8)?, 16).ok());
     let began = time(listed.backup_timestamp_start);
@@ -141,7 +143,11 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
     let manifest = files.manifest;
     let spaces = manifest.tablespaces.iter();
     Ok(BaseFacts {
-        layout: BaseLayout::PgBackRest { compression: manifest.compression, databases: manifest.databases },
+        layout: BaseLayout::PgBackRest {
+            compression: manifest.compression,
+            earlier: (listed.db_id != newest).then(|| format!("{version}-{}", listed.db_id)),
+            databases: manifest.databases,
+        },
         major,
         tablespaces: spaces.map(|(oid, at)| Tablespace { oid: *oid, location: at.clone(), from: None }).collect(),
         bytes: manifest.files.iter().map(|it| it.repo_size).sum(),
@@ -410,14 +416,24 @@ fn pass_above(path: &Path, pass: &str, reading: &Reading) -> Result<Option<Strin
     Ok(Some(pass.to_owned()))
 }
 
-/// The newest cluster's directory in the archive of a stanza: `17-1`.
-pub(super) fn newest_cluster(stanza: &Path, reading: &Reading) -> Result<Option<PathBuf>, Fault> {
-    let info = stanza.join(ARCHIVE_INFO);
+/// `17-1`: the cluster that is the first of its stanza.
+pub(super) fn cluster_id(directory: &str) -> Option<u32> {
+    directory.rsplit_once('-')?.1.parse().ok()
+}
+
+/// The directory of a cluster in the archive of a stanza, `17-1`: the newest, or itself where one is named. None: of no stanza.
+pub(super) fn cluster(archive: &Path, reading: &Reading) -> Result<Option<PathBuf>, Fault> {
+    if cluster_id(&file_name(archive)).is_some()
+        && let Some(info) = archive.parent().map(|it| it.join(ARCHIVE_INFO))
+        && reading.has_file(&info).map_err(|it| medium(&info, "look for", &it))?
+    {
+        return Ok(Some(archive.to_owned()));
+    }
+    let (stanza, info) = (archive, archive.join(ARCHIVE_INFO));
     if !reading.has_file(&info).map_err(|it| medium(&info, "look for", &it))? {
         return Ok(None);
     }
     let entries = reading.entries(stanza).map_err(|it| unlistable(stanza, &it))?;
     let directories = entries.into_iter().filter(|it| it.kind == FileKind::Directory);
-    let id = |name: &str| name.rsplit_once('-')?.1.parse::<u32>().ok();
-    Ok(directories.filter_map(|it| Some((id(&it.name)?, it.path))).max().map(|it| it.1))
+    Ok(directories.filter_map(|it| Some((cluster_id(&it.name)?, it.path))).max().map(|it| it.1))
 }

@@ -1,6 +1,6 @@
 //! A whole repository of pgBackRest: every file of every backup, and every segment, as their checksums say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use sha1::{Digest, Sha1};
 
 use super::files::{FileKind, Input};
 use super::objects::is_medium;
-use super::pgbackrest::{Backup, listed};
+use super::pgbackrest::{Backup, cluster_id, listed};
 use super::tap::{CHUNK, hex, medium};
 use super::wal::{segments, verify_wal};
 use super::{OnBytes, Reading};
@@ -53,15 +53,17 @@ impl Verifier<'_> {
             }
         }
         let Some(archive) = archive else { return Ok(()) };
-        let mut names = BTreeSet::new();
+        // Clusters that followed on one another in a stanza have segments of the same names.
+        let mut names = BTreeMap::new();
         for cluster in self.reading.entries(archive).map_err(|it| medium(archive, "list", &it))? {
-            if cluster.kind == FileKind::Directory {
-                self.archive(&cluster.path, &mut names)?;
+            if let Some(id) = cluster_id(&cluster.name).filter(|_| cluster.kind == FileKind::Directory) {
+                self.archive(&cluster.path, names.entry(id).or_default())?;
             }
         }
         for (label, it) in &listed {
+            let archived = names.get(&it.db_id);
             let ends = [&it.backup_archive_start, &it.backup_archive_stop].into_iter().flatten();
-            for lost in ends.filter(|it| !names.contains(*it)).collect::<BTreeSet<_>>() {
+            for lost in ends.filter(|it| !archived.is_some_and(|all| all.contains(*it))).collect::<BTreeSet<_>>() {
                 self.wrong(label, format!("it needs {lost}, which is not in the archive"));
             }
         }

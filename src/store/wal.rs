@@ -105,7 +105,7 @@ pub fn find_wal(archive: &Path, name: &str, reading: &Reading) -> Result<Option<
     if unfinished.as_ref().is_some_and(|it| it.partial) {
         return Ok(unfinished);
     }
-    let cluster = reading.newest_cluster(archive)?;
+    let cluster = reading.cluster(archive)?;
     let archive = cluster.as_deref().unwrap_or(archive);
     let mut names = Vec::new();
     for directory in [Some(archive.to_owned()), hashed(archive, name)].into_iter().flatten() {
@@ -137,14 +137,14 @@ pub fn find_wal(archive: &Path, name: &str, reading: &Reading) -> Result<Option<
 }
 
 impl Reading {
-    fn newest_cluster(&self, archive: &Path) -> Result<Option<PathBuf>, Fault> {
+    fn cluster(&self, archive: &Path) -> Result<Option<PathBuf>, Fault> {
         if !is_remote(archive) {
-            return pgbackrest::newest_cluster(archive, self);
+            return pgbackrest::cluster(archive, self);
         }
         if let Some(known) = self.hints().clusters.get(archive) {
             return Ok(known.clone());
         }
-        let found = pgbackrest::newest_cluster(archive, self)?;
+        let found = pgbackrest::cluster(archive, self)?;
         self.hints().clusters.insert(archive.to_owned(), found.clone());
         Ok(found)
     }
@@ -179,7 +179,7 @@ pub fn wal_archive(
     reading: &Reading,
 ) -> Result<ArchiveSeen, Fault> {
     let mut listing = Listing::default();
-    let cluster = pgbackrest::newest_cluster(archive, reading)?;
+    let cluster = pgbackrest::cluster(archive, reading)?;
     listing.directory(cluster.as_deref().unwrap_or(archive), true, reading)?;
     let header_of = |it: &Listed| header(&it.file(reading)?, reading);
     let sizes = listing.files.values().chain(listing.partial.values()).take(TRIES);

@@ -163,6 +163,28 @@ fn what_is_missing_or_damaged_is_named_and_the_backups_fault() {
     assert!(ran.folded().contains(&name), "{name}: {}", ran.stdout);
 }
 
+/// After an initdb in the same place: segments of both clusters have the same names.
+#[test]
+fn a_backup_of_an_earlier_cluster_of_its_stanza_recovers_with_the_wal_of_that_cluster() {
+    let directory = unpacked("pgbackrest/upgraded.tar.zst");
+    let repository = directory.path().join("upgraded");
+    let rows = |rows: u32| format!("      - rows: {{ table: orders, equals: {rows} }}\n");
+    for verify in ["", ", verify: true"] {
+        drill(&repository, &format!(", pick: newest{verify}"), "latest", &rows(210)).expect(0);
+        drill(&repository, &format!(", pick: oldest{verify}"), "latest", &rows(110)).expect(0);
+    }
+    let shown = Program::new().run(&["inspect", repository.to_str().unwrap()]).expect(0);
+    assert_eq!(shown.stdout.matches("of the earlier cluster 15-1").count(), 1, "{}", shown.stdout);
+    // What was deleted of one is not taken from the other.
+    let segments = repository.join("archive/shop/15-1/0000000100000000");
+    let last = std::fs::read_dir(&segments).unwrap().map(|it| it.unwrap().path());
+    let last = last.filter(|it| it.extension().is_some_and(|it| it == "zst")).max().unwrap();
+    std::fs::remove_file(&last).unwrap();
+    drill(&repository, ", pick: oldest", "latest", &rows(100)).expect(0);
+    std::fs::remove_dir_all(&segments).unwrap();
+    drill(&repository, ", pick: oldest", "latest", &rows(100)).expect(1);
+}
+
 /// Whole for gzip, and a page that a server may not even look at: the name has the SHA-1 of what was archived.
 #[test]
 fn a_segment_whose_contents_are_not_those_of_its_name_is_the_backups_fault() {

@@ -334,7 +334,10 @@ impl ContainerRoom {
             return Err(self.death(&program).await);
         }
         if matches!(status, 126 | 127) && stdout.contains("OCI runtime exec failed") {
-            return Err(Fault::new(Blame::Host, format!("run {program} in the container")).cause(stdout.trim()));
+            let fault = Fault::new(Blame::Host, format!("run {program} in the container")).cause(stdout.trim());
+            return Err(fault.hint(
+                "The engine could start no program there: see the container's limits on processes and memory, and the engine's log.",
+            ));
         }
         Ok(Ended { status, stdout, stderr })
     }
