@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::recipe::FileSeen;
 use crate::report::words;
 use crate::scenario::{Drill, USE};
-use crate::source::{BaseBackup, Source, archive};
+use crate::source::{Source, archive};
 use crate::store::{self, Reading, WalSpan};
 use crate::target::Point;
 

@@ -45,6 +45,9 @@ pub struct Told {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub stopped: Option<jiff::Timestamp>,
+    /// It brings no WAL of its own: what makes it consistent lies in the archive, or nowhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_wal: bool,
 }
 
 impl BaseFacts {

@@ -3,6 +3,7 @@
 //! Nothing here reads a file: the names are given, and what the headers say. A hundred thousand segments are a few stretches.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -245,6 +246,12 @@ pub fn way(archive: &ArchiveSeen, timelines: &[(u32, Option<Lsn>)], mut number: 
     way
 }
 
+/// The first of these segments, by number, that is not there.
+pub fn missing(archive: &ArchiveSeen, timelines: &[(u32, Option<Lsn>)], mut numbers: Range<u64>) -> Option<Segment> {
+    let lost = numbers.find(|it| next_there(archive, timelines, *it).is_none_or(|next| next.number > *it))?;
+    Some(Segment { timeline: on(timelines, lost, archive.segment_bytes), number: lost })
+}
+
 /// The first segment from this number on that is there, on the timeline on which a server looks for it.
 fn next_there(archive: &ArchiveSeen, timelines: &[(u32, Option<Lsn>)], number: u64) -> Option<Segment> {
     let bytes = archive.segment_bytes;
@@ -331,6 +338,16 @@ mod tests {
 
     fn at(number: u64, offset: u64) -> Lsn {
         Lsn(number * 16 * MIB + offset)
+    }
+
+    #[test]
+    fn the_first_that_is_missing_of_a_range_is_named_on_its_timeline() {
+        let archive = of(&[segments(1, 3..6), segments(2, 6..9)].concat());
+        let timelines = [(1, Some(at(6, 0))), (2, None)];
+        assert_eq!(missing(&archive, &timelines, 3..9), None);
+        assert_eq!(missing(&archive, &timelines, 2..5), Some(Segment { timeline: 1, number: 2 }));
+        assert_eq!(missing(&archive, &timelines, 7..12), Some(Segment { timeline: 2, number: 9 }));
+        assert_eq!(missing(&archive, &timelines, 5..5), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::fault::{Blame, Fault};
 use crate::format::base::{BaseFacts, ManifestFound};
 use crate::format::lsn::{Lsn, Segment};
 use crate::format::wal::NOT_WAL;
-use crate::format::wal_archive::{ArchiveSeen, Chain, Follow, Gap, NoChain, SegmentSeen, chain, way};
+use crate::format::wal_archive::{ArchiveSeen, Chain, Follow, Gap, NoChain, SegmentSeen, chain, missing, way};
 use crate::recipe::{Note, NoteKind, WalWay};
 use crate::target::{Point, Target, Timeline};
 
@@ -85,6 +85,12 @@ pub fn examine(it: &Ingredients<'_>) -> Result<Vec<Note>, Fault> {
         return Err(Fault::new(Blame::Backup, what())
             .cause(format!("{} has {} bytes, and segments have {}", cut.name, cut.bytes, archive.segment_bytes))
             .hint("it was cut when it was archived: let archive_command write to a temporary name, and rename"));
+    }
+    if let Some(lost) = own_wal(archive, &found, it.facts) {
+        let name = archive.name(lost);
+        return Err(Fault::new(Blame::Backup, what())
+            .cause(format!("the backup itself needs {name}, which is not in the archive"))
+            .hint("without it this backup never becomes consistent: look for it on the primary and in other copies, and make a new one"));
     }
     if let Some(gap) = &found.gap {
         let words = gap_words(archive, gap);
@@ -167,6 +173,16 @@ fn is_needed(archive: &ArchiveSeen, chain: &Chain, name: &str) -> bool {
             && chain.timelines.iter().any(|(timeline, _)| *timeline == it.timeline)
             && last != Some((it.timeline, it.number))
     })
+}
+
+/// The first segment that is lost of those that make a backup consistent which brings none itself.
+fn own_wal(archive: &ArchiveSeen, chain: &Chain, facts: &BaseFacts) -> Option<Segment> {
+    facts.told.as_ref().filter(|it| it.without_wal)?;
+    let (_, start, stop) = needs(facts)?;
+    let bytes = archive.segment_bytes;
+    let first = start.0 / bytes;
+    let behind = stop.map_or(first, |it| it.0.saturating_sub(1) / bytes) + 1;
+    missing(archive, &chain.timelines, first..behind)
 }
 
 /// What the first of several segments begins with, where not one begins as WAL does, nor with zeros: damage would not be so thorough.

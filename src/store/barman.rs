@@ -75,7 +75,7 @@ pub(super) fn catalogued(path: &Path, reading: &Reading) -> Result<Option<Catalo
 impl Catalogued {
     pub(super) fn told(&self) -> Told {
         let Info { system_identifier, end, end_time, .. } = self.info;
-        Told { system_identifier, stop: end, stopped: end_time }
+        Told { system_identifier, stop: end, stopped: end_time, without_wal: true }
     }
 
     /// What its label would say, where that cannot be read without reading the backup.

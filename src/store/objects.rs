@@ -763,6 +763,7 @@ fn trouble(error: &object_store::Error) -> io::Error {
         Error::InvalidPath { .. } | Error::NotSupported { .. } | Error::UnknownConfigurationKey { .. } => Why::Unusable,
         _ if ["NoSuchBucket", "ContainerNotFound"].iter().any(|it| text.contains(it)) => Why::NoStore,
         _ if CREDENTIALS.iter().any(|it| text.contains(it)) => Why::Refused,
+        _ if [401, 403].iter().any(|it| text.starts_with(&format!("{STATUS} {it}"))) => Why::Refused,
         Error::Generic { .. } => Why::Unreachable,
         _ => Why::Other,
     };
@@ -770,13 +771,14 @@ fn trouble(error: &object_store::Error) -> io::Error {
 }
 
 /// Errors of credentials, which no right would mend.
-pub(super) const CREDENTIALS: [&str; 6] = [
+pub(super) const CREDENTIALS: [&str; 7] = [
     "ExpiredToken",
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "InvalidToken",
     "RequestTimeTooSkewed",
     "AuthenticationFailed",
+    "AuthorizationFailure",
 ];
 
 const STATUS: &str = "the store answers";
@@ -798,7 +800,13 @@ pub(super) fn words(error: &object_store::Error) -> String {
         next = error.source();
     }
     let status = texts.iter().find_map(|it| it.strip_prefix("Server returned non-2xx status code: "));
-    let told = status.map(|it| format!("{STATUS} {}", it.trim_end_matches([' ', ':'])));
+    // Google's errors are JSON.
+    let said = status.and_then(|it| serde_json::from_str::<serde_json::Value>(&it[it.find('{')?..]).ok());
+    let said = said.as_ref().and_then(|it| it["error"]["message"].as_str());
+    let told = status.map(|it| match (it.split_once(':'), said) {
+        (Some((code, _)), Some(said)) => format!("{STATUS} {code}: {said}"),
+        _ => format!("{STATUS} {}", it.trim_end_matches([' ', ':'])),
+    });
     told.or_else(|| texts.pop()).unwrap_or(whole).lines().next().unwrap_or_default().to_owned()
 }
 

@@ -158,6 +158,8 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
             system_identifier: of("db-system-id").and_then(|it| it.as_u64()),
             stop: listed.backup_lsn_stop,
             stopped: time(listed.backup_timestamp_stop),
+            // With archive-copy it does.
+            without_wal: !manifest.files.iter().any(|it| it.name.starts_with("pg_data/pg_wal/") && it.size > 0),
         }),
         settings: BTreeMap::new(),
     })

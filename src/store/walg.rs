@@ -92,6 +92,7 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
             system_identifier: sentinel.system_identifier,
             stop: sentinel.finish_lsn.map(Lsn),
             stopped: sentinel.finish_time,
+            without_wal: true,
         }),
         settings: BTreeMap::new(),
     })

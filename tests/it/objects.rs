@@ -266,6 +266,53 @@ fn a_store_that_gives_nothing_accuses_no_backup() {
     assert_eq!(judged.concat(), "");
 }
 
+/// Of Azurite's well-known account: read and list; to the end of 2019, and for longer than this test will live.
+pub(crate) const SAS_OF_2019: &str = "sv=2019-12-12&ss=b&srt=sco&sp=rl&se=2020-01-01T00%3A00%3A00Z&sig=eBrLhJ0k4NiSA%2BnWPLnAhFgZCUje0CpgD16T25qow%2FU%3D";
+const SAS_OF_2099: &str =
+    "sv=2019-12-12&ss=b&srt=sco&sp=rl&se=2099-01-01T00%3A00%3A00Z&sig=7Rw2roonwPIqsjG7r6moymYMTkdTaqWfwL7AbpSMvgk%3D";
+
+/// Google's answer to a token that is too old; the server of the other tests takes any.
+const GOOGLE_EXPIRED: &str = "{\"error\":{\"code\":401,\"message\":\"Invalid Credentials\",\"errors\":[{\"message\":\"Invalid Credentials\",\
+                              \"domain\":\"global\",\"reason\":\"authError\",\"locationType\":\"header\",\"location\":\"Authorization\"}]}}";
+
+#[test]
+fn access_to_azure_and_google_that_has_expired_accuses_no_backup() {
+    let azure = azure();
+    let signed = format!(
+        "{{ endpoint: \"{}\", ca: {}, account: devstoreaccount1, sas_token: {{ env: SAS }} }}",
+        azure.endpoint(),
+        azure.path("ca.pem")
+    );
+    let expired = Liar::start(|_| Some(("401 Unauthorized", GOOGLE_EXPIRED.to_owned())));
+    let token = format!("{{ endpoint: \"http://127.0.0.1:{}\", token: {{ env: SAS }} }}", expired.port);
+    for (path, access, secret, told) in [
+        ("az://fixtures/pg17/shop.dump", &signed, SAS_OF_2019, "AuthorizationFailure"),
+        ("az://fixtures/pg17/*.dump", &signed, SAS_OF_2019, "AuthorizationFailure"),
+        ("gs://fixtures/pg17/shop.dump", &token, "ya29.old", "401 Unauthorized: Invalid Credentials\""),
+        ("gs://fixtures/pg17/*.dump", &token, "ya29.old", "401 Unauthorized: Invalid Credentials\""),
+        ("az://fixtures/pg17/shop.dump", &signed, SAS_OF_2099, ""),
+    ] {
+        let program = Program::new().env("SAS", secret);
+        let text = scenario(&[drill(
+            &format!("pg_dump: {{ path: \"{path}\", store: {access} }}"),
+            "",
+            "rows: { table: shop.customer, equals: 120 }",
+        )]);
+        let ran = program.drill(&text, &[]);
+        if told.is_empty() {
+            ran.expect(0);
+            continue;
+        }
+        ran.expect(3);
+        let drill = program.report().drills.remove(0);
+        assert_eq!(drill.reasons[0].blame, Some(Blame::Host), "{path}: {:?}", drill.reasons);
+        let all = serde_json::to_string(&drill).unwrap();
+        assert!(all.contains(told), "{path}: {:?}", drill.reasons);
+        assert!(drill.reasons[0].hint.as_ref().is_some_and(|it| it.contains("credentials")), "{:?}", drill.reasons);
+        assert!(!all.contains(secret.split_once("sig=").map_or(secret, |it| it.1)), "{path}");
+    }
+}
+
 const EXPIRED: &str =
     "<?xml version=\"1.0\"?><Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>";
 

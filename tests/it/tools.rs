@@ -1,13 +1,14 @@
 //! What holds for the backups of every tool: a sweep, the local runtime, and every store there is.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use pgdrill::fault::Blame;
 use serde_json::Value;
 
 use crate::lab::unpacked;
-use crate::program::{Program, copied, fixture};
+use crate::program::{Program, copied, fixture, four_at_a_time};
 use crate::stores::{self, Store};
 
 /// A backup by a tool, with what it is known to hold.
@@ -121,7 +122,8 @@ impl Kept {
     fn scenario(&self, root: &str, store: &str, target: &str, rows: u64, more: &str) -> String {
         let key = |name: &str| fixture(name).display().to_string();
         let source = self.source.replace("ROOT", root).replace("PASS", &key("pgbackrest/pass"));
-        let source = source.replace("PGP", &key("walg/lzma-pgp/pgp.asc"));
+        let source =
+            source.replace("PGP", &key("walg/lzma-pgp/pgp.asc")).replace("SECRET", &key("databasus/secret.key"));
         let source =
             source.replace("STORE", &if store.is_empty() { String::new() } else { format!(", store: {store}") });
         let table = if self.fixture.starts_with("walg") { "pgbench_history" } else { "orders" };
@@ -185,6 +187,133 @@ fn backups_of_tools_are_restored_without_a_container() {
         assert_eq!(ran.exit, Some(0), "{what}: {}\n{}", ran.stdout, ran.stderr);
         assert!(ran.folded().contains("on this machine"), "{}", ran.stdout);
     }
+}
+
+/// What can be wrong with a repository, or with the way to it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Wrong {
+    Key,
+    LostSegment,
+    CutFile,
+    Unreachable,
+    Expired,
+}
+
+impl Wrong {
+    const ALL: [Wrong; 5] = [Wrong::Key, Wrong::LostSegment, Wrong::CutFile, Wrong::Unreachable, Wrong::Expired];
+
+    /// As a person would judge it.
+    fn blame(self) -> Blame {
+        match self {
+            Wrong::Key => Blame::Scenario,
+            Wrong::LostSegment | Wrong::CutFile => Blame::Backup,
+            Wrong::Unreachable | Wrong::Expired => Blame::Host,
+        }
+    }
+}
+
+const DATABASUS: Kept = Kept {
+    what: "Databasus 3.7, AES-256-GCM",
+    fixture: "databasus",
+    source: "databasus: { path: \"ROOT/v3.7-encrypted\", secret_key: { file: SECRET } STORE }",
+    targets: &[("", 60000)],
+};
+
+/// All files beneath a directory, by their paths.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    stores::each_file(directory, "", &mut |path, _| all.push(path.to_owned()));
+    // Not links of a data directory, which lead to where it was.
+    all.retain(|it| it.symlink_metadata().unwrap().is_file());
+    all.sort();
+    all
+}
+
+fn is_segment(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let digits = name.bytes().take_while(|it| it.is_ascii_hexdigit()).count();
+    digits == 24 && !name.contains(".backup") && !name.contains("backup.")
+}
+
+/// Tool × what is wrong, with verdict and blame; what is said is printed as a table.
+#[test]
+#[expect(clippy::print_stdout, reason = "the table is for the person who runs it")]
+fn what_is_wrong_with_a_repository_of_any_tool_is_blamed_on_who_can_mend_it() {
+    let whats = ["pgBackRest 2.45", "Barman 3.4", "barman-cloud", "WAL-G 3.0.7, lzma", "WAL-G 3.0.7, zstd", "pg_base"];
+    let kept: Vec<&Kept> = whats.iter().map(|it| of(it)).chain([&DATABASUS]).collect();
+    let cells: Vec<(&Kept, Wrong)> = kept.iter().flat_map(|it| Wrong::ALL.map(|wrong| (*it, wrong))).collect();
+    let azure = stores::azure();
+    let free = crate::engines::free_port();
+    let applies = |(kept, wrong): &(&Kept, Wrong)| match wrong {
+        Wrong::Key => ["PASS", "PGP", "SECRET"].iter().any(|it| kept.source.contains(it)),
+        Wrong::LostSegment => kept.fixture != "databasus",
+        Wrong::CutFile | Wrong::Unreachable | Wrong::Expired => true,
+    };
+    let cells: Vec<_> = cells.into_iter().filter(applies).collect();
+    let wrong = four_at_a_time(&cells, |(kept, wrong)| {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("root");
+        kept.put(&root);
+        let within = kept.source.split_once("ROOT").unwrap().1.split('"').next().unwrap().trim_start_matches('/');
+        let own = root.join(within.trim_end_matches("2026-*"));
+        let target = kept.targets.iter().find(|it| it.0.contains("rp1")).unwrap_or(&kept.targets[0]);
+        let (mut place, mut access) = (root.display().to_string(), String::new());
+        let mut named = String::new();
+        match wrong {
+            Wrong::Key => {}
+            Wrong::LostSegment => {
+                let segments: Vec<PathBuf> = files(&own).into_iter().filter(|it| is_segment(it)).collect();
+                let lost = &segments[segments.len() - 2];
+                lost.file_name().unwrap().to_str().unwrap()[..24].clone_into(&mut named);
+                std::fs::remove_file(lost).unwrap();
+            }
+            Wrong::CutFile => {
+                let largest = files(&own).into_iter().filter(|it| !is_segment(it));
+                let largest = largest.max_by_key(|it| it.metadata().unwrap().len()).unwrap();
+                let length = largest.metadata().unwrap().len();
+                std::fs::File::options().write(true).open(&largest).unwrap().set_len(length * 2 / 3 + 1).unwrap();
+            }
+            Wrong::Unreachable => {
+                place = format!("s3://fixtures/{}", kept.fixture);
+                access = format!(
+                    "{{ endpoint: \"http://127.0.0.1:{free}\", access_key: {{ env: STORE_KEY }}, secret_key: {{ env: STORE_SECRET }} }}"
+                );
+            }
+            Wrong::Expired => {
+                place = azure.url(kept.fixture);
+                access = format!(
+                    "{{ endpoint: \"{}\", ca: {}, account: devstoreaccount1, sas_token: {{ env: SAS }} }}",
+                    azure.endpoint(),
+                    azure.path("ca.pem")
+                );
+            }
+        }
+        let at = at(&root, target.0);
+        // Behind the segment that is lost.
+        let at = if *wrong == Wrong::LostSegment { "latest".to_owned() } else { at };
+        let at = if at.is_empty() { String::new() } else { format!("target: {at}") };
+        let mut text = kept.scenario(&place, &access, &at, target.1, "");
+        if *wrong == Wrong::Key {
+            let other = scratch.path().join("other");
+            std::fs::write(&other, "bm90IHRoZSBrZXkgb2YgdGhpcyByZXBvc2l0b3J5ISE=").unwrap();
+            for key in ["pgbackrest/pass", "walg/lzma-pgp/pgp.asc", "databasus/secret.key"] {
+                text = text.replace(&fixture(key).display().to_string(), &other.display().to_string());
+            }
+        }
+        let program = stores::program().env("SAS", crate::objects::SAS_OF_2019);
+        let ran = program.drill(&text, &[]);
+        let exit = if wrong.blame() == Blame::Backup { 1 } else { 3 };
+        if ran.exit != Some(exit) {
+            return format!("{}, {wrong:?}: exit {:?}\n{}\n{}\n", kept.what, ran.exit, ran.stdout, ran.stderr);
+        }
+        let drill = program.report().drills.remove(0);
+        let reason = &drill.reasons[0];
+        let said = format!("{}: {}", reason.text, reason.causes.join(": "));
+        println!("| {} | {wrong:?} | {:?} | {:?} | {said} |", kept.what, drill.verdict, reason.blame);
+        let is_right = reason.blame == Some(wrong.blame()) && said.contains(&named);
+        if is_right { String::new() } else { format!("{}, {wrong:?}: {reason:?}\n", kept.what) }
+    });
+    assert_eq!(wrong, "");
 }
 
 /// Tool × version × store × target, as a table with the seconds of each drill. `TOOL=Barman`: only the rows of that.
