@@ -71,9 +71,8 @@ pub fn blame(step: &Step, output: &Output) -> Option<Fault> {
         return Some(fault(by_own_words(text), (*text).to_owned()));
     }
     let Some((error, whose)) = errors().next() else {
-        let whose = by_server_text(&output.stderr).filter(|it| it.blame == Blame::Host);
-        let whose = whose.unwrap_or(Whose::backup("the program's whole output lies among the logs of the run"));
-        return Some(fault(whose, first_complaint(&output.stderr)));
+        let hint = "the program's whole output lies among the logs of the run";
+        return Some(fault(Whose { blame: Blame::Backup, hint: Some(hint) }, first_complaint(&output.stderr)));
     };
     // Statements of `Sql` steps are our own.
     let ours = program.is_empty() && error.sqlstate.as_deref() == Some("42601");
@@ -218,8 +217,6 @@ fn by_server_text(message: &str) -> Option<Whose> {
         ("could not resize shared memory segment", MEMORY),
         ("could not fork", PROCESSES),
         ("Resource temporarily unavailable", PROCESSES),
-        // What starts programs in containers, written in Go.
-        ("failed to create new OS thread", PROCESSES),
         ("canceling statement due to", INTERRUPTED),
         ("terminating connection", INTERRUPTED),
         ("the database system is", INTERRUPTED),
@@ -472,14 +469,6 @@ mod tests {
             (Blame::Backup, "could not read from input file: end of file")
         );
         assert_eq!(fault.message, "restore the archive");
-    }
-
-    #[test]
-    fn what_starts_programs_in_containers_accuses_no_backup() {
-        let output =
-            said(2, "runtime: failed to create new OS thread (have 5 already; errno=11)\nfatal error: newosproc\n");
-        assert_eq!(whose("pg_restore", &output), Some(Blame::Host));
-        assert_eq!(whose("pg_restore", &said(2, "something else\n")), Some(Blame::Backup));
     }
 
     #[test]

@@ -326,9 +326,21 @@ async fn validate(sandbox: &dyn Sandbox, plan: &Plan, stop: usize, tape: &mut Ta
         if is_broken && plan.restores_files() {
             tape.say(&format!("check “{}”, without indexes", check.name));
             let record = |answer, elapsed| Event::AskedAgain { stop, check: index, answer, elapsed };
-            examine(sandbox, plan, check, (tape, &record), Probe::without_indexes).await;
+            let again = examine(sandbox, plan, check, (tape, &record), Probe::without_indexes).await;
+            if let Some(indexes) = indexes_used(sandbox, plan, check, &again).await {
+                tape.record(Event::Used { stop, check: index, indexes });
+            }
         }
     }
+}
+
+/// Of a check that holds without indexes: those with which it did not.
+async fn indexes_used(sandbox: &dyn Sandbox, plan: &Plan, check: &Check, again: &[Answer]) -> Option<Vec<String>> {
+    if !matches!(check.judge(again).finding, Finding::Held { .. }) {
+        return None;
+    }
+    let probe = check.probes(&plan.database, &[]).into_iter().next()?;
+    sandbox.ask(&probe.explained()).await.indexes()
 }
 
 /// All that a check asks. `way`: how each question is put.

@@ -47,6 +47,12 @@ pub enum Event {
         answer: Answer,
         elapsed: Duration,
     },
+    /// The indexes that the server uses for such a check, `schema.name`.
+    Used {
+        stop: usize,
+        check: usize,
+        indexes: Vec<String>,
+    },
     /// What the server said to `ready:`, the last time that it was asked.
     Readied(Answer),
     Ended(PhaseRecord),
@@ -156,6 +162,9 @@ pub struct Asked {
     /// Where it was asked again: what the server said without using an index.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub again: Vec<Answer>,
+    /// The indexes, `schema.name`, of which it holds without them. None: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub indexes: Option<Vec<String>>,
     pub elapsed: Duration,
 }
 
@@ -225,9 +234,10 @@ impl Evidence {
         &mut stop[check]
     }
 
-    /// Whether indexes of this database may be wrong for no other reason than this host.
-    pub fn doubts_indexes(&self, database: &str) -> bool {
-        self.done.iter().filter_map(|it| it.output.around.as_ref()).any(|it| it.doubts(database))
+    /// Whether one of these indexes of a database may be wrong for no other reason than this host; of all, where they are not known.
+    /// None: nobody could look.
+    pub fn doubts_indexes(&self, database: &str, indexes: Option<&[String]>) -> Option<bool> {
+        self.done.iter().find_map(|it| it.output.around.as_ref())?.doubts(database, indexes)
     }
 
     pub fn add(&mut self, event: Event) {
@@ -252,6 +262,7 @@ impl Evidence {
                 asked.again.push(answer);
                 asked.elapsed += elapsed;
             }
+            Event::Used { stop, check, indexes } => self.asked_at(stop, check).indexes = Some(indexes),
             Event::Ended(record) => {
                 self.unfinished = None;
                 self.phases.push(record);

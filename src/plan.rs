@@ -218,6 +218,7 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
     let missing = || Fault::new(Blame::Harness, "plan before the survey is complete");
     if let Source::BaseBackup(source) = &drill.source {
         let facts = survey.base(&backup.file.path).ok_or_else(missing)?;
+        present(source, facts)?;
         let source = &*source.of(facts);
         let last = Link { path: &backup.file.path, facts };
         let before = chain::before(last, &survey.bases().collect::<Vec<_>>())?;
@@ -271,6 +272,20 @@ pub fn plan(drill: &Drill, survey: &Survey) -> Result<Plan, Fault> {
     })?;
     let promise = facts.contents.promised.is_some();
     Ok(Plan { promise, ..assemble(drill, backup, picked, server, made, None) })
+}
+
+/// The newest backup is one of the present cluster, or that one has none.
+fn present(source: &BaseBackup, facts: &BaseFacts) -> Result<(), Fault> {
+    match (&source.location.pick, facts.earlier_cluster()) {
+        (Pick::Newest, Some(earlier)) => Err(no_present(source, earlier)),
+        _ => Ok(()),
+    }
+}
+
+fn no_present(source: &BaseBackup, earlier: &str) -> Fault {
+    Fault::new(Blame::Backup, format!("find a backup of the present cluster at {}", source.location.path))
+        .cause(format!("the stanza was upgraded since, and its newest backup is of the cluster before, {earlier}"))
+        .hint("make a full backup now; to drill one of an earlier cluster, pick it by its label: `pick: { label: … }`")
 }
 
 /// The plan around a recipe. `way`: the WAL that a physical backup recovers with.
@@ -464,7 +479,12 @@ fn best_question(source: &BaseBackup, target: &Target, known: &Survey) -> Option
 
 fn best_of(source: &BaseBackup, target: &Target, known: &Survey) -> Result<best::Next, Fault> {
     let archive = source.wal.as_ref().and_then(|path| Some((path.as_str(), known.archive(path)?)));
-    best::choose(&matching(source, known), archive, target, known)
+    let matching = matching(source, known);
+    let earlier = known.bases().filter_map(|it| it.facts.as_deref()?.earlier_cluster()).max();
+    if let Some(earlier) = earlier.filter(|_| matching.is_empty()) {
+        return Err(no_present(source, earlier));
+    }
+    best::choose(&matching, archive, target, known)
 }
 
 /// Those that the source's pattern matches, of the present cluster: the WAL of an earlier one reaches no target of today.

@@ -470,7 +470,13 @@ pub enum Action {
     LookAgain,
     /// Looks for what a restored cluster carries and no check examines. `major`: of the server. `left_out`: databases of which nothing
     /// was restored.
-    LookAround { major: u32, made_on: Machine, left_out: Vec<String> },
+    LookAround {
+        major: u32,
+        #[serde(default)]
+        made_on: Machine,
+        #[serde(default)]
+        left_out: Vec<String>,
+    },
     /// Reads the WAL that the server replayed out of the archive, and says what it holds around the place where replay stopped.
     /// `whole`: and on to the archive's end.
     ReadWal { from: String, target: Target, whole: bool },

@@ -679,10 +679,12 @@ impl Judging<'_> {
                 }
             };
             let database = self.evidence.plan.as_ref().map_or("", |it| it.database.as_str());
-            let doubted = self.evidence.doubts_indexes(check.database(database));
-            let judged = without_indexes(check, asked, &judged, doubted).unwrap_or(judged);
-            let denied_by_index =
-                matches!(judged.finding, Finding::Unknown { .. }) && asked.is_some_and(|it| !it.again.is_empty());
+            let without = asked.and_then(|asked| {
+                let doubted = self.evidence.doubts_indexes(check.database(database), asked.indexes.as_deref());
+                without_indexes(check, asked, &judged, doubted)
+            });
+            let by_order = matches!(&without, Some(Judged { finding: Finding::Unknown { .. }, .. }));
+            let judged = without.unwrap_or(judged);
             let applies = !self.is_standby(stop) || !asked.is_some_and(|it| needs_writing(&it.answers));
             let judged = if applies { judged } else { not_at_a_standby() };
             let elapsed = asked.map_or(Duration::ZERO, |it| it.elapsed);
@@ -693,7 +695,7 @@ impl Judging<'_> {
             weighed.waived = waived(drill, &weighed, today);
             // Where the drill ended before, that is the reason, and not each check that was not asked.
             if applies && (validating || asked.is_some()) {
-                self.weigh(&weighed, stop, denied_by_index || asked.is_some_and(by_the_host));
+                self.weigh(&weighed, stop, by_order || asked.is_some_and(by_the_host));
             }
             all.push(weighed);
         }
@@ -870,19 +872,24 @@ fn needs_writing(answers: &[Answer]) -> bool {
 }
 
 /// Of a check that is broken where an index was used, and holds where none was: it is the index that is damaged. `doubted`: or it is
-/// right, and this host alone takes it to be in another order.
-fn without_indexes(check: &Check, asked: Option<&Asked>, judged: &Judged, doubted: bool) -> Option<Judged> {
+/// right, and this host alone takes it to be in another order; None: nobody could look whether that may be.
+fn without_indexes(check: &Check, asked: &Asked, judged: &Judged, doubted: Option<bool>) -> Option<Judged> {
     let Finding::Broken { expected, observed } = &judged.finding else { return None };
-    let again = asked.map(|it| it.again.as_slice()).filter(|it| !it.is_empty())?;
-    let Judged { finding: Finding::Held { observed: without }, population } = check.judge(again) else { return None };
-    let seen = format!("{observed} by an index, and {without} without");
-    let finding = if doubted {
-        let because = format!(
-            "expected {expected}, found {seen}: the rows are right, and this host may take the index to be in another order"
-        );
-        Finding::Unknown { because }
-    } else {
-        Finding::Broken { expected: expected.clone(), observed: format!("{seen}: an index is damaged") }
+    let unknown = |because: String| Finding::Unknown { because: format!("expected {expected}, found {because}") };
+    let Judged { finding: again, population } = check.judge(&asked.again);
+    let finding = match (again, doubted) {
+        (Finding::Held { observed: without }, Some(false)) => Finding::Broken {
+            expected: expected.clone(),
+            observed: format!("{observed} by an index, and {without} without: an index is damaged"),
+        },
+        (Finding::Held { observed: without }, Some(true) | None) => unknown(format!(
+            "{observed} by an index, and {without} without: the rows are right, and this host may take the index to be in another order"
+        )),
+        // It writes: so it is not asked twice.
+        (Finding::Unknown { .. }, Some(true)) if !needs_writing(&asked.again) => unknown(format!(
+            "{observed} by an index that this host may take to be in another order, and got no answer without it"
+        )),
+        (Finding::Broken { .. } | Finding::Unknown { .. }, _) => return None,
     };
     Some(Judged { finding, population })
 }

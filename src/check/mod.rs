@@ -73,11 +73,18 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// The same question, to be answered from the tables alone.
+    /// The same question, to be answered from the tables alone; nothing is written for it.
     #[must_use]
     pub fn without_indexes(self) -> Probe {
-        let off = "set enable_indexscan = off; set enable_indexonlyscan = off; set enable_bitmapscan = off; ";
-        Probe { sql: format!("{off}{}", self.sql), ..self }
+        let way = "set transaction_read_only = on; set enable_seqscan = on; set enable_indexscan = off; \
+                   set enable_indexonlyscan = off; set enable_bitmapscan = off; set enable_partition_pruning = off; ";
+        Probe { sql: format!("{way}{}", self.sql), ..self }
+    }
+
+    /// How the server goes about the question, as JSON.
+    #[must_use]
+    pub fn explained(self) -> Probe {
+        Probe { sql: format!("explain (verbose, format json) {}", self.sql), keep_rows: 1, ..self }
     }
 }
 
@@ -96,6 +103,34 @@ pub enum Answer {
     Silent {
         because: String,
     },
+}
+
+impl Answer {
+    /// The indexes, `schema.name`, in the plan that [`Probe::explained`] asked for. None: there is no plan.
+    pub fn indexes(&self) -> Option<Vec<String>> {
+        fn within(node: &serde_json::Value, found: &mut Vec<String>) {
+            match node {
+                serde_json::Value::Object(fields) => {
+                    let text = |name: &str| fields.get(name).and_then(|it| it.as_str());
+                    if let Some(index) = text("Index Name") {
+                        // Of a bitmap, the schema is told above it.
+                        found.push(format!("{}.{index}", text("Schema").unwrap_or("?")));
+                    }
+                    fields.values().for_each(|it| within(it, found));
+                }
+                serde_json::Value::Array(all) => all.iter().for_each(|it| within(it, found)),
+                serde_json::Value::Null
+                | serde_json::Value::Bool(_)
+                | serde_json::Value::Number(_)
+                | serde_json::Value::String(_) => {}
+            }
+        }
+        let Answer::Rows(table) = self else { return None };
+        let plan = serde_json::from_str(table.rows.first()?.first()?.as_deref()?).ok()?;
+        let mut found = Vec::new();
+        within(&plan, &mut found);
+        Some(found)
+    }
 }
 
 /// Rows as text: NULL is None.
@@ -208,7 +243,8 @@ fn unknown(because: impl Into<String>) -> Judged {
 fn refused(sqlstate: &str, message: &str, hint: Option<&str>) -> Judged {
     let hint = hint.map(|it| format!(" ({it})")).unwrap_or_default();
     let observed = format!("error {sqlstate}: {message}{hint}");
-    if let Some(why) = not_the_data(sqlstate) {
+    let needs_library = sqlstate == "55000" && message.contains("shared_preload_libraries");
+    if let Some(why) = needs_library.then_some("this server does not preload a library").or(not_the_data(sqlstate)) {
         return unknown(format!("{why}: {observed}"));
     }
     let finding = Finding::Broken { expected: "an answer".to_owned(), observed };
@@ -246,6 +282,19 @@ mod tests {
 
     fn refusal(sqlstate: &str) -> Finding {
         refused(sqlstate, "the message", Some("the hint")).finding
+    }
+
+    #[test]
+    fn indexes_are_read_from_a_plan() {
+        let plan = r#"[{"Plan": {"Node Type": "Append", "Plans": [
+            {"Node Type": "Index Only Scan", "Schema": "public", "Index Name": "by_name"},
+            {"Node Type": "Bitmap Heap Scan", "Schema": "shop", "Plans": [{"Node Type": "Bitmap Index Scan", "Index Name": "by_day"}]}
+        ]}}]"#;
+        let answer = |text: &str| Answer::Rows(Table { rows: vec![vec![Some(text.to_owned())]], ..Table::default() });
+        assert_eq!(answer(plan).indexes(), Some(vec!["public.by_name".to_owned(), "?.by_day".to_owned()]));
+        assert_eq!(answer("[{\"Plan\": {\"Node Type\": \"Seq Scan\"}}]").indexes(), Some(Vec::new()));
+        assert_eq!(answer("no plan").indexes(), None);
+        assert_eq!(Answer::Silent { because: String::new() }.indexes(), None);
     }
 
     #[test]

@@ -233,6 +233,7 @@ impl State {
             | Event::Observed(_)
             | Event::Answered { .. }
             | Event::AskedAgain { .. }
+            | Event::Used { .. }
             | Event::Readied(_)
             | Event::Logged(_)
             | Event::Fetched(_)

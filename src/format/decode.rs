@@ -22,6 +22,7 @@ pub fn decoder<'a, R: Read + 'a>(compression: Compression, input: R) -> io::Resu
             Box::new(decoder)
         }
         Compression::Lz4 => Box::new(Lz4::new(input)),
+        Compression::Snappy => Box::new(snap::read::FrameDecoder::new(BufReader::with_capacity(BUFFER, input))),
         Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(BufReader::with_capacity(BUFFER, input))),
         Compression::Lzma => {
             let stream = liblzma::stream::Stream::new_lzma_decoder(u64::MAX)?;
@@ -169,6 +170,11 @@ mod tests {
                 brotli::BrotliCompress(&mut &*data, &mut out, &brotli::enc::BrotliEncoderParams::default()).unwrap();
                 out
             }
+            Compression::Snappy => {
+                let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+                encoder.write_all(data).unwrap();
+                encoder.into_inner().unwrap()
+            }
             Compression::Bzip2 => {
                 let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
                 encoder.write_all(data).unwrap();
@@ -209,6 +215,27 @@ mod tests {
             for end in (1..24).chain((40..file.len()).step_by(file.len() / 20)) {
                 assert!(unpacked(compression, &file[..end]).is_err(), "{compression:?} cut at {end} of {}", file.len());
             }
+        }
+    }
+
+    /// As python-snappy packed it, which barman-cloud uses.
+    const BY_PYTHON: &[u8] = include_bytes!("../../fixtures/compression/python.snappy");
+
+    #[test]
+    fn snappy_as_barman_writes_it_comes_back_and_damage_of_a_chunk_is_an_error() {
+        assert_eq!(sniff::compression(BY_PYTHON), Compression::Snappy);
+        let lines: Vec<u8> = (0..20_000).flat_map(|it| format!("line {it}\n").into_bytes()).collect();
+        assert!(unpacked(Compression::Snappy, BY_PYTHON).unwrap() == lines);
+        let data = sample();
+        let file = packed(Compression::Snappy, &data);
+        assert!(unpacked(Compression::Snappy, &file).unwrap() == data);
+        for end in (11..24).chain((40..file.len()).step_by(file.len() / 20)) {
+            assert!(unpacked(Compression::Snappy, &file[..end]).is_err(), "cut at {end} of {}", file.len());
+        }
+        for at in (10..file.len()).step_by(file.len() / 20) {
+            let mut flipped = file.clone();
+            flipped[at] ^= 1;
+            assert!(unpacked(Compression::Snappy, &flipped).is_err(), "{at}");
         }
     }
 

@@ -92,6 +92,8 @@ pub enum Compression {
     Lzma,
     /// No magic either.
     Brotli,
+    /// Its framing format. It has no end: what was cut between two chunks is whole for it.
+    Snappy,
 }
 
 impl Compression {
@@ -106,6 +108,7 @@ impl Compression {
             Compression::Bzip2 => "bzip2",
             Compression::Lzma => "lzma",
             Compression::Brotli => "brotli",
+            Compression::Snappy => "snappy",
         }
     }
 }

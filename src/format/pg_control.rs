@@ -21,8 +21,6 @@ pub const SEGMENT_BLOCKS: u32 = 131_072;
 
 /// `pg_control_version`, and where the checksum is that ends the structure.
 const VERSIONS: [(u32, usize); 3] = [(1300, 288), (1700, 288), (1800, 292)];
-/// From this version on it records the signedness of `char`.
-const RECORDS_SIGNEDNESS: u32 = 1800;
 /// `CATALOG_VERSION_NO` of released majors.
 const CATALOGS: [(u32, u32); 6] =
     [(202_007_201, 13), (202_107_181, 14), (202_209_061, 15), (202_307_071, 16), (202_406_281, 17), (202_506_291, 18)];
@@ -53,9 +51,6 @@ pub struct ControlData {
     pub wal_segment_bytes: u32,
     /// 0: the cluster has no page checksums.
     pub checksum_version: u32,
-    /// Whether C's `char` had a sign where the cluster was made. None: before PostgreSQL 18 it was not recorded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signed_char: Option<bool>,
 }
 
 /// `DBState`, as `pg_controldata` words it.
@@ -129,7 +124,6 @@ impl ControlData {
             wal_block_bytes: word(224)?,
             wal_segment_bytes: word(228)?,
             checksum_version: word(252)?,
-            signed_char: (version >= RECORDS_SIGNEDNESS).then(|| bytes.get(256) == Some(&1)),
         })
     }
 
@@ -222,8 +216,6 @@ mod tests {
                 let line = printed.lines().find_map(|it| it.split_once(':').filter(|(name, _)| *name == label));
                 assert_eq!(line.map(|it| it.1.trim()), Some(value.as_str()), "{major}: {label}");
             }
-            let signed = printed.lines().find_map(|it| it.strip_prefix("Default char data signedness:"));
-            assert_eq!(control.signed_char, signed.map(|it| it.trim() == "signed"), "{major}");
             assert_eq!(control.major(), Some(major));
             assert_eq!(control.unusual(), Vec::<String>::new());
             assert_eq!(ControlData::parse(&bytes[..USED]), Ok(control), "no more than {USED} bytes are used");

@@ -252,7 +252,7 @@ pub fn stored(backup: &str, name: &str, bundle: Option<u64>, blocks: bool, compr
         Compression::Lz4 => ".lz4",
         Compression::Zstd => ".zst",
         Compression::Bzip2 => ".bz2",
-        Compression::None | Compression::Xz | Compression::Lzma | Compression::Brotli => "",
+        Compression::None | Compression::Xz | Compression::Lzma | Compression::Brotli | Compression::Snappy => "",
     };
     match bundle {
         Some(bundle) => format!("{backup}/bundle/{bundle}"),

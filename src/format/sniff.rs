@@ -26,6 +26,7 @@ pub fn compression(head: &[u8]) -> Compression {
         [0x1f, 0x8b, ..] => Compression::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
         [0x04, 0x22, 0x4d, 0x18, ..] => Compression::Lz4,
+        [0xff, 6, 0, 0, b's', b'N', b'a', b'P', b'p', b'Y', ..] => Compression::Snappy,
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
         // A level, then π or its root: a text may begin with BZh.
         [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
@@ -43,6 +44,7 @@ pub fn compression(head: &[u8]) -> Compression {
                     | Compression::Xz
                     | Compression::Bzip2
                     | Compression::Lzma
+                    | Compression::Snappy
                     | Compression::Brotli,
                 )
                 | None => Compression::Zstd,
@@ -292,6 +294,7 @@ mod tests {
             (vec![0x04, 0x22, 0x4d, 0x18], Compression::Lz4),
             (b"\xfd7zXZ\0\0".to_vec(), Compression::Xz),
             (b"BZh91AY&SY".to_vec(), Compression::Bzip2),
+            (b"\xff\x06\0\0sNaPpY\x01".to_vec(), Compression::Snappy),
             (b"BZhello".to_vec(), Compression::None),
             (b"PGDMP".to_vec(), Compression::None),
             (skippable(&[0x28, 0xb5, 0x2f, 0xfd]), Compression::Zstd),

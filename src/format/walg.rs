@@ -129,7 +129,7 @@ pub fn begins_as(compression: Compression, head: &[u8]) -> bool {
         Compression::Gzip => &[0x1f, 0x8b],
         // Its properties, which nobody changes, and half of the dictionary's size.
         Compression::Lzma => &[0x5d, 0, 0],
-        Compression::None | Compression::Brotli | Compression::Xz | Compression::Bzip2 => &[],
+        Compression::None | Compression::Brotli | Compression::Xz | Compression::Bzip2 | Compression::Snappy => &[],
     };
     head.starts_with(magic)
 }

@@ -64,15 +64,33 @@ pub struct Around {
     /// Databases that hold the tables of a coordinator of Citus, with the number of the nodes that hold the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coordinators: Vec<(String, u64)>,
+    /// Databases whose indexes nobody could ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unexamined: Vec<String>,
     /// What could not be asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
 }
 
 impl Around {
-    /// Whether an index of this database may be wrong for no other reason than this host.
-    pub fn doubts(&self, database: &str) -> bool {
-        self.indexes.iter().any(|it| it.database == database)
+    /// Whether one of these indexes may be wrong for no other reason than this host. Where there are none, it is not known which were
+    /// used, and any counts. None: of this database nobody could tell.
+    pub fn doubts(&self, database: &str, indexes: Option<&[String]>) -> Option<bool> {
+        if self.unexamined.iter().any(|it| it == database) {
+            return None;
+        }
+        let used = indexes.filter(|it| !it.is_empty());
+        // A plan does not always tell the schema.
+        let is = |name: &String, used: &String| {
+            name == used || used.strip_prefix("?.").is_some_and(|it| name.ends_with(&format!(".{it}")))
+        };
+        let of = |it: &&Doubtful| it.database == database;
+        Some(
+            self.indexes
+                .iter()
+                .filter(of)
+                .any(|it| used.is_none_or(|used| it.names.iter().any(|name| used.iter().any(|used| is(name, used))))),
+        )
     }
 }
 
@@ -81,7 +99,7 @@ impl Around {
 pub struct Doubtful {
     pub database: String,
     pub because: Doubt,
-    /// The first of them, by name.
+    /// `schema.name`, the first 10,000.
     pub names: Vec<String>,
     pub total: u64,
 }
@@ -90,7 +108,12 @@ pub struct Doubtful {
 #[serde(rename_all = "snake_case")]
 pub enum Doubt {
     /// Texts were ordered by another version of the collation.
-    Collation { name: String, recorded: String, here: Option<String> },
+    Collation {
+        name: String,
+        /// None: by a C library that has no versions (musl).
+        recorded: Option<String>,
+        here: Option<String>,
+    },
     /// Trigrams were ordered where C's `char` is of the other kind.
     Signedness,
 }

@@ -214,6 +214,7 @@ fn reader(compression: Compression) -> &'static str {
         Compression::Xz => "xz -dcq",
         Compression::Lzma => "xz --format=lzma -dcq",
         Compression::Brotli => "brotli -dc",
+        Compression::Snappy => "snzip -dc",
         Compression::Bzip2 => "bzip2 -dcq",
     }
 }

@@ -12,9 +12,8 @@ use crate::source::base_backup::DATABASE;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Of each kind; who has more has heard enough.
 const KEPT: usize = 100;
-/// Indexes that are counted, of a database, and of each reason those that are named.
-const COUNTED: usize = 10_000;
-const NAMED: usize = 20;
+/// Indexes that are named, of a database and a reason.
+const NAMED: usize = 10_000;
 /// From this major on databases record the version of their collation.
 const RECORDS_COLLATIONS: u32 = 15;
 /// From this major on `pg_trgm` goes by what the cluster records of C's `char`, and not by the machine.
@@ -34,15 +33,16 @@ const CITUS: &str = "select count(*) from pg_catalog.pg_class where relname = 'p
                      'pg_catalog'::pg_catalog.regnamespace";
 const NODES: &str = "select count(*) from pg_catalog.pg_dist_node where groupid <> 0";
 /// Indexes by the collations that ordered them, where those are of another version here. A hash is of no order. The one of the
-/// database (100) has its version since 15 in `pg_database`; before, what initdb recorded of the C library's others tells it.
+/// database (100) has its version since 15 in `pg_database`; before, what initdb recorded of the C library's others tells it. A C
+/// library without versions (musl) recorded none.
 const BY_COLLATION: &str = "\
 with other as (
     select oid, collname::text as name, collversion as recorded, pg_catalog.pg_collation_actual_version(oid) as here
       from pg_catalog.pg_collation
-     where collversion is not null and collversion is distinct from pg_catalog.pg_collation_actual_version(oid)
+     where oid <> 100 and collversion is distinct from pg_catalog.pg_collation_actual_version(oid)
      union all {default}
 )
-select distinct other.name, other.recorded, other.here, pg_catalog.format('%I.%I', s.nspname, c.relname)
+select distinct other.name, other.recorded, other.here, s.nspname || '.' || c.relname
   from pg_catalog.pg_index i
   join pg_catalog.pg_class c on c.oid = i.indexrelid
   join pg_catalog.pg_namespace s on s.oid = c.relnamespace
@@ -52,21 +52,21 @@ select distinct other.name, other.recorded, other.here, pg_catalog.format('%I.%I
  where a.amname <> 'hash' and s.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
  order by 1, 2, 3, 4";
 const DEFAULT_RECORDED: &str = "\
-select 100, datcollate::text, datcollversion, pg_catalog.pg_database_collation_actual_version(oid)
+select 100, datcollate::text, coalesce(datcollversion, {glibc}), pg_catalog.pg_database_collation_actual_version(oid)
   from pg_catalog.pg_database
- where datname = pg_catalog.current_database() and datcollversion is not null
-   and datcollversion is distinct from pg_catalog.pg_database_collation_actual_version(oid)";
+ where datname = pg_catalog.current_database()
+   and coalesce(datcollversion, {glibc}) is distinct from pg_catalog.pg_database_collation_actual_version(oid)";
 /// `{glibc}`: what the scenario says of the machine that was backed up, or null.
 const DEFAULT_BY_LIBRARY: &str = "\
 select 100, d.datcollate::text, l.recorded, l.here
   from pg_catalog.pg_database d,
        (select coalesce({glibc}, pg_catalog.max(collversion)) as recorded,
                pg_catalog.max(pg_catalog.pg_collation_actual_version(oid)) as here
-          from pg_catalog.pg_collation where collprovider = 'c' and collversion is not null) l
- where d.datname = pg_catalog.current_database() and l.recorded is distinct from l.here
+          from pg_catalog.pg_collation where collprovider = 'c' and oid <> 100) l
+ where d.datname = pg_catalog.current_database() and (l.recorded is distinct from l.here or l.recorded is null)
    and d.datcollate !~ '^(C|POSIX)($|\\.)'";
 const BY_SIGNEDNESS: &str = "\
-select distinct pg_catalog.format('%I.%I', s.nspname, c.relname)
+select distinct s.nspname || '.' || c.relname
   from pg_catalog.pg_index i
   join pg_catalog.pg_class c on c.oid = i.indexrelid
   join pg_catalog.pg_namespace s on s.oid = c.relnamespace
@@ -107,22 +107,19 @@ impl LiveSandbox {
 
     async fn look_into(&self, database: &str, major: u32, made_on: &Machine, around: &mut Around) {
         let of = |what: &str| format!("{what} of {database}");
-        let default = if major >= RECORDS_COLLATIONS {
-            DEFAULT_RECORDED.to_owned()
-        } else {
-            let glibc = made_on.glibc.as_ref().map_or("null".to_owned(), |it| format!("'{it}'"));
-            DEFAULT_BY_LIBRARY.replace("{glibc}", &glibc)
-        };
-        let sql = BY_COLLATION.replace("{default}", &default);
+        let glibc = made_on.glibc.as_ref().map_or("null".to_owned(), |it| format!("'{it}'"));
+        let default = if major >= RECORDS_COLLATIONS { DEFAULT_RECORDED } else { DEFAULT_BY_LIBRARY };
+        let sql = BY_COLLATION.replace("{default}", default).replace("{glibc}", &glibc);
         let unknown = around.unknown.len();
         let mut by_reason: Vec<Doubtful> = Vec::new();
         for row in self.catalogue(database, &of("indexes on texts"), &sql, around).await {
-            let here = row.get(2).cloned().flatten();
-            let [name, recorded, _, index] = texts(row);
+            let (recorded, here) = (row.get(1).cloned().flatten(), row.get(2).cloned().flatten());
+            let [name, _, _, index] = texts(row);
             add(&mut by_reason, database, Doubt::Collation { name, recorded, here }, index);
         }
         // Whoever cannot be asked once is not asked again.
         if around.unknown.len() > unknown {
+            around.unexamined.push(database.to_owned());
             return;
         }
         let differs = made_on.architecture.as_ref().and_then(Architecture::has_signed_char)
@@ -151,7 +148,7 @@ impl LiveSandbox {
             role: None,
             sql: sql.to_owned(),
             timeout: PATIENCE,
-            keep_rows: COUNTED,
+            keep_rows: NAMED,
         };
         match self.question(&probe).await {
             Answer::Rows(table) => return table.rows,

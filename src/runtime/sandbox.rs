@@ -29,6 +29,8 @@ use crate::recipe::{Action, At, Command, HostCondition, Output, Step};
 use crate::source::server::LOG_FILE;
 use crate::store::{self, Counting, Outbox, Poured, Reading};
 
+/// What the program says that starts others in a container, and is written in Go, where no thread is left for it.
+const NO_THREAD: &str = "runtime: failed to create new OS thread";
 /// The server's socket, in the run directory.
 const SOCKET: &str = ".s.PGSQL.5432";
 /// Of the server's log, what is looked at.
@@ -277,6 +279,11 @@ impl LiveSandbox {
             Complaints::pg_restore(),
         );
         let (errors, total, _) = complaints.finish();
+        if let Some(line) = output.stderr.lines().find(|it| it.starts_with(NO_THREAD)) {
+            return Err(Fault::new(Blame::Host, format!("run {}", command.program)).cause(line.trim()).hint(
+                "no process could be started there: see the limits on processes of the container and of the machine",
+            ));
+        }
         // What follows a complaint quotes data and statements, which may hold passwords: the parsed errors have what is needed.
         let own = format!("{}:", command.program);
         let is_own = |line: &&str| line.starts_with(&own) && !line.contains(": STATEMENT:  ");

@@ -30,6 +30,9 @@ use crate::recipe::StatementError;
 const VALUE_BYTES: usize = 64 * 1024;
 /// Longest wait for a lock: prepared transactions of the backup may hold some for ever.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Databases and roles may want their statements logged, and the log is kept: statements hold data.
+const QUIET: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_duration_sample=-1 \
+                     -c log_transaction_sample_rate=0 -c log_min_error_statement=panic";
 /// How much longer than the server's own limit we wait for its answer.
 const GRACE: Duration = Duration::from_secs(5);
 const STATEMENT_CHARS: usize = 500;
@@ -181,7 +184,7 @@ impl Sql {
             .user(&self.superuser)
             .dbname(database)
             .application_name("pgdrill")
-            .options(format!("{options} -c session_preload_libraries= -c local_preload_libraries="));
+            .options(format!("{options} {QUIET} -c session_preload_libraries= -c local_preload_libraries="));
         let (client, mut connection) = config.connect_raw(stream, NoTls).await.map_err(ConnectError::Server)?;
         let sql_ascii = connection.parameter("server_encoding") == Some("SQL_ASCII");
         // Driven by hand, since the library would write every notice to the log: they may quote data.

@@ -182,7 +182,9 @@ fn own_wal(archive: &ArchiveSeen, chain: &Chain, facts: &BaseFacts) -> Option<Se
     let bytes = archive.segment_bytes;
     let first = start.0 / bytes;
     let behind = stop.map_or(first, |it| it.0.saturating_sub(1) / bytes) + 1;
-    missing(archive, &chain.timelines, first..behind)
+    // Where nothing lies behind it, it may be on its way: the server will ask for it.
+    let lost = missing(archive, &chain.timelines, first..behind)?;
+    archive.stretches.iter().any(|it| it.timeline == lost.timeline && it.last > lost.number).then_some(lost)
 }
 
 /// What the first of several segments begins with, where not one begins as WAL does, nor with zeros: damage would not be so thorough.

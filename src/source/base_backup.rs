@@ -186,7 +186,6 @@ fn refuse(it: &Ingredients<'_>) -> Result<(), Fault> {
         ));
     }
     built(it)?;
-    understood(it)?;
     fits(it)?;
     if it.source.wal.is_none() && !matches!(it.target.point, Point::Latest | Point::Immediate) {
         return Err(Fault::new(Blame::Scenario, format!("recover to {}", it.target.words()))
@@ -242,42 +241,11 @@ fn built(it: &Ingredients<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether what a machine of another architecture wrote means the same here. Byte order and alignment are seen to when `pg_control`
-/// is read; what is left is C's `char`: what was ordered by it (by `pg_trgm`, say) is looked for in the wrong place where the
-/// server takes it to be of the other kind. From 18 on servers go by what the cluster records.
-fn understood(it: &Ingredients<'_>) -> Result<(), Fault> {
-    let recorded = it.facts.control().and_then(|it| it.signed_char);
-    let said = it.source.made_on.architecture.as_ref();
-    let words = |signed: bool| if signed { "has a sign" } else { "has none" };
-    let what = || format!("read the files of {} on this machine", it.file.path);
-    match (recorded, said) {
-        (Some(recorded), Some(said)) if said.has_signed_char().is_some_and(|it| it != recorded) => {
-            let cause = format!("`made_on` says {said}, and the cluster was made where `char` {}", words(recorded));
-            Err(Fault::new(Blame::Scenario, what())
-                .cause(cause)
-                .hint("Correct `architecture` under `made_on` of the source."))
-        }
-        (Some(recorded), None) if Architecture::here().has_signed_char().is_some_and(|it| it != recorded) => {
-            let cause = format!(
-                "the cluster was made on another architecture, where C's `char` {}; here, on {}, it {}",
-                words(recorded),
-                Architecture::here(),
-                words(!recorded)
-            );
-            Err(Fault::new(Blame::Host, what()).cause(cause).hint(
-                "Drill it on a machine like its own; or say `made_on: { architecture: … }` of the source, and it is read here, \
-                 which the report says.",
-            ))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Whether the memory is there that the server takes when it starts: recovery insists on as many connections, locks and so on as
 /// there were on the server that was backed up.
 fn fits(it: &Ingredients<'_>) -> Result<(), Fault> {
     let (Some(control), Some(memory)) = (it.facts.control(), it.memory) else { return Ok(()) };
-    let needed = shared_memory(control);
+    let needed = taken_at_start(control);
     if needed <= memory {
         return Ok(());
     }
@@ -294,28 +262,24 @@ fn fits(it: &Ingredients<'_>) -> Result<(), Fault> {
         .hint("Raise `memory` under `postgres`."))
 }
 
-/// About what a server with our configuration takes, in bytes: as `postgres -C shared_memory_size` says it of PostgreSQL 15 with 100
-/// to 20000 connections and 64 to 1024 locks for each, within a tenth.
-fn shared_memory(control: &ControlData) -> u64 {
-    const BUFFERS: u64 = 136 << 20;
+/// About what a server uses of its shared memory as soon as it starts, in bytes: all but the buffers. As the differences say that
+/// `postgres -C shared_memory_size` of PostgreSQL 15 shows with 100 to 20000 connections and 64 to 1024 locks for each, within a tenth.
+fn taken_at_start(control: &ControlData) -> u64 {
+    const BASE: u64 = 8 << 20;
     const OF_A_BACKEND: u64 = 23_000;
     const OF_A_LOCK: u64 = 390;
-    // Autovacuum's and those of the server itself.
-    const OWN: u64 = 12;
     let backends = u64::from(control.max_connections)
         + u64::from(control.max_worker_processes)
         + u64::from(control.max_wal_senders)
-        + u64::from(control.max_prepared_transactions)
-        + OWN;
-    BUFFERS + backends * (OF_A_BACKEND + OF_A_LOCK * u64::from(control.max_locks_per_transaction))
+        + u64::from(control.max_prepared_transactions);
+    let of_one = OF_A_BACKEND + OF_A_LOCK * u64::from(control.max_locks_per_transaction);
+    BASE.saturating_add(backends.saturating_mul(of_one))
 }
 
 /// Libraries of the cluster's that are preloaded here, too: without them what they are for gives errors, and they start nothing that
 /// reaches out. Each with what keeps it quiet. Whatever else was preloaded may do anything: schedulers, replication.
-const PRELOADED: [(&str, &str); 3] = [
+const PRELOADED: [(&str, &str); 2] = [
     ("pg_stat_statements", "pg_stat_statements.save = off\n"),
-    // Its event triggers refuse to run without it; what it writes goes to the server's own log.
-    ("pgaudit", "pgaudit.log = 'none'\npgaudit.log_parameter = off\n"),
     // Its functions load it, and it wants to be loaded at the start. Its jobs delete data.
     ("timescaledb", "timescaledb.max_background_workers = 0\n"),
 ];
@@ -349,6 +313,12 @@ fn notes(it: &Ingredients<'_>) -> Vec<Note> {
         note(
             NoteKind::NotCarried,
             format!("the database {name}: only {} was to be restored", it.source.databases.join(", ")),
+        );
+    }
+    if let Some(cluster) = it.facts.earlier_cluster() {
+        note(
+            NoteKind::Deviation,
+            format!("of an earlier cluster of its stanza, {cluster}: recovered with that one's WAL"),
         );
     }
     let (_, not) = preloaded(it);

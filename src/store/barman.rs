@@ -131,11 +131,6 @@ impl Catalogued {
                 (_, Ok(oid)) => MemberKind::Tablespace(oid),
                 (_, Err(_)) => continue,
             };
-            if name.ends_with(".snappy") {
-                return Err(Fault::new(Blame::Scenario, format!("read {}", self.directory.join(&name).display()))
-                    .cause("it is compressed with snappy, which is not supported here")
-                    .hint("make backups with gzip, zstd or lz4"));
-            }
             members.push(member(&self.directory.join(&name), &name, kind)?);
         }
         // The first one is that of the data, as its version comes early in it.

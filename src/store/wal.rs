@@ -21,7 +21,7 @@ use crate::format::wal_archive::{ArchiveSeen, History, Named, SegmentSeen, Stret
 use crate::format::{Compression, decode, pgbackrest as format, sniff, wal};
 
 /// What archiving commands append to names, by the programs that people pipe through.
-const ENDINGS: [(&str, Compression); 8] = [
+const ENDINGS: [(&str, Compression); 9] = [
     ("", Compression::None),
     (".gz", Compression::Gzip),
     (".zst", Compression::Zstd),
@@ -30,6 +30,7 @@ const ENDINGS: [(&str, Compression); 8] = [
     (".bz2", Compression::Bzip2),
     (".lzma", Compression::Lzma),
     (".br", Compression::Brotli),
+    (".snappy", Compression::Snappy),
 ];
 
 /// What a name ends with, and what it was compressed with.

@@ -3,6 +3,9 @@
 use crate::evidence::Evidence;
 use crate::recipe::{Around, Doubt, Doubtful};
 
+/// Indexes that a finding names.
+const NAMED: usize = 20;
+
 pub(super) fn findings(evidence: &Evidence) -> Vec<String> {
     let around = evidence.done.iter().filter_map(|it| it.output.around.as_ref());
     around.flat_map(words).collect()
@@ -44,7 +47,9 @@ fn words(around: &Around) -> Vec<String> {
 }
 
 fn doubtful(it: &Doubtful) -> String {
-    let (some, more) = (it.names.join(", "), it.total.saturating_sub(it.names.len().try_into().unwrap_or(u64::MAX)));
+    let some: Vec<&str> = it.names.iter().take(NAMED).map(String::as_str).collect();
+    let more = it.total.saturating_sub(some.len().try_into().unwrap_or(u64::MAX));
+    let some = some.join(", ");
     let names = if more > 0 { format!("{some} and {more} more") } else { some };
     let why = because(&it.because);
     format!("database {}: {why}: whether these indexes are right cannot be told here: {names}", it.database)
@@ -55,7 +60,11 @@ pub(super) fn because(doubt: &Doubt) -> String {
     match doubt {
         Doubt::Collation { name, recorded, here } => {
             let here = here.as_ref().map_or_else(|| "no such collation".to_owned(), |it| format!("version {it}"));
-            format!("texts were ordered by {name} of version {recorded}, and this host has {here}")
+            let recorded = recorded.as_ref().map_or_else(
+                || "of a C library that has no versions (musl)".to_owned(),
+                |it| format!("of version {it}"),
+            );
+            format!("texts were ordered by {name} {recorded}, and this host has {here}")
         }
         Doubt::Signedness => {
             "trigrams were ordered on an architecture whose C `char` has a sign where this one's has none, or the reverse".to_owned()
@@ -71,7 +80,7 @@ mod tests {
     #[test]
     fn indexes_that_this_host_may_read_wrongly_are_named_with_the_reason() {
         let names = vec!["public.a".to_owned(), "public.b".to_owned()];
-        let (name, recorded, here) = ("de_DE.UTF-8".to_owned(), "2.28".to_owned(), Some("2.36".to_owned()));
+        let (name, recorded, here) = ("de_DE.UTF-8".to_owned(), Some("2.28".to_owned()), Some("2.36".to_owned()));
         let collation = Doubt::Collation { name, recorded, here };
         let of = |because, total| Doubtful { database: "shop".to_owned(), because, names: names.clone(), total };
         let around = Around {

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::lab::{Unpacked, unpacked};
-use crate::program::{Program, Ran};
+use crate::program::{Program, Ran, fixture};
 
 /// A home of Barman, unpacked once for all tests.
 fn home(major: u32) -> &'static Path {
@@ -160,4 +160,34 @@ fn a_home_and_a_server_are_recognised() {
     let scenario =
         ran.stdout.replace("drills:", "defaults: { postgres: { image: \"pgdrill-postgres:{major}\" } }\ndrills:");
     program.drill(&scenario, &[]).expect(0);
+}
+
+/// barman-cloud-backup --snappy and barman-cloud-wal-archive --snappy, packed anew.
+#[test]
+fn what_barman_cloud_compressed_with_snappy_recovers() {
+    let scratch = tempfile::tempdir().unwrap();
+    crate::program::copied(&fixture("barman_cloud").join("."), scratch.path());
+    let mut packed = 0;
+    crate::stores::each_file(scratch.path(), "", &mut |path, name| {
+        let Some(plain) = name.strip_suffix(".gz") else { return };
+        let mut bytes = Vec::new();
+        let stored = std::fs::read(path).unwrap();
+        std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(&stored[..]), &mut bytes).unwrap();
+        let mut encoder = snap::write::FrameEncoder::new(Vec::new());
+        std::io::Write::write_all(&mut encoder, &bytes).unwrap();
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(
+            scratch.path().join(format!("{}.snappy", plain.trim_start_matches('/'))),
+            encoder.into_inner().unwrap(),
+        )
+        .unwrap();
+        packed += 1;
+    });
+    assert!(packed > 2, "{packed}");
+    let text = format!(
+        "version: 1\ndrills:\n  - name: snappy\n    source: {{ barman_cloud: {{ path: {}, server: shop }} }}\n    target: {{ name: rp1 }}\n    checks:\n      \
+         - rows: {{ table: orders, database: shop, equals: 600 }}\n",
+        scratch.path().display()
+    );
+    Program::new().drill(&text, &[]).expect(0);
 }

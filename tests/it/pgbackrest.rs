@@ -175,6 +175,24 @@ fn a_backup_of_an_earlier_cluster_of_its_stanza_recovers_with_the_wal_of_that_cl
     }
     let shown = Program::new().run(&["inspect", repository.to_str().unwrap()]).expect(0);
     assert_eq!(shown.stdout.matches("of the earlier cluster 15-1").count(), 1, "{}", shown.stdout);
+    // The present cluster without a backup of its own is no cluster that could be recovered.
+    let lists = ["backup.info", "backup.info.copy"].map(|it| repository.join("backup/shop").join(it));
+    let texts = lists.each_ref().map(|it| std::fs::read_to_string(it).unwrap());
+    for (list, text) in lists.iter().zip(&texts) {
+        let newest = text.lines().filter(|it| it.starts_with("2026")).max().unwrap();
+        let kept = |it: &&str| *it != newest && !it.starts_with("backrest-checksum");
+        std::fs::write(list, text.lines().filter(kept).collect::<Vec<_>>().join("\n")).unwrap();
+    }
+    let (present, aside) = (repository.join("backup/shop/20261128-094511F"), directory.path().join("aside"));
+    std::fs::rename(&present, &aside).unwrap();
+    for pick in ["newest", "best_for_target"] {
+        let ran = drill(&repository, &format!(", pick: {pick}"), "latest", &rows(110)).expect(1);
+        assert!(ran.folded().contains("its newest backup is of the cluster before, 15-1"), "{pick}: {}", ran.stdout);
+    }
+    std::fs::rename(&aside, &present).unwrap();
+    for (list, text) in lists.iter().zip(&texts) {
+        std::fs::write(list, text).unwrap();
+    }
     // What was deleted of one is not taken from the other.
     let segments = repository.join("archive/shop/15-1/0000000100000000");
     let last = std::fs::read_dir(&segments).unwrap().map(|it| it.unwrap().path());
