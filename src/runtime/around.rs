@@ -146,7 +146,8 @@ impl LiveSandbox {
         let probe = Probe {
             database: database.to_owned(),
             role: None,
-            sql: sql.to_owned(),
+            // Operators are those of the server, whatever the restored database would have.
+            sql: format!("set search_path = pg_catalog; {sql}"),
             timeout: PATIENCE,
             keep_rows: NAMED,
         };

@@ -231,7 +231,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 
 fn is_segment(path: &Path) -> bool {
     let name = path.file_name().unwrap().to_str().unwrap();
-    let digits = name.bytes().take_while(|it| it.is_ascii_hexdigit()).count();
+    let digits = name.bytes().take_while(u8::is_ascii_hexdigit).count();
     digits == 24 && !name.contains(".backup") && !name.contains("backup.")
 }
 
