@@ -650,7 +650,8 @@ impl Judging<'_> {
         let evidence = self.evidence;
         let stops = evidence.plan.as_ref().map_or(0, |it| it.stops.len());
         let judged: Vec<Vec<CheckJudged>> = (0..stops).map(|stop| self.checks_at(stop)).collect();
-        let examined = judged.iter().flatten().any(|it| !matches!(it.judged.finding, Finding::Unknown { .. }));
+        let looked = |it: &CheckJudged| !matches!(it.judged.finding, Finding::Unknown { .. });
+        let examined = judged.iter().flatten().any(|it| looked(it) || it.judged.population.examined > 0);
         let validated = evidence.phase(Phase::Validate).is_some_and(|it| it.outcome == PhaseOutcome::Completed);
         // Where the host kept every check from its answer, that is the reason, and no lack of checks.
         let answers = || evidence.answers.iter().flatten();
@@ -883,7 +884,8 @@ fn without_indexes(check: &Check, asked: &Asked, judged: &Judged, doubted: Optio
             observed: format!("{observed} by an index, and {without} without: an index is damaged"),
         },
         (Finding::Held { observed: without }, Some(true) | None) => unknown(format!(
-            "{observed} by an index, and {without} without: the rows are right, and this host may take the index to be in another order"
+            "{observed} by an index, and {without} without: the rows are right, and this host may take the index to be in another \
+             order; set `postgres.image` to one that orders texts as the backup's own machine does"
         )),
         // It writes: so it is not asked twice.
         (Finding::Unknown { .. }, Some(true)) if !needs_writing(&asked.again) => unknown(format!(
