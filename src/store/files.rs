@@ -231,7 +231,8 @@ impl Reading {
             Ok(Entry { path: it.path(), name, kind: it.file_type()?.into(), stat: None })
         };
         let mut found: Vec<Entry> = fs::read_dir(directory)?.map(entry).collect::<io::Result<_>>()?;
-        found.sort_by(|a, b| a.path.cmp(&b.path));
+        // Paths would be taken apart for each comparison, of perhaps 100 000 segments.
+        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
 
