@@ -14,6 +14,7 @@ use crate::fault::{Blame, Fault};
 use crate::format::Compression;
 use crate::format::base::{self, BaseFacts, BaseLayout, ControlFound, Label, ManifestFound, Tablespace, Told};
 use crate::format::crypt::Key;
+use crate::format::pg_control::{self, ControlData};
 use crate::format::pgbackrest::{self as format, Decrypt, Listed, Manifest, Sections};
 
 /// The directories of a repository.
@@ -140,6 +141,7 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
         // Before 2.36, its list does not tell.
         None => own_label(&files)?,
     };
+    let (settings, control) = (settings(&files), control(&files));
     let manifest = files.manifest;
     let spaces = manifest.tablespaces.iter();
     Ok(BaseFacts {
@@ -153,7 +155,7 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
         bytes: manifest.files.iter().map(|it| it.repo_size).sum(),
         label,
         manifest: ManifestFound::Absent,
-        control: ControlFound::NotRead,
+        control,
         told: Some(Told {
             system_identifier: of("db-system-id").and_then(|it| it.as_u64()),
             stop: listed.backup_lsn_stop,
@@ -161,25 +163,36 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
             // With archive-copy it does.
             without_wal: !manifest.files.iter().any(|it| it.name.starts_with("pg_data/pg_wal/") && it.size > 0),
         }),
-        settings: BTreeMap::new(),
+        settings,
     })
 }
 
 /// What PostgreSQL wrote when the backup began.
 fn own_label(backup: &Backup) -> Result<Option<Label>, Fault> {
-    let Some(file) = backup.manifest.files.iter().find(|it| it.name == "pg_data/backup_label") else { return Ok(None) };
+    let Some(file) = backup.file("pg_data/backup_label") else { return Ok(None) };
     let path = backup.path(file);
-    let text = || -> io::Result<String> {
-        let mut text = String::new();
-        let stored = backup.reading.part(&backup.part(&[file]), true)?.take(file.bytes_to_read());
-        backup.contents(file, stored)?.take(SMALL).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = text().map_err(|error| {
+    let text = backup.small(file).map_err(|error| {
         let damage = || Fault::new(Blame::Backup, format!("read {}", path.display())).cause(error.to_string());
         if is_medium(&error) { medium(&path, "read", &error) } else { damage() }
     })?;
-    Ok(base::label(&text))
+    Ok(base::label(&String::from_utf8_lossy(&text)))
+}
+
+/// The configuration that lies in the data directory, if any does. What cannot be read is noticed when it is restored.
+fn settings(backup: &Backup) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    for name in ["pg_data/postgresql.conf", "pg_data/postgresql.auto.conf"] {
+        if let Some(Ok(text)) = backup.file(name).map(|it| backup.small(it)) {
+            settings.extend(base::settings(&String::from_utf8_lossy(&text)));
+        }
+    }
+    settings
+}
+
+fn control(backup: &Backup) -> ControlFound {
+    let name = format!("pg_data/{}", pg_control::FILE);
+    let Some(Ok(bytes)) = backup.file(&name).map(|it| backup.small(it)) else { return ControlFound::NotRead };
+    ControlData::parse(&bytes).map_or(ControlFound::NotRead, |it| ControlFound::Whole(Box::new(it)))
 }
 
 fn manifest(backup: &Path, info: &Sections, reading: &Reading) -> Result<Manifest, Fault> {
@@ -212,6 +225,18 @@ impl Backup {
     /// Where a file is stored, for faults.
     pub(super) fn path(&self, file: &format::File) -> PathBuf {
         self.stanza.join(file.path(&self.label, self.manifest.compression))
+    }
+
+    fn file(&self, name: &str) -> Option<&format::File> {
+        self.manifest.files.iter().find(|it| it.name == name)
+    }
+
+    /// The first [`SMALL`] bytes of a file.
+    fn small(&self, file: &format::File) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let stored = self.reading.part(&self.part(&[file]), true)?.take(file.bytes_to_read());
+        self.contents(file, stored)?.take(SMALL).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Where files that follow one another lie.

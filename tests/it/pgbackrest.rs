@@ -320,6 +320,10 @@ fn an_encrypted_repository_is_inspected_with_the_variable_of_pgbackrest() {
     let ran = program.run(&["inspect", &path]).expect(0);
     assert!(ran.stdout.contains("\nrecoverable  from 0/"), "{}", ran.stdout);
     let json = program.run(&["inspect", "--json", &path]).expect(0).stdout;
+    // Of each backup, wherever its files lie: what a server would need, and what fills the archive.
+    for told in ["\"max_connections\": 100", "\"archive_command\": \"/tmp/pgbackrest-push %p\""] {
+        assert_eq!(json.matches(told).count(), 3, "{told}: {json}");
+    }
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["stanzas"]["shop"].as_array().map(Vec::len), Some(3), "{json}");
     assert!(json["archives"]["shop"]["wal"][0]["last_record"].is_string(), "{json}");
