@@ -669,6 +669,7 @@ impl Judging<'_> {
         let today = self.today();
         let asked = self.evidence.answers.get(stop);
         let validating = self.evidence.phase(Phase::Validate).is_some();
+        let database = self.evidence.plan.as_ref().map_or("", |it| it.database.as_str());
         let mut all = Vec::new();
         for (index, check) in drill.checks.iter().enumerate() {
             let asked = asked.and_then(|it| it.get(index));
@@ -679,7 +680,6 @@ impl Judging<'_> {
                     Judged { finding, population: Population::default() }
                 }
             };
-            let database = self.evidence.plan.as_ref().map_or("", |it| it.database.as_str());
             let without = asked.and_then(|asked| {
                 let doubted = self.evidence.doubts_indexes(check.database(database), asked.indexes.as_deref());
                 without_indexes(check, asked, &judged, doubted)

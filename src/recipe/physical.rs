@@ -101,7 +101,6 @@ pub struct Doubtful {
     pub because: Doubt,
     /// `schema.name`, the first 10,000.
     pub names: Vec<String>,
-    pub total: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

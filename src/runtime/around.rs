@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::sandbox::LiveSandbox;
+use crate::check::sql_text::quote_literal;
 use crate::check::{Answer, Probe};
 use crate::format::machine::{Architecture, Machine};
 use crate::recipe::{Around, Closed, CollationSeen, Doubt, Doubtful, Output, Prepared};
@@ -10,23 +11,21 @@ use crate::source::base_backup::DATABASE;
 
 /// Of a question to catalogues.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Of each kind; who has more has heard enough.
-const KEPT: usize = 100;
-/// Indexes that are named, of a database and a reason.
-const NAMED: usize = 10_000;
+/// Rows of an answer, at most: whoever has more indexes in doubt has heard enough.
+const KEPT: usize = 10_000;
 /// From this major on databases record the version of their collation.
 const RECORDS_COLLATIONS: u32 = 15;
 /// From this major on `pg_trgm` goes by what the cluster records of C's `char`, and not by the machine.
 const RECORDS_SIGNEDNESS: u32 = 18;
 
 const PREPARED: &str =
-    "select gid, database, owner, prepared::text from pg_catalog.pg_prepared_xacts order by prepared, gid";
+    "select gid, database, owner, prepared::text from pg_catalog.pg_prepared_xacts order by prepared, gid limit 100";
 const CLOSED: &str = "select datname, (datconnlimit = -2)::text from pg_catalog.pg_database where (not datallowconn or \
-                      datconnlimit = -2) and datname <> 'template0' order by 1";
+                      datconnlimit = -2) and datname <> 'template0' order by 1 limit 100";
 const COLLATIONS: &str = "select datname, datcollate, datcollversion, \
                           pg_catalog.pg_database_collation_actual_version(oid) from pg_catalog.pg_database \
                           where datcollversion is not null and datcollversion is distinct from \
-                          pg_catalog.pg_database_collation_actual_version(oid) order by 1";
+                          pg_catalog.pg_database_collation_actual_version(oid) order by 1 limit 100";
 
 const OPEN: &str = "select datname from pg_catalog.pg_database where datallowconn and datconnlimit <> -2 order by 1";
 const CITUS: &str = "select count(*) from pg_catalog.pg_class where relname = 'pg_dist_node' and relnamespace = \
@@ -51,12 +50,16 @@ select distinct other.name, other.recorded, other.here, s.nspname || '.' || c.re
   join other on other.oid = used.oid
  where a.amname <> 'hash' and s.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
  order by 1, 2, 3, 4";
+/// `{glibc}`: what the scenario says of the machine that was backed up, or null. It counts where nothing is recorded, of locales that
+/// have versions; C and its like have none anywhere.
 const DEFAULT_RECORDED: &str = "\
-select 100, datcollate::text, coalesce(datcollversion, {glibc}), pg_catalog.pg_database_collation_actual_version(oid)
-  from pg_catalog.pg_database
- where datname = pg_catalog.current_database()
-   and coalesce(datcollversion, {glibc}) is distinct from pg_catalog.pg_database_collation_actual_version(oid)";
-/// `{glibc}`: what the scenario says of the machine that was backed up, or null.
+select 100, name, recorded, here
+  from (select datcollate::text as name, here,
+               coalesce(datcollversion, case when here is not null then {glibc} end) as recorded
+          from pg_catalog.pg_database, lateral pg_catalog.pg_database_collation_actual_version(oid) as here
+         where datname = pg_catalog.current_database()) d
+ where recorded is distinct from here";
+/// The same, where databases record nothing.
 const DEFAULT_BY_LIBRARY: &str = "\
 select 100, d.datcollate::text, l.recorded, l.here
   from pg_catalog.pg_database d,
@@ -79,17 +82,16 @@ impl LiveSandbox {
     /// What cannot be asked is said, and stops nothing.
     pub(super) async fn look_around(&self, major: u32, made_on: &Machine, left_out: &[String]) -> Output {
         let mut around = Around::default();
-        for row in self.catalogue(DATABASE, "prepared transactions", PREPARED, &mut around).await.into_iter().take(KEPT)
-        {
+        for row in self.catalogue(DATABASE, "prepared transactions", PREPARED, &mut around).await {
             let [gid, database, owner, since] = texts(row);
             around.prepared.push(Prepared { gid, database, owner, since });
         }
-        for row in self.catalogue(DATABASE, "closed databases", CLOSED, &mut around).await.into_iter().take(KEPT) {
+        for row in self.catalogue(DATABASE, "closed databases", CLOSED, &mut around).await {
             let [database, half_dropped] = texts(row);
             around.closed.push(Closed { database, half_dropped: half_dropped == "true" });
         }
         if major >= RECORDS_COLLATIONS {
-            for row in self.catalogue(DATABASE, "collations", COLLATIONS, &mut around).await.into_iter().take(KEPT) {
+            for row in self.catalogue(DATABASE, "collations", COLLATIONS, &mut around).await {
                 let here = row.get(3).cloned().flatten();
                 let [database, collation, recorded] = texts(row);
                 around.collations.push(CollationSeen { database, collation, recorded, here });
@@ -107,7 +109,7 @@ impl LiveSandbox {
 
     async fn look_into(&self, database: &str, major: u32, made_on: &Machine, around: &mut Around) {
         let of = |what: &str| format!("{what} of {database}");
-        let glibc = made_on.glibc.as_ref().map_or("null".to_owned(), |it| format!("'{it}'"));
+        let glibc = made_on.glibc.as_deref().map_or_else(|| "null".to_owned(), quote_literal);
         let default = if major >= RECORDS_COLLATIONS { DEFAULT_RECORDED } else { DEFAULT_BY_LIBRARY };
         let sql = BY_COLLATION.replace("{default}", default).replace("{glibc}", &glibc);
         let unknown = around.unknown.len();
@@ -122,9 +124,8 @@ impl LiveSandbox {
             around.unexamined.push(database.to_owned());
             return;
         }
-        let differs = made_on.architecture.as_ref().and_then(Architecture::has_signed_char)
-            != Architecture::here().has_signed_char();
-        if made_on.architecture.is_some() && differs && major < RECORDS_SIGNEDNESS {
+        let signed = made_on.architecture.as_ref().and_then(Architecture::has_signed_char);
+        if major < RECORDS_SIGNEDNESS && signed.is_some() && signed != Architecture::here().has_signed_char() {
             for row in self.catalogue(database, &of("indexes on trigrams"), BY_SIGNEDNESS, around).await {
                 let [index] = texts(row);
                 add(&mut by_reason, database, Doubt::Signedness, index);
@@ -132,7 +133,8 @@ impl LiveSandbox {
         }
         around.indexes.append(&mut by_reason);
         let count = |rows: Vec<Vec<Option<String>>>| {
-            rows.first().map_or(0, |it| it[0].as_deref().unwrap_or("0").parse().unwrap_or(0))
+            let [count] = texts(rows.into_iter().next().unwrap_or_default());
+            count.parse().unwrap_or(0)
         };
         if count(self.catalogue(database, &of("nodes"), CITUS, around).await) > 0 {
             let nodes = count(self.catalogue(database, &of("nodes"), NODES, around).await);
@@ -149,7 +151,7 @@ impl LiveSandbox {
             // Operators are those of the server, whatever the restored database would have.
             sql: format!("set search_path = pg_catalog; {sql}"),
             timeout: PATIENCE,
-            keep_rows: NAMED,
+            keep_rows: KEPT,
         };
         match self.question(&probe).await {
             Answer::Rows(table) => return table.rows,
@@ -162,11 +164,9 @@ impl LiveSandbox {
 
 fn add(all: &mut Vec<Doubtful>, database: &str, because: Doubt, index: String) {
     if all.last().is_none_or(|it| it.because != because) {
-        all.push(Doubtful { database: database.to_owned(), because, names: Vec::new(), total: 0 });
+        all.push(Doubtful { database: database.to_owned(), because, names: Vec::new() });
     }
-    let Some(last) = all.last_mut() else { return };
-    last.total += 1;
-    if last.names.len() < NAMED {
+    if let Some(last) = all.last_mut() {
         last.names.push(index);
     }
 }

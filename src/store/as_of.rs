@@ -24,7 +24,7 @@ use object_store::{
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::objects::{CREDENTIALS, FIRST_PAUSE, LONGEST_PAUSE, RETRIES, RETRY_TIMEOUT, Trouble, words};
+use super::objects::{CREDENTIALS, FIRST_PAUSE, LONGEST_PAUSE, RETRIES, RETRY_TIMEOUT, Trouble, said_by_google, words};
 use super::versions::{
     Gathered, Page, Version, Was, error_of_s3, keeps_of_google, keeps_of_s3, page_of_google, page_of_s3, was_at,
 };
@@ -491,9 +491,7 @@ impl Past {
     }
 
     fn refusal(&self, status: StatusCode, text: &str) -> Error {
-        // Google's words lie in JSON.
-        let told: Option<serde_json::Value> = serde_json::from_str(text).ok();
-        let told = told.and_then(|it| it["error"]["message"].as_str().map(|it| format!("{}: {it}", status.as_u16())));
+        let told = said_by_google(text).map(|it| format!("{}: {it}", status.as_u16()));
         let text = told.unwrap_or_else(|| format!("the store answers {status}: {text}"));
         let error = generic(text.clone());
         let said = words(&error);

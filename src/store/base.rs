@@ -148,7 +148,7 @@ fn plain(path: &Path, bytes: u64, mapped: &BTreeMap<String, String>, reading: &R
         manifest: manifest_found(path, reading)?,
         told: None,
         control: control(&path.join(pg_control::FILE), reading)?,
-        settings: settings(path, reading),
+        settings: settings(|name| small(&path.join(name), reading).ok()),
     })
 }
 
@@ -256,14 +256,10 @@ fn major(path: &Path, text: &str) -> Result<u32, Fault> {
 }
 
 /// Of the backup's own configuration: what is of use to know. Nothing of it is ever executed or believed.
-fn settings(path: &Path, reading: &Reading) -> BTreeMap<String, String> {
-    let mut settings = BTreeMap::new();
-    for name in ["postgresql.conf", "postgresql.auto.conf"] {
-        if let Ok(text) = small(&path.join(name), reading) {
-            settings.extend(crate::format::base::settings(&text));
-        }
-    }
-    settings
+/// `text`: of a file in the data directory, where there is one that can be read.
+pub(super) fn settings(text: impl Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
+    let texts = ["postgresql.conf", "postgresql.auto.conf"].into_iter().filter_map(text);
+    texts.flat_map(|it| crate::format::base::settings(&it)).collect()
 }
 
 fn control(path: &Path, reading: &Reading) -> Result<ControlFound, Fault> {
@@ -280,7 +276,7 @@ fn control(path: &Path, reading: &Reading) -> Result<ControlFound, Fault> {
     }
 }
 
-fn control_of(bytes: &[u8]) -> ControlFound {
+pub(super) fn control_of(bytes: &[u8]) -> ControlFound {
     match ControlData::parse(bytes) {
         Ok(control) => ControlFound::Whole(Box::new(control)),
         Err(why) => ControlFound::Unreadable { why },

@@ -783,6 +783,12 @@ pub(super) const CREDENTIALS: [&str; 7] = [
 
 const STATUS: &str = "the store answers";
 
+/// Google's errors are JSON.
+pub(super) fn said_by_google(text: &str) -> Option<String> {
+    let whole: serde_json::Value = serde_json::from_str(text).ok()?;
+    whole["error"]["message"].as_str().map(str::to_owned)
+}
+
 /// What a store said, without the markup around it; or the innermost reason why it said nothing.
 pub(super) fn words(error: &object_store::Error) -> String {
     let whole = error.to_string();
@@ -800,9 +806,7 @@ pub(super) fn words(error: &object_store::Error) -> String {
         next = error.source();
     }
     let status = texts.iter().find_map(|it| it.strip_prefix("Server returned non-2xx status code: "));
-    // Google's errors are JSON.
-    let said = status.and_then(|it| serde_json::from_str::<serde_json::Value>(&it[it.find('{')?..]).ok());
-    let said = said.as_ref().and_then(|it| it["error"]["message"].as_str());
+    let said = status.and_then(|it| said_by_google(&it[it.find('{')?..]));
     let told = status.map(|it| match (it.split_once(':'), said) {
         (Some((code, _)), Some(said)) => format!("{STATUS} {code}: {said}"),
         _ => format!("{STATUS} {}", it.trim_end_matches([' ', ':'])),

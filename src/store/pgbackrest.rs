@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::vec;
 
 use super::Reading;
+use super::base::{control_of, settings};
 use super::files::{Entry, FileKind, Input, Part};
 use super::find::unlistable;
 use super::objects::{again, is_medium};
@@ -14,7 +15,7 @@ use crate::fault::{Blame, Fault};
 use crate::format::Compression;
 use crate::format::base::{self, BaseFacts, BaseLayout, ControlFound, Label, ManifestFound, Tablespace, Told};
 use crate::format::crypt::Key;
-use crate::format::pg_control::{self, ControlData};
+use crate::format::pg_control;
 use crate::format::pgbackrest::{self as format, Decrypt, Listed, Manifest, Sections};
 
 /// The directories of a repository.
@@ -141,7 +142,10 @@ pub(super) fn facts(backup: &Path, reading: &Reading) -> Result<BaseFacts, Fault
         // Before 2.36, its list does not tell.
         None => own_label(&files)?,
     };
-    let (settings, control) = (settings(&files), control(&files));
+    // What of these cannot be read is noticed when it is restored.
+    let own = |name: &str| files.small(files.file(&format!("pg_data/{name}"))?).ok();
+    let settings = settings(|name| own(name).map(|it| String::from_utf8_lossy(&it).into_owned()));
+    let control = own(pg_control::FILE).map_or(ControlFound::NotRead, |it| control_of(&it));
     let manifest = files.manifest;
     let spaces = manifest.tablespaces.iter();
     Ok(BaseFacts {
@@ -176,23 +180,6 @@ fn own_label(backup: &Backup) -> Result<Option<Label>, Fault> {
         if is_medium(&error) { medium(&path, "read", &error) } else { damage() }
     })?;
     Ok(base::label(&String::from_utf8_lossy(&text)))
-}
-
-/// The configuration that lies in the data directory, if any does. What cannot be read is noticed when it is restored.
-fn settings(backup: &Backup) -> BTreeMap<String, String> {
-    let mut settings = BTreeMap::new();
-    for name in ["pg_data/postgresql.conf", "pg_data/postgresql.auto.conf"] {
-        if let Some(Ok(text)) = backup.file(name).map(|it| backup.small(it)) {
-            settings.extend(base::settings(&String::from_utf8_lossy(&text)));
-        }
-    }
-    settings
-}
-
-fn control(backup: &Backup) -> ControlFound {
-    let name = format!("pg_data/{}", pg_control::FILE);
-    let Some(Ok(bytes)) = backup.file(&name).map(|it| backup.small(it)) else { return ControlFound::NotRead };
-    ControlData::parse(&bytes).map_or(ControlFound::NotRead, |it| ControlFound::Whole(Box::new(it)))
 }
 
 fn manifest(backup: &Path, info: &Sections, reading: &Reading) -> Result<Manifest, Fault> {

@@ -27,7 +27,7 @@ fn words(around: &Around) -> Vec<String> {
         });
     }
     for it in &around.collations {
-        let here = it.here.as_ref().map_or_else(|| "no such collation".to_owned(), |it| format!("version {it}"));
+        let here = version(it.here.as_ref());
         all.push(format!(
             "database {}: texts were ordered by {} of version {}, and this host has {here}: whether its indexes on texts are \
              right cannot be told here; use the operating system of the source, or reindex",
@@ -47,19 +47,25 @@ fn words(around: &Around) -> Vec<String> {
 }
 
 fn doubtful(it: &Doubtful) -> String {
-    let some: Vec<&str> = it.names.iter().take(NAMED).map(String::as_str).collect();
-    let more = it.total.saturating_sub(some.len().try_into().unwrap_or(u64::MAX));
-    let some = some.join(", ");
-    let names = if more > 0 { format!("{some} and {more} more") } else { some };
+    let some = it.names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let names = match it.names.len().saturating_sub(NAMED) {
+        0 => some,
+        more => format!("{some} and {more} more"),
+    };
     let why = because(&it.because);
     format!("database {}: {why}: whether these indexes are right cannot be told here: {names}", it.database)
 }
 
+/// What a host has of a collation.
+fn version(here: Option<&String>) -> String {
+    here.map_or_else(|| "no such collation".to_owned(), |it| format!("version {it}"))
+}
+
 /// As a clause.
-pub(super) fn because(doubt: &Doubt) -> String {
+fn because(doubt: &Doubt) -> String {
     match doubt {
         Doubt::Collation { name, recorded, here } => {
-            let here = here.as_ref().map_or_else(|| "no such collation".to_owned(), |it| format!("version {it}"));
+            let here = version(here.as_ref());
             let recorded = recorded.as_ref().map_or_else(
                 || "of a C library that has no versions (musl)".to_owned(),
                 |it| format!("of version {it}"),
@@ -79,12 +85,12 @@ mod tests {
 
     #[test]
     fn indexes_that_this_host_may_read_wrongly_are_named_with_the_reason() {
-        let names = vec!["public.a".to_owned(), "public.b".to_owned()];
         let (name, recorded, here) = ("de_DE.UTF-8".to_owned(), Some("2.28".to_owned()), Some("2.36".to_owned()));
         let collation = Doubt::Collation { name, recorded, here };
-        let of = |because, total| Doubtful { database: "shop".to_owned(), because, names: names.clone(), total };
+        let names = |count| (0..count).map(|it| format!("public.i{it}")).collect();
+        let of = |because, count| Doubtful { database: "shop".to_owned(), because, names: names(count) };
         let around = Around {
-            indexes: vec![of(collation, 2), of(Doubt::Signedness, 30)],
+            indexes: vec![of(collation, 2), of(Doubt::Signedness, 48)],
             coordinators: vec![("shop".to_owned(), 1), ("events".to_owned(), 4)],
             ..Around::default()
         };
@@ -92,8 +98,8 @@ mod tests {
         assert!(all[0].starts_with(
             "database shop: texts were ordered by de_DE.UTF-8 of version 2.28, and this host has version 2.36:"
         ));
-        assert!(all[0].ends_with("cannot be told here: public.a, public.b"), "{all:?}");
-        assert!(all[1].contains("`char`") && all[1].ends_with("public.a, public.b and 28 more"), "{all:?}");
+        assert!(all[0].ends_with("cannot be told here: public.i0, public.i1"), "{all:?}");
+        assert!(all[1].contains("`char`") && all[1].ends_with("public.i18, public.i19 and 28 more"), "{all:?}");
         assert!(all[2].contains("coordinates another server (Citus)") && all[3].contains("4 other servers"), "{all:?}");
     }
 
